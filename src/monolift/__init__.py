@@ -1,0 +1,1 @@
+"""monolift: one photograph and its camera in, metric 3D boxes out."""

@@ -1,0 +1,99 @@
+"""What training and detection pass around: a picture with what is in it, and what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from monolift.geometry import Boxes3D, Camera
+from monolift.typing import Float, Int, Tensor, UInt8
+
+EASY, MODERATE, HARD, OUTSIDE = 0, 1, 2, 3  # KITTI's levels; OUTSIDE is harder than hard
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture, its camera and its labelled objects.
+
+    name:       id for messages and result files, "000123"
+    image:      (3, H, W) uint8, RGB
+    camera:     of this very picture (every transformation updates both)
+    boxes:      N 3D boxes, camera frame
+    classes:    N class names as in the file ("Car", "Van", ...), DontCare not among them
+    boxes2d:    (N, 4) x1, y1, x2, y2 pixels, as labelled: cut to the picture
+    truncation: (N,) share of the object outside the picture, 0 to 1
+    occlusion:  (N,) 0 visible, 1 partly, 2 largely, 3 unknown
+    ignore:     (M, 4) regions whose content is not labelled (DontCare)
+    """
+
+    name: str
+    image: UInt8[Tensor, "3 H W"]
+    camera: Camera
+    boxes: Boxes3D = field(default_factory=Boxes3D.empty)
+    classes: tuple[str, ...] = ()
+    boxes2d: Float[Tensor, "n 4"] = field(default_factory=lambda: torch.zeros(0, 4))
+    truncation: Float[Tensor, " n"] = field(default_factory=lambda: torch.zeros(0))
+    occlusion: Int[Tensor, " n"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    ignore: Float[Tensor, "m 4"] = field(default_factory=lambda: torch.zeros(0, 4))
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        counts = {k: len(getattr(self, k)) for k in ("classes", "boxes2d", "truncation", "occlusion")}
+        if any(count != n for count in counts.values()):
+            raise ValueError(f"Sample {self.name}: {n} boxes, but {counts}")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the picture."""
+        return self.image.shape[-1], self.image.shape[-2]
+
+    @property
+    def difficulty(self) -> Int[Tensor, " n"]:
+        """KITTI's level of each object: the easiest whose limits on height, occlusion and truncation it meets."""
+        height = self.boxes2d[:, 3] - self.boxes2d[:, 1]
+        level = torch.full((len(self),), OUTSIDE, dtype=torch.long)
+        for k, (min_height, max_occlusion, max_truncation) in reversed(
+            list(enumerate(((40, 0, 0.15), (25, 1, 0.30), (25, 2, 0.50))))
+        ):
+            fits = (height > min_height) & (self.occlusion <= max_occlusion) & (self.truncation <= max_truncation)
+            level[fits] = k
+        return level
+
+    def keep(self, mask: Tensor) -> Sample:
+        """The sample with the objects of a boolean (N,) mask only."""
+        return replace(
+            self,
+            boxes=self.boxes[mask],
+            classes=tuple(c for c, k in zip(self.classes, mask.tolist(), strict=True) if k),
+            boxes2d=self.boxes2d[mask],
+            truncation=self.truncation[mask],
+            occlusion=self.occlusion[mask],
+        )
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector found in one picture, best first.
+
+    boxes: N 3D boxes; scores: (N,) 0 to 1; labels: (N,) index into the detector's classes; boxes2d: (N, 4) pixels.
+    """
+
+    boxes: Boxes3D
+    scores: Float[Tensor, " n"]
+    labels: Int[Tensor, " n"]
+    boxes2d: Float[Tensor, "n 4"]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Any) -> Detections:
+        return Detections(self.boxes[index], self.scores[index], self.labels[index], self.boxes2d[index])
+
+    def to(self, *args: Any) -> Detections:
+        """Another device."""
+        return Detections(self.boxes.to(*args), self.scores.to(*args), self.labels.to(*args), self.boxes2d.to(*args))

@@ -1,0 +1,21 @@
+"""The errors that are the user's to mend.
+
+Everything else that is raised is a bug of ours.
+"""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Input that cannot be used: a file, a line, a camera, an option.
+
+    The message says where (file and line), what was expected, what came, and what to do. The command line prints it on one
+    line, without a traceback, and exits with code 2.
+    """
+
+
+class MissingExtraError(ImportError):
+    """An optional dependency is not installed; the message holds the exact ``pip install`` line."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f'{feature} needs an optional dependency: pip install "monolift[{extra}]"')

@@ -1,0 +1,1 @@
+"""Published systems, one folder each. No method imports another."""
