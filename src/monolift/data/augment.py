@@ -1,0 +1,174 @@
+"""Sample -> Sample: what happens to the picture happens to camera, boxes and labels too.
+
+A picture is cut and scaled by a :class:`View`; because the camera follows, 3D boxes need no change, and an object that is
+scaled up is the same object seen by a longer lens. That is why, unlike in SMOKE's published code, a scaled sample trains depth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from monolift.data.sample import Sample
+from monolift.geometry import Camera
+from monolift.typing import Float, Tensor, UInt8
+
+
+@dataclass(frozen=True)
+class View:
+    """A window of the scaled picture: u' = scale (u + 0.5) - 0.5 - left, and so for rows.
+
+    scale: network pixels per source pixel; left, top: integers, the window's first pixel in the scaled picture (negative
+    where it begins outside); width, height: of the window. What lies outside the picture is black.
+    """
+
+    scale: float
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def px_from_source(self, px: Float[Tensor, "... 2"]) -> Float[Tensor, "... 2"]:
+        return self.scale * (px + 0.5) - 0.5 - px.new_tensor([self.left, self.top])
+
+    def px_source_from_view(self, px: Float[Tensor, "... 2"]) -> Float[Tensor, "... 2"]:
+        """Inverse of :meth:`px_from_source`."""
+        return (px + px.new_tensor([self.left, self.top]) + 0.5) / self.scale - 0.5
+
+    def camera(self, camera: Camera) -> Camera:
+        return camera.after_scale(self.scale).after_crop(self.left, self.top, self.width, self.height)
+
+    def image(self, image: UInt8[Tensor, "3 H W"]) -> UInt8[Tensor, "3 h w"]:
+        """The window, bilinear with antialiasing (Pillow), one resampling."""
+        height, width = image.shape[1:]
+        # target cells that lie wholly inside the source, so that the source box below is exact
+        x0, x1 = self._inside(self.left, self.width, width)
+        y0, y1 = self._inside(self.top, self.height, height)
+        out = np.zeros((self.height, self.width, 3), np.uint8)
+        if x1 > x0 and y1 > y0:
+            box = tuple(v / self.scale for v in (x0 + self.left, y0 + self.top, x1 + self.left, y1 + self.top))
+            box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], width), min(box[3], height))  # rounding
+            source = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+            part = source.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=box)
+            out[y0:y1, x0:x1] = np.asarray(part)
+        return torch.from_numpy(out).permute(2, 0, 1).contiguous()
+
+    def _inside(self, offset: int, extent: int, source_extent: int) -> tuple[int, int]:
+        first = max(0, -offset)
+        last = min(extent, math.floor(source_extent * self.scale + 1e-6) - offset)
+        return first, last
+
+    def sample(self, sample: Sample, min_visible: float = 0.1) -> Sample:
+        """The sample as seen through the window.
+
+        2D boxes are cut to it, truncation grows by the share that is cut away, and objects of which less than
+        ``min_visible`` of the labelled box remains are dropped.
+        """
+        corners = self.px_from_source(sample.boxes2d.view(-1, 2, 2)).view(-1, 4)
+        limit = corners.new_tensor([self.width - 1, self.height - 1] * 2)
+        clipped = torch.minimum(corners.clamp_min(0), limit)
+        area, rest = (((b[:, 2:] - b[:, :2]).clamp_min(0)).prod(1) for b in (corners, clipped))
+        visible = rest / area.clamp_min(1e-9)
+        ignore = self.px_from_source(sample.ignore.view(-1, 2, 2)).view(-1, 4)
+        ignore = torch.minimum(ignore.clamp_min(0), limit)
+        seen = dataclasses.replace(
+            sample,
+            image=self.image(sample.image),
+            camera=self.camera(sample.camera),
+            boxes2d=clipped,
+            truncation=(1 - (1 - sample.truncation) * visible).clamp(0, 1),
+            ignore=ignore[(ignore[:, 2:] > ignore[:, :2]).all(1)],
+        )
+        return seen.keep(visible > min_visible)
+
+
+def letterbox(width: int, height: int, out_width: int, out_height: int) -> View:
+    """The whole picture, as large as fits, in the middle of ``out_width`` x ``out_height``."""
+    scale = min(out_width / width, out_height / height)
+    left = (round(width * scale) - out_width) // 2
+    top = (round(height * scale) - out_height) // 2
+    return View(scale, left, top, out_width, out_height)
+
+
+def same_area(width: int, height: int, area: int, multiple: int = 32) -> View:
+    """The whole picture scaled to about ``area`` pixels in a window whose sides are multiples of ``multiple``.
+
+    A portrait, a panorama and a KITTI picture each cost the same and none is squeezed into another's shape.
+    """
+    scale = math.sqrt(area / (width * height))
+    sides = [max(multiple, multiple * math.floor(side * scale / multiple + 0.5)) for side in (width, height)]
+    return letterbox(width, height, *sides)
+
+
+def width_crop(width: int, height: int, out_width: int, out_height: int) -> View:
+    """SMOKE's published code: the scale is set by the width alone and rows that do not fit are lost, half above, half below."""
+    scale = out_width / width
+    return View(scale, 0, round((height * scale - out_height) / 2), out_width, out_height)
+
+
+def mirror(sample: Sample) -> Sample:
+    """The left-right mirrored sample; twice gives the sample back."""
+
+    def flipped(boxes: Tensor) -> Tensor:
+        last = sample.size[0] - 1
+        return torch.stack([last - boxes[:, 2], boxes[:, 1], last - boxes[:, 0], boxes[:, 3]], 1)
+
+    return dataclasses.replace(
+        sample,
+        image=sample.image.flip(-1),
+        camera=sample.camera.after_mirror(),
+        boxes=sample.boxes.mirrored(),
+        boxes2d=flipped(sample.boxes2d),
+        ignore=flipped(sample.ignore),
+    )
+
+
+def recolor(sample: Sample, rng: np.random.Generator, strength: float = 0.3) -> Sample:
+    """Random brightness, contrast, saturation and colour temperature; labels untouched."""
+    gain = 1 + strength * rng.uniform(-1, 1)
+    contrast = 1 + strength * rng.uniform(-1, 1)
+    saturation = 1 + strength * rng.uniform(-1, 1)
+    tint = torch.tensor(1 + 0.2 * strength * rng.uniform(-1, 1, 3), dtype=torch.float32).view(3, 1, 1)
+    x = sample.image.float()
+    grey = x.mean(0, keepdim=True)
+    x = (grey + saturation * (x - grey)) * gain * tint
+    x = x.mean() + contrast * (x - x.mean())
+    return dataclasses.replace(sample, image=x.clamp(0, 255).round().to(torch.uint8))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What training does to a sample before it becomes a network picture."""
+
+    mirror: float = 0.5
+    """Probability of the mirror image."""
+    recolor: float = 0.3
+    """Strength of the colour changes, 0 for none."""
+    scale: tuple[float, float] = (0.8, 1.3)
+    """Range of the zoom against the plain view, log-uniform."""
+    shift: float = 0.15
+    """Largest shift of a window that shows less than the whole, or more, as a share of its size."""
+
+
+def random_view(view: View, augmentation: Augmentation, rng: np.random.Generator) -> View:
+    """The plain view zoomed about its middle and shifted at random."""
+    low, high = augmentation.scale
+    zoom = math.exp(rng.uniform(math.log(low), math.log(high)))
+    center_x, center_y = view.left + view.width / 2, view.top + view.height / 2
+    dx, dy = augmentation.shift * rng.uniform(-1, 1, 2)
+    left = zoom * center_x - view.width * (0.5 + dx)
+    top = zoom * center_y - view.height * (0.5 + dy)
+    return View(view.scale * zoom, round(left), round(top), view.width, view.height)
+
+
+def augment(sample: Sample, view: View, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
+    """Mirror, zoom, shift and colour as ``augmentation`` says; ends in a picture of the view's size."""
+    if rng.random() < augmentation.mirror:
+        sample = mirror(sample)
+    sample = random_view(view, augmentation, rng).sample(sample)
+    return recolor(sample, rng, augmentation.recolor) if augmentation.recolor else sample

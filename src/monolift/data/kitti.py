@@ -1,0 +1,143 @@
+"""KITTI's object data set as samples, and detections as KITTI's rows: the only place that converts its box layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from monolift.data.kitti_format import KittiLabels, read_calib, read_labels, read_split
+from monolift.data.sample import Detections, Sample
+from monolift.errors import InputError
+from monolift.geometry import Boxes3D, Camera
+from monolift.typing import Tensor, UInt8
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+class KittiDataset(Sequence[Sample]):
+    """The samples of ``root`` (or ``root/training``): image_2, label_2, calib; read from disk at each access.
+
+    split: a file of ids or the ids themselves; all labelled pictures without it.
+    Raises InputError where folders or files are missing or malformed.
+    """
+
+    def __init__(self, root: str | Path, split: str | Path | Sequence[str] | None = None) -> None:
+        self.root = training_folder(root)
+        if split is None:
+            self.ids = tuple(sorted(p.stem for p in (self.root / "label_2").glob("*.txt")))
+        elif isinstance(split, str | Path):
+            self.ids = tuple(read_split(split))
+        else:
+            self.ids = tuple(split)
+        if not self.ids:
+            raise InputError(f"{self.root / 'label_2'}: no label files: nothing to read")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+        return read_sample(self.root, self.ids[index])
+
+    def labels(self, index: int) -> Sample:
+        """As ``self[index]`` without decoding the picture: its header gives the size, its pixels are one black row."""
+        return read_sample(self.root, self.ids[index], pixels=False)
+
+
+def training_folder(root: str | Path) -> Path:
+    """``root`` or ``root/training``, whichever holds label_2, image_2 and calib."""
+    for folder in (Path(root), Path(root) / "training"):
+        if (folder / "label_2").is_dir():
+            missing = [n for n in ("image_2", "calib") if not (folder / n).is_dir()]
+            if missing:
+                raise InputError(f"{folder}: expected folders image_2, label_2 and calib; {', '.join(missing)} missing")
+            return folder
+    raise InputError(f"{root}: expected a KITTI folder with image_2, label_2 and calib (here or in training/)")
+
+
+def find_image(root: str | Path, name: str) -> Path:
+    for suffix in IMAGE_SUFFIXES:
+        path = Path(root) / "image_2" / (name + suffix)
+        if path.exists():
+            return path
+    raise InputError(f"{Path(root) / 'image_2' / name}: no picture ({', '.join(IMAGE_SUFFIXES)})")
+
+
+def read_image(path: str | Path) -> UInt8[Tensor, "3 H W"]:
+    """RGB, uint8. Raises InputError where the file is missing, empty, cut short or no picture."""
+    try:
+        with Image.open(path) as picture:
+            array = np.array(picture.convert("RGB"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such picture") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path}: not a readable picture ({error})") from None
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+
+
+def read_camera(path: str | Path, width: int, height: int) -> Camera:
+    """The picture's camera from a calib file: the whole of P2."""
+    try:
+        return Camera.from_matrix(read_calib(path).p2, width, height)
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if Path(path).name in message else f"{path}: {message}") from None
+
+
+def read_sample(root: str | Path, name: str, pixels: bool = True) -> Sample:
+    """Picture, camera and labels of one id. Without ``pixels`` only the picture's size is read."""
+    root = Path(root)
+    path = find_image(root, name)
+    if pixels:
+        image = read_image(path)
+    else:
+        with Image.open(path) as picture:
+            image = torch.zeros(3, 1, 1, dtype=torch.uint8).expand(3, picture.height, picture.width)
+    camera = read_camera(root / "calib" / f"{name}.txt", image.shape[2], image.shape[1])
+    return sample_from_labels(name, image, camera, read_labels(root / "label_2" / f"{name}.txt"))
+
+
+def sample_from_labels(name: str, image: UInt8[Tensor, "3 H W"], camera: Camera, labels: KittiLabels) -> Sample:
+    """KITTI's rows (bottom centre; h, w, l) to a sample (geometric centre; l, h, w); DontCare rows become regions."""
+    known = np.array([n.lower() != "dontcare" for n in labels.names], bool)
+    h, w, length = labels.size_hwl[known].T
+    center = labels.bottom[known].copy()
+    center[:, 1] -= h / 2
+    size = np.stack([length, h, w], 1)
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).float()
+
+    return Sample(
+        name=name,
+        image=image,
+        camera=camera,
+        boxes=Boxes3D(tensor(center), tensor(size), tensor(labels.rotation_y[known])),
+        classes=tuple(n for n, k in zip(labels.names, known, strict=True) if k),
+        boxes2d=tensor(labels.boxes2d[known]),
+        truncation=tensor(labels.truncation[known]),
+        occlusion=torch.from_numpy(labels.occlusion[known]).long(),
+        ignore=tensor(labels.boxes2d[~known]),
+    )
+
+
+def labels_from_detections(detections: Detections, classes: Sequence[str]) -> KittiLabels:
+    """Result rows of one picture, ready for ``kitti_format.write_labels``; truncation and occlusion are -1, unknown."""
+    found = replace(detections, boxes=detections.boxes.to("cpu", torch.float64)).to("cpu")
+    length, h, w = found.boxes.size.numpy().T
+    n = len(found)
+    return KittiLabels(
+        names=tuple(classes[k] for k in found.labels.tolist()),
+        truncation=np.full(n, -1.0),
+        occlusion=np.full(n, -1),
+        alpha=found.boxes.alpha.numpy(),
+        boxes2d=found.boxes2d.double().numpy(),
+        size_hwl=np.stack([h, w, length], 1),
+        bottom=found.boxes.bottom.numpy(),
+        rotation_y=found.boxes.yaw.numpy(),
+        score=found.scores.double().numpy(),
+    )

@@ -1,0 +1,104 @@
+"""SMOKE: Single-Stage Monocular 3D Object Detection via Keypoint Estimation (Liu, Wu, Toth, CVPR Workshops 2020).
+
+One key point per object, the projection of its 3D centre, is found as a peak of a class's heatmap; at the same cell eight
+numbers are read: depth, the sub-cell offset of the projection, three size residuals, and the sine and cosine of the angle
+under which the object is seen. With the camera they lift to a 3D box, and there is no 2D detection, no region and no
+suppression of overlaps beyond the 3x3 peak. The regression is trained on the eight corners of the box, in metres,
+disentangled: one group of numbers at a time with the labels of the others.
+
+    config    every choice, with presets: default (ours), paper, official (the released code's quirks)
+    network   DLA-34 with a deformable up-path as published, or a small CPU network; two heads
+    codec     box <-> key point and eight numbers
+    loss      focal loss; disentangled corner loss
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from monolift.data.augment import View
+from monolift.data.sample import Detections, Sample
+from monolift.geometry import Camera
+from monolift.methods import Prepared
+from monolift.methods.smoke.codec import SmokeCodec, Targets
+from monolift.methods.smoke.config import (
+    PRESETS,
+    RECIPES,
+    SmokeConfig,
+    network_view,
+    official,
+    paper,
+    training_view,
+    with_statistics,
+)
+from monolift.methods.smoke.loss import smoke_loss
+from monolift.methods.smoke.network import SmokeNetwork, set_memory_format
+from monolift.typing import Float, Tensor, UInt8
+
+__all__ = ["PRESETS", "Smoke", "SmokeConfig", "official", "paper"]
+
+# ImageNet, RGB, [0, 1]
+PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Smoke(nn.Module):
+    """The detector: network, codec and loss of one configuration."""
+
+    method = "smoke"
+    Config = SmokeConfig
+    presets = PRESETS
+    recipes = RECIPES
+    with_statistics = staticmethod(with_statistics)
+
+    def __init__(self, config: SmokeConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or SmokeConfig()
+        self.codec = SmokeCodec(self.config)
+        self.network = SmokeNetwork(
+            self.config.backbone,
+            len(self.config.classes),
+            self.codec.channels,
+            self.config.head_channels,
+            self.config.norm,
+            self.config.deformable,
+        )
+        set_memory_format(self)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.config.classes
+
+    def view(self, width: int, height: int) -> View:
+        """The window through which the network sees a picture of this size."""
+        return network_view(self.config, width, height)
+
+    def training_view(self, width: int, height: int) -> View:
+        """As :meth:`view`, always of the training size: pictures of one batch must agree."""
+        return training_view(self.config, width, height)
+
+    def normalise(self, image: UInt8[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+        """uint8 RGB to what the backbone was trained on."""
+        mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
+        x = image.float() / 255
+        if self.config.pixels == "bgr":  # the statistics stay in RGB order: the released code's mismatch
+            x = x.flip(0)
+        return (x - mean) / std
+
+    def prepare(self, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Prepared:
+        view = self.view(image.shape[2], image.shape[1])
+        return Prepared(self.normalise(view.image(image)), view.camera(camera), view)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        return self.network(images.to(memory_format=torch.channels_last))
+
+    def encode(self, samples: Sequence[Sample]) -> Targets:
+        return self.codec.encode(samples)
+
+    def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        return smoke_loss(self.codec, raw, targets)
+
+    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
+        return self.codec.decode(raw, cameras)

@@ -1,0 +1,48 @@
+"""SMOKE's network: a stride-4 map and two heads on it. Knows no boxes; only the codec knows what a channel means."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from monolift.nn.backbones import build_backbone
+from monolift.typing import Float, Tensor
+
+HEATMAP_PRIOR = -2.19  # logit of 0.10: the untrained heatmap is quiet, so that the focal loss does not begin with a shock
+
+
+class SmokeNetwork(nn.Module):
+    """(B, 3, H, W) -> {"heatmap": (B, K, H/4, W/4) logits, "regression": (B, C, H/4, W/4)}."""
+
+    def __init__(
+        self, backbone: str, classes: int, channels: int, head_channels: int, norm: str, deformable: bool
+    ) -> None:
+        super().__init__()
+        self.backbone = build_backbone(backbone, norm, deformable)
+        width = int(self.backbone.out_channels)  # type: ignore[arg-type]
+        self.heatmap = _head(width, head_channels, classes)
+        self.regression = _head(width, head_channels, channels)
+        nn.init.constant_(self.heatmap[-1].bias, HEATMAP_PRIOR)  # type: ignore[arg-type]
+        for layer in self.regression:
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> dict[str, Tensor]:
+        features = self.backbone(images)
+        # float32 out of any autocast: metres need more than bfloat16's three digits
+        return {"heatmap": self.heatmap(features).float(), "regression": self.regression(features).float()}
+
+
+def _head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """3x3, group norm, ReLU, 1x1 (paper section 3.2)."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, hidden, 3, padding=1),
+        nn.GroupNorm(32 if hidden % 32 == 0 else 16, hidden),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(hidden, outputs, 1),
+    )
+
+
+def set_memory_format(module: nn.Module) -> nn.Module:
+    """channels_last: a fifth faster on CPUs and what tensor cores want."""
+    return module.to(memory_format=torch.channels_last)
