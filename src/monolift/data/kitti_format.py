@@ -174,8 +174,13 @@ def check_row(words: Sequence[bytes], where: str) -> None:
         _number(word, f"{where}: {_field(k)}")
     # Results may carry any number here: nobody reads it. In ground truth it decides the difficulty, and the
     # official program, which reads it with %d, silently loses a row that says 0.00.
-    if not _INTEGER.match(words[2]) and (len(words) == N_LABEL or abs(float(words[2])) >= 1e9):
+    if not is_integer(words[2]) and (len(words) == N_LABEL or abs(float(words[2])) >= 1e9):
         raise InputError(f"{where}: occluded: expected an integer from -1 to 3, got {_show(words[2])}")
+
+
+def is_integer(word: bytes) -> bool:
+    """Whether a field is a plain integer, as ground truth's `occluded` has to be."""
+    return bool(_INTEGER.match(word))
 
 
 def format_labels(labels: KittiLabels) -> str:
