@@ -28,6 +28,31 @@ Letters
 
 from monolift.geometry.boxes import CORNER_SIGNS, EDGES, FRONT, Boxes3D
 from monolift.geometry.camera import Camera
+from monolift.geometry.iou import (
+    bev_intersection,
+    iou_2d,
+    iou_2d_paired,
+    iou_3d,
+    iou_3d_paired,
+    iou_bev,
+    iou_bev_paired,
+)
 from monolift.geometry.rotations import alpha_from_yaw, wrap, yaw_from_alpha
 
-__all__ = ["CORNER_SIGNS", "EDGES", "FRONT", "Boxes3D", "Camera", "alpha_from_yaw", "wrap", "yaw_from_alpha"]
+__all__ = [
+    "CORNER_SIGNS",
+    "EDGES",
+    "FRONT",
+    "Boxes3D",
+    "Camera",
+    "alpha_from_yaw",
+    "bev_intersection",
+    "iou_2d",
+    "iou_2d_paired",
+    "iou_3d",
+    "iou_3d_paired",
+    "iou_bev",
+    "iou_bev_paired",
+    "wrap",
+    "yaw_from_alpha",
+]

@@ -66,7 +66,7 @@ def matrix_from_quaternion(quaternion: Float[Tensor, "... 4"]) -> Float[Tensor, 
 def quaternion_from_matrix(rotation: Float[Tensor, "... 3 3"]) -> Float[Tensor, "... 4"]:
     """Unit quaternion (w >= 0) of a rotation matrix.
 
-    Of the four textbook formulas the one with the largest pivot is taken per element, so no rotation is near a division by zero.
+    Of the four textbook formulas the one with the largest pivot is taken per element, so none is near a division by zero.
     """
     m = rotation
     diagonal = torch.stack([m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]], -1)
