@@ -3,8 +3,8 @@
 Every IoU comes pairwise, (N,) against (M,) boxes giving (N, M), and ``_paired``, box i against box i giving (N,).
 
 Promised for finite boxes, in float32 and float64: identical boxes have exactly 1, also when turned by pi (or, if square, by
-pi / 2); touching and separate ones exactly 0; a box without extent (a zero or negative side, or an area or volume too small
-for the number format) has 0 with everything, itself included; no result and no gradient is NaN.
+pi / 2); touching and separate ones exactly 0; a box without extent (a zero or negative side, an area or volume below
+``NO_EXTENT``) has 0 with everything, itself included; no result and no gradient is NaN.
 
 The overlap from above needs no sorting of vertices and no case for parallel or coincident sides. In the frame of box A,
 A is the rectangle |x| <= p, |z| <= q, and the field (0, clamp(z, -q, q)) on |x| <= p has divergence 1 inside A and 0
@@ -20,6 +20,9 @@ import torch
 
 from monolift.geometry.boxes import Boxes3D
 from monolift.typing import Float, Tensor
+
+# Square or cubic metres (pixels): a cube of 10 nm. Dividing by less lets a float32 gradient overflow.
+NO_EXTENT = 1e-24
 
 # -- in the picture ---------------------------------------------------------------------------------------------------
 
@@ -91,10 +94,10 @@ def _iou_3d(a: _Parts, b: _Parts) -> Tensor:
 
 
 def _ratio(shared: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """shared / (a + b - shared); 0 where there is nothing to divide by."""
+    """shared / (a + b - shared), 0 for two boxes without extent."""
     shared = torch.minimum(shared, torch.minimum(a, b))
     union = a + b - shared
-    solid = union > torch.finfo(union.dtype).tiny
+    solid = union > NO_EXTENT
     return torch.where(solid, shared / torch.where(solid, union, 1.0), 0.0)
 
 
