@@ -1,0 +1,50 @@
+"""Set-up of all tests: checked array shapes, quiet threads, fixed seeds, and the folder of real data where there is one."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported; spinning threads starve other processes
+
+import importlib.util  # noqa: E402
+import random  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+# Every annotated call of the package is checked: shapes by jaxtyping, types by beartype. The hook must stand before the
+# first import of monolift.
+if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"):
+    from jaxtyping import install_import_hook
+
+    install_import_hook("monolift", "beartype.beartype")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+torch.set_num_threads(2)
+settings.register_profile(
+    "monolift",
+    deadline=None,  # a slow machine is no failure
+    derandomize=True,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("monolift")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """The same numbers for a test whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of real data: $MONOLIFT_SHARED, or ``shared`` beside the checkout. Tests that need it are skipped without."""
+    folder = Path(os.environ.get("MONOLIFT_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+    if not folder.is_dir():
+        pytest.skip("no folder of real data: set MONOLIFT_SHARED, or put one named 'shared' beside the checkout")
+    return folder
