@@ -149,7 +149,7 @@ class Augmentation:
     """Probability of the mirror image."""
     recolor: float = 0.3
     """Strength of the colour changes, 0 for none."""
-    scale: tuple[float, float] = (0.8, 1.3)
+    scale: tuple[float, float] = (0.85, 1.4)
     """Range of the zoom against the plain view, log-uniform."""
     shift: float = 0.15
     """Largest shift of a window that shows less than the whole, or more, as a share of its size."""

@@ -35,7 +35,7 @@ from monolift.methods.smoke.config import (
     with_statistics,
 )
 from monolift.methods.smoke.loss import smoke_loss
-from monolift.methods.smoke.network import SmokeNetwork, set_memory_format
+from monolift.methods.smoke.network import SmokeNetwork
 from monolift.typing import Float, Tensor, UInt8
 
 __all__ = ["PRESETS", "Smoke", "SmokeConfig", "official", "paper"]
@@ -65,7 +65,6 @@ class Smoke(nn.Module):
             self.config.norm,
             self.config.deformable,
         )
-        set_memory_format(self)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -92,7 +91,7 @@ class Smoke(nn.Module):
         return Prepared(self.normalise(view.image(image)), view.camera(camera), view)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        return self.network(images.to(memory_format=torch.channels_last))
+        return self.network(images)
 
     def encode(self, samples: Sequence[Sample]) -> Targets:
         return self.codec.encode(samples)
