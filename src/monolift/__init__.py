@@ -46,7 +46,7 @@ _HOME = {
 }
 _VERBS = ("detect", "evaluate", "train")
 
-__all__ = ["__version__", *_HOME, *_VERBS]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME, *_VERBS]
 
 
 def __getattr__(name: str) -> Any:
