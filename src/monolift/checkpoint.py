@@ -25,7 +25,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{folder}: not a checkpoint: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}") from None
+        raise InputError(
+            f"{folder}: not a checkpoint: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}"
+        ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable checkpoint description ({error})") from None
     found = content.get("format") if isinstance(content, dict) else None
@@ -63,7 +65,9 @@ def save(folder: str | Path, detector: Any, card: dict[str, Any] | None = None, 
         "card": card or {},
     }
     save_file(state, str(partial / WEIGHTS_FILE), metadata={"format": "pt"})
-    (partial / CONFIG_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (partial / CONFIG_FILE).write_text(
+        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     replace_folder(partial, folder)
     return folder
 
@@ -108,6 +112,8 @@ def load(folder: str | Path, device: str = "cpu") -> Any:
         k for k in state if k not in expected
     ]
     if wrong:
-        raise InputError(f"{path}: {len(wrong)} weights do not fit the configuration beside it, first {wrong[0]}")
+        raise InputError(
+            f"{path}: {len(wrong)} weights do not fit the configuration beside it, first {wrong[0]}"
+        )
     detector.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()})
     return detector.to(device).eval()

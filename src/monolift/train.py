@@ -30,7 +30,7 @@ from monolift.data.kitti import KittiDataset
 from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.methods import method_class
-from monolift.methods.recipe import Recipe
+from monolift.recipe import Recipe
 from monolift.settings import apply_settings
 from monolift.typing import Tensor
 from monolift.validate import validate
@@ -95,8 +95,11 @@ class Views(torch.utils.data.Dataset[tuple[Sample, Tensor]]):
         return sample, self.detector.normalise(sample.image)
 
 
-def batches(count: int, epoch: int, seed: int, size: int, rank: int, world: int, skip: int) -> Iterator[list[Any]]:
-    """Keys (epoch, index) of this process's batches of an epoch, all processes having equally many; the first ``skip`` left out."""
+def batches(
+    count: int, epoch: int, seed: int, size: int, rank: int, world: int, skip: int
+) -> Iterator[list[Any]]:
+    """Keys (epoch, index) of this process's batches of an epoch, all processes having equally many; the first
+    ``skip`` are left out."""
     order = np.random.default_rng((seed, epoch)).permutation(count)
     per_step = size * world
     for start in range(skip * per_step, count - per_step + 1, per_step):
@@ -135,13 +138,19 @@ class _Run:
         self.best = -1.0
         make = method_class(options.method)
         if options.preset not in make.presets:
-            raise InputError(f"{options.method} preset must be one of {', '.join(make.presets)}, got {options.preset!r}")
+            raise InputError(
+                f"{options.method} preset must be one of {', '.join(make.presets)}, got {options.preset!r}"
+            )
         first = KittiDataset(options.data[0], options.split)
         parts = [first] + [KittiDataset(root) for root in options.data[1:]]
         self.val = KittiDataset(options.data[0], options.val_split) if options.val_split else None
         if self.val and (leak := set(self.val.ids) & set(first.ids)):
-            raise InputError(f"{len(leak)} pictures are in both splits, first {min(leak)}: validation would measure memory")
-        config, self.recipe = apply_settings(make.presets[options.preset](), make.recipes[options.preset], options.settings)
+            raise InputError(
+                f"{len(leak)} pictures are in both splits, first {min(leak)}: validation would measure memory"
+            )
+        config, self.recipe = apply_settings(
+            make.presets[options.preset](), make.recipes[options.preset], options.settings
+        )
         state_path = self._state_path() if options.resume else None
         if state_path:
             self.detector = checkpoint.load(state_path.parent, str(device))
@@ -153,7 +162,9 @@ class _Run:
         self.views = Views(parts, self.detector, self.recipe, options.seed)
         self.per_epoch = len(self.views) // (self.recipe.batch_size * world)
         if not self.per_epoch:
-            raise InputError(f"{len(self.views)} pictures do not fill one batch of {self.recipe.batch_size} x {world}")
+            raise InputError(
+                f"{len(self.views)} pictures do not fill one batch of {self.recipe.batch_size} x {world}"
+            )
         self.total = self.per_epoch * self.recipe.epochs
         self.frozen = freeze(self.detector, self.recipe)
         self.optimizer = make_optimizer(self.detector, self.recipe)
@@ -182,7 +193,11 @@ class _Run:
                 if time.monotonic() - saved > 60 * self.options.save_minutes:
                     self._save("last")
                     saved = time.monotonic()
-            row = {"epoch": self.epoch + 1, "step": self.step, **{k: v / max(self.done, 1) for k, v in sums.items()}}
+            row = {
+                "epoch": self.epoch + 1,
+                "step": self.step,
+                **{k: v / max(self.done, 1) for k, v in sums.items()},
+            }
             self.epoch, self.done = self.epoch + 1, 0
             if self.val and (self.epoch % self.options.val_every == 0 or self.epoch == self.recipe.epochs):
                 row |= self._validate()
@@ -193,7 +208,13 @@ class _Run:
 
     def _loader(self) -> DataLoader[Any]:
         keys = batches(
-            len(self.views), self.epoch, self.options.seed, self.recipe.batch_size, self.rank, self.world, self.done
+            len(self.views),
+            self.epoch,
+            self.options.seed,
+            self.recipe.batch_size,
+            self.rank,
+            self.world,
+            self.done,
         )
         workers = self.options.workers
         return DataLoader(
@@ -220,7 +241,9 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         losses["total"].backward()
         if self.recipe.clip:
-            nn.utils.clip_grad_norm_([p for p in self.detector.parameters() if p.requires_grad], self.recipe.clip)
+            nn.utils.clip_grad_norm_(
+                [p for p in self.detector.parameters() if p.requires_grad], self.recipe.clip
+            )
         self.optimizer.step()
         if self.recipe.ema:
             # a short memory at first: the average must not remember the untrained weights
@@ -234,8 +257,8 @@ class _Run:
             return {}
         assert self.val is not None
         self.average.eval()
-        scores = validate(self.average, self.val, self.out / "val", device=self.device, pictures=self.out / "pictures",
-                          tag=f"epoch{self.epoch:03d}", quiet=self.options.quiet)  # fmt: skip
+        tag = f"epoch{self.epoch:03d}"
+        scores = validate(self.average, self.val, self.out / "val", self.device, self.out / "pictures", tag)
         if scores["selection"] > self.best:
             self.best = scores["selection"]
             checkpoint.save(self.out / "best", self.average, {"epoch": self.epoch, "validation": scores})
@@ -246,7 +269,9 @@ class _Run:
         self.out.mkdir(parents=True, exist_ok=True)
         path = self.out / "metrics.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        rows = [r for r in rows if r["epoch"] < row["epoch"]] + [row]  # an epoch that is run again replaces its line
+        rows = [r for r in rows if r["epoch"] < row["epoch"]] + [
+            row
+        ]  # an epoch that is run again replaces its line
         _write(path, "".join(json.dumps(r) + "\n" for r in rows))
         names = list(dict.fromkeys(k for r in rows for k in r))
         partial = self.out / "results.csv.partial"
@@ -286,7 +311,9 @@ class _Run:
         state = torch.load(path, map_location=self.device, weights_only=True)
         recipe = json.loads(json.dumps(dataclasses.asdict(self.recipe)))
         if json.loads(json.dumps(state["recipe"])) != recipe or state["seed"] != self.options.seed:
-            raise InputError(f"{path}: was trained with another recipe or seed: resume with the options it began with")
+            raise InputError(
+                f"{path}: was trained with another recipe or seed: resume with the options it began with"
+            )
         self.epoch, self.step, self.done, self.best = (state[k] for k in ("epoch", "step", "done", "best"))
         self.optimizer.load_state_dict(state["optimizer"])
         if self.recipe.ema:
@@ -398,7 +425,7 @@ class _Progress:
         if self.quiet or now - self.shown < (0.5 if self.terminal else 30):
             return
         self.shown = now
-        (t0, s0), seconds = self.marks[0], now - self.marks[0][0]
+        seconds, s0 = now - self.marks[0][0], self.marks[0][1]
         rate = (step - s0) / seconds if seconds else 0.0
         left = (self.total - step) / rate if rate else 0.0
         text = (

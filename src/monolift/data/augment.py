@@ -51,7 +51,9 @@ class View:
         y0, y1 = self._inside(self.top, self.height, height)
         out = np.zeros((self.height, self.width, 3), np.uint8)
         if x1 > x0 and y1 > y0:
-            box = tuple(v / self.scale for v in (x0 + self.left, y0 + self.top, x1 + self.left, y1 + self.top))
+            box = tuple(
+                v / self.scale for v in (x0 + self.left, y0 + self.top, x1 + self.left, y1 + self.top)
+            )
             box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], width), min(box[3], height))  # rounding
             source = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
             part = source.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=box)

@@ -54,9 +54,13 @@ def training_folder(root: str | Path) -> Path:
         if (folder / "label_2").is_dir():
             missing = [n for n in ("image_2", "calib") if not (folder / n).is_dir()]
             if missing:
-                raise InputError(f"{folder}: expected folders image_2, label_2 and calib; {', '.join(missing)} missing")
+                raise InputError(
+                    f"{folder}: expected folders image_2, label_2 and calib; {', '.join(missing)} missing"
+                )
             return folder
-    raise InputError(f"{root}: expected a KITTI folder with image_2, label_2 and calib (here or in training/)")
+    raise InputError(
+        f"{root}: expected a KITTI folder with image_2, label_2 and calib (here or in training/)"
+    )
 
 
 def find_image(root: str | Path, name: str) -> Path:
@@ -101,7 +105,9 @@ def read_sample(root: str | Path, name: str, pixels: bool = True) -> Sample:
     return sample_from_labels(name, image, camera, read_labels(root / "label_2" / f"{name}.txt"))
 
 
-def sample_from_labels(name: str, image: UInt8[Tensor, "3 H W"], camera: Camera, labels: KittiLabels) -> Sample:
+def sample_from_labels(
+    name: str, image: UInt8[Tensor, "3 H W"], camera: Camera, labels: KittiLabels
+) -> Sample:
     """KITTI's rows (bottom centre; h, w, l) to a sample (geometric centre; l, h, w); DontCare rows become regions."""
     known = np.array([n.lower() != "dontcare" for n in labels.names], bool)
     h, w, length = labels.size_hwl[known].T

@@ -60,7 +60,11 @@ class Sample:
         for k, (min_height, max_occlusion, max_truncation) in reversed(
             list(enumerate(((40, 0, 0.15), (25, 1, 0.30), (25, 2, 0.50))))
         ):
-            fits = (height > min_height) & (self.occlusion <= max_occlusion) & (self.truncation <= max_truncation)
+            fits = (
+                (height > min_height)
+                & (self.occlusion <= max_occlusion)
+                & (self.truncation <= max_truncation)
+            )
             level[fits] = k
         return level
 
@@ -96,4 +100,6 @@ class Detections:
 
     def to(self, *args: Any) -> Detections:
         """Another device."""
-        return Detections(self.boxes.to(*args), self.scores.to(*args), self.labels.to(*args), self.boxes2d.to(*args))
+        return Detections(
+            self.boxes.to(*args), self.scores.to(*args), self.labels.to(*args), self.boxes2d.to(*args)
+        )

@@ -98,7 +98,9 @@ class Boxes3D:
         z0, z1 = camera.depth(start), camera.depth(end)
         crossing = (z0 < NEAR_PLANE) != (z1 < NEAR_PLANE)
         share = ((NEAR_PLANE - z0) / torch.where(crossing, z1 - z0, 1.0)).clamp(0, 1)[..., None]
-        points = torch.cat([corners, torch.where(crossing[..., None], start + share * (end - start), corners[:, :1])], 1)
+        points = torch.cat(
+            [corners, torch.where(crossing[..., None], start + share * (end - start), corners[:, :1])], 1
+        )
         visible = torch.cat([camera.depth(corners) >= NEAR_PLANE, crossing], 1)[..., None]
         pixels = camera.px_from_cam(points)
         low = torch.where(visible, pixels, float("inf")).amin(1)

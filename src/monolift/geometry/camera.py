@@ -69,7 +69,9 @@ class Camera:
             raise InputError(f"camera matrix must be 3x3 or 3x4, got {tuple(p.shape)}")
         shape_ok = p[0, 1] == 0 and p[1, 0] == 0 and p[2, 0] == 0 and p[2, 1] == 0 and p[2, 2] == 1
         if not shape_ok:
-            raise InputError(f"camera matrix must be [[fx,0,cx],[0,fy,cy],[0,0,1]] (no skew), got {p[:, :3].tolist()}")
+            raise InputError(
+                f"camera matrix must be [[fx,0,cx],[0,fy,cy],[0,0,1]] (no skew), got {p[:, :3].tolist()}"
+            )
         fx, fy, cx, cy = p[0, 0], p[1, 1], p[0, 2], p[1, 2]
         t = torch.zeros(3, dtype=torch.float64)
         if p.shape[1] == 4:
@@ -87,7 +89,9 @@ class Camera:
 
     def __getitem__(self, index: Any) -> Camera:
         """Cameras of a batch by index; with an (N,) index tensor, one camera per object."""
-        fields = [getattr(self, name)[index.cpu() if isinstance(index, Tensor) else index] for name in _FIELDS]
+        fields = [
+            getattr(self, name)[index.cpu() if isinstance(index, Tensor) else index] for name in _FIELDS
+        ]
         return Camera(*fields, width=self.width, height=self.height)
 
     # -- as arrays --------------------------------------------------------------------------------------------------

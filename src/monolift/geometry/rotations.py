@@ -53,7 +53,9 @@ def matrix_from_quaternion(quaternion: Float[Tensor, "... 4"]) -> Float[Tensor, 
     norm2 = (quaternion * quaternion).sum(-1, keepdim=True)
     usable = norm2 > torch.finfo(quaternion.dtype).tiny
     identity = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=quaternion.dtype, device=quaternion.device)
-    q = torch.where(usable, quaternion, identity)  # before the square root, so that no NaN reaches the gradient
+    q = torch.where(
+        usable, quaternion, identity
+    )  # before the square root, so that no NaN reaches the gradient
     w, x, y, z = (q / q.norm(dim=-1, keepdim=True)).unbind(-1)
     rows = [
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),

@@ -93,7 +93,9 @@ class CSPNano(nn.Module):
         self.out_channels = out_channels
         # YOLOX gathers 2x2 pixels into channels and convolves 3x3; a 6x6 convolution of stride 2 is the same sum
         self.stem = nn.Sequential(
-            nn.Conv2d(3, c, 6, 2, 2, bias=False), nn.BatchNorm2d(c, eps=1e-3, momentum=0.03), nn.SiLU(inplace=True)
+            nn.Conv2d(3, c, 6, 2, 2, bias=False),
+            nn.BatchNorm2d(c, eps=1e-3, momentum=0.03),
+            nn.SiLU(inplace=True),
         )
         self.dark2 = nn.Sequential(Separable(c, 2 * c, 2), CSPLayer(2 * c, 2 * c, 1))
         self.dark3 = nn.Sequential(Separable(2 * c, 4 * c, 2), CSPLayer(4 * c, 4 * c, 3))

@@ -59,7 +59,9 @@ def find_peaks(
     return scores, torch.div(flat, h * w, rounding_mode="floor"), flat % (h * w)
 
 
-def gather(maps: Float[Tensor, "b c h w"], image: Int[Tensor, " n"], cell: Int[Tensor, " n"]) -> Float[Tensor, "n c"]:
+def gather(
+    maps: Float[Tensor, "b c h w"], image: Int[Tensor, " n"], cell: Int[Tensor, " n"]
+) -> Float[Tensor, "n c"]:
     """Channels of N cells, each given by its picture's index in the batch and its flat cell."""
     b, c, h, w = maps.shape
     row = torch.div(cell, w, rounding_mode="floor")

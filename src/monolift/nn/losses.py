@@ -38,8 +38,6 @@ def generalized_iou_loss(boxes: Float[Tensor, "n 4"], target: Float[Tensor, "n 4
     return 1 - intersection / union + (hull - union) / hull.clamp_min(1e-6)
 
 
-def laplace_nll(
-    error: Float[Tensor, "..."], log_scale: Float[Tensor, "..."]
-) -> Float[Tensor, "..."]:
+def laplace_nll(error: Float[Tensor, "..."], log_scale: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Negative log likelihood of an error under a Laplace distribution of scale exp(log_scale), up to a constant."""
     return error.abs() * torch.exp(-log_scale) + log_scale

@@ -38,7 +38,9 @@ def load_yolox(model: CSPNano, path: str | Path, images: Float[Tensor, "b 3 H W"
     source = [(arrays[n.input[1]], arrays[n.input[2]]) for n in graph.node if n.op_type == "Conv"]
     pairs = _conv_norm_pairs(model)
     if len(source) < len(pairs):
-        raise InputError(f"{path}: expected a YOLOX-nano with at least {len(pairs)} convolutions, got {len(source)}")
+        raise InputError(
+            f"{path}: expected a YOLOX-nano with at least {len(pairs)} convolutions, got {len(source)}"
+        )
     source[0] = _stem_from_focus(*source[0])
     for k, ((conv, norm), (weight, bias)) in enumerate(zip(pairs, source, strict=False)):
         if tuple(conv.weight.shape) != weight.shape:

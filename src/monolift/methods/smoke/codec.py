@@ -59,7 +59,10 @@ class Targets:
     names: tuple[str, ...]
 
     def to(self, device: torch.device | str) -> Targets:
-        moved = {k: getattr(self, k).to(device) for k in ("heatmap", "weight", "image", "cell", "label", "boxes", "boxes2d")}
+        moved = {
+            k: getattr(self, k).to(device)
+            for k in ("heatmap", "weight", "image", "cell", "label", "boxes", "boxes2d")
+        }
         return replace(self, **moved)
 
 
@@ -120,21 +123,33 @@ class SmokeCodec:
         return torch.cat([d_z[:, None], offset, d_size, turn], 1)
 
     def center(
-        self, offset: Float[Tensor, "n 2"], depth: Float[Tensor, " n"], cell: Int[Tensor, " n"], camera: Camera, width: int
+        self,
+        offset: Float[Tensor, "n 2"],
+        depth: Float[Tensor, " n"],
+        cell: Int[Tensor, " n"],
+        camera: Camera,
+        width: int,
     ) -> Float[Tensor, "n 3"]:
         """Box centre in metres from its projection, cells, and its depth (eq. 2)."""
         px = (_columns_rows(cell, width).to(offset.dtype) + offset) * STRIDE
         return self._camera(camera).cam_from_px(px, depth)
 
     def lift(
-        self, numbers: Float[Tensor, "n c"], cell: Int[Tensor, " n"], label: Int[Tensor, " n"], camera: Camera, width: int
+        self,
+        numbers: Float[Tensor, "n c"],
+        cell: Int[Tensor, " n"],
+        label: Int[Tensor, " n"],
+        camera: Camera,
+        width: int,
     ) -> Boxes3D:
         """N boxes from the channels at their cells."""
         parts = self.parts(numbers, label, camera)
         center = self.center(parts.offset, parts.depth, cell, camera, width)
         return Boxes3D(center, parts.size, yaw_from_alpha(parts.alpha, center))
 
-    def boxes2d(self, numbers: Float[Tensor, "n c"], cell: Int[Tensor, " n"], width: int) -> Float[Tensor, "n 4"]:
+    def boxes2d(
+        self, numbers: Float[Tensor, "n c"], cell: Int[Tensor, " n"], width: int
+    ) -> Float[Tensor, "n 4"]:
         """2D boxes, network pixels, of the four channels beyond the paper."""
         k = self.box2d_at
         middle = _columns_rows(cell, width).to(numbers.dtype) + numbers[:, k : k + 2]
@@ -244,7 +259,9 @@ class SmokeCodec:
             if config.depth_scale:
                 score = score * self.depth_confidence(numbers, boxes)
             ahead = boxes.center[:, 2] > 0.5
-            order = torch.argsort(torch.where(ahead, score, -1.0), descending=True, stable=True)[: int(ahead.sum())]
+            order = torch.argsort(torch.where(ahead, score, -1.0), descending=True, stable=True)[
+                : int(ahead.sum())
+            ]
             found.append(Detections(boxes, score, label, boxes2d)[order])
         return found
 
@@ -257,7 +274,9 @@ class SmokeCodec:
         """Expected absolute error of the depth, metres."""
         return torch.exp(numbers[:, self.depth_scale_at].clamp(-4, 4))
 
-    def _final_boxes2d(self, numbers: Tensor, boxes: Boxes3D, cell: Tensor, width: int, camera: Camera) -> Tensor:
+    def _final_boxes2d(
+        self, numbers: Tensor, boxes: Boxes3D, cell: Tensor, width: int, camera: Camera
+    ) -> Tensor:
         """The predicted 2D box where there is one, else the rectangle of the projected corners; cut to the picture."""
         if not self.config.boxes2d:
             return boxes.projected(self._camera(camera))

@@ -11,7 +11,7 @@ import torch
 from monolift.data.augment import Augmentation, View, letterbox, same_area, width_crop
 from monolift.data.sample import Sample
 from monolift.errors import InputError
-from monolift.methods.recipe import Recipe
+from monolift.recipe import Recipe
 
 CHOICES = {
     "fit": ("area", "letterbox", "width-crop"),
@@ -54,7 +54,11 @@ class SmokeConfig:
     """Metres at the reference focal length (SMOKE eq. 1). Published: all KITTI trainval cars."""
     depth_std: float = 16.32
     """Metres (SMOKE eq. 1)."""
-    sizes: tuple[tuple[float, float, float], ...] = ((3.88, 1.53, 1.63), (0.84, 1.76, 0.66), (1.76, 1.74, 0.60))
+    sizes: tuple[tuple[float, float, float], ...] = (
+        (3.88, 1.53, 1.63),
+        (0.84, 1.76, 0.66),
+        (1.76, 1.74, 0.60),
+    )
     """Reference length, height, width of each class, metres (SMOKE eq. 3); means of KITTI trainval."""
     size_limit: float = 1.0
     """Sizes lie within exp(+-limit) of the reference. Published 0.5 cannot express 15 % of KITTI's pedestrians."""
@@ -86,14 +90,20 @@ class SmokeConfig:
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise InputError(f"smoke {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+                raise InputError(
+                    f"smoke {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
         # JSON gives lists
         object.__setattr__(self, "classes", tuple(self.classes))
         object.__setattr__(self, "sizes", tuple(tuple(float(v) for v in size) for size in self.sizes))
         if len(self.sizes) != len(self.classes):
-            raise InputError(f"smoke sizes: expected one (l, h, w) for each of {self.classes}, got {len(self.sizes)}")
+            raise InputError(
+                f"smoke sizes: expected one (l, h, w) for each of {self.classes}, got {len(self.sizes)}"
+            )
         if self.input_width % 32 or self.input_height % 32:
-            raise InputError(f"smoke input must be multiples of 32, got {self.input_width} x {self.input_height}")
+            raise InputError(
+                f"smoke input must be multiples of 32, got {self.input_width} x {self.input_height}"
+            )
 
 
 def paper(**changes: Any) -> SmokeConfig:
@@ -187,7 +197,9 @@ def with_statistics(config: SmokeConfig, samples: Sequence[Sample]) -> SmokeConf
                     depths.append((float(sample.boxes.center[k, 2]), focals[-1]))
     missing = [name for name, found in sizes.items() if not found]
     if missing:
-        raise InputError(f"no training object of class {', '.join(missing)}: remove it from the classes or check the split")
+        raise InputError(
+            f"no training object of class {', '.join(missing)}: remove it from the classes or check the split"
+        )
     focal = float(torch.tensor(focals).median())
     z = torch.tensor([depth * focal / f if config.focal else depth for depth, f in depths])
     means = tuple(tuple(torch.stack(sizes[name]).mean(0).tolist()) for name in config.classes)

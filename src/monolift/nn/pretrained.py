@@ -1,0 +1,153 @@
+"""Loading published ImageNet weights, or our own, into a backbone: by name, completely, or not at all."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from monolift.errors import InputError
+from monolift.typing import Tensor
+
+_WRAPPERS = ("state_dict", "model")  # keys under which training scripts nest the weights
+_STATISTICS = re.compile(r"\.(running_mean|running_var|num_batches_tracked)$")
+_COUNTER = ".num_batches_tracked"  # absent from old files, and only used by BatchNorm without momentum
+
+
+@dataclass(frozen=True)
+class ReleasedNames:
+    """How a published checkpoint of the same architecture names its entries.
+
+    like: where such files come from, for messages
+    renames: (pattern, replacement) for ``re.sub``, applied in turn, from the published name to ours
+    unused: patterns of published names that a feature extractor has no use for
+    """
+
+    like: str
+    renames: tuple[tuple[str, str], ...]
+    unused: tuple[str, ...]
+
+    def rename(self, name: str) -> str:
+        for pattern, replacement in self.renames:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    def is_unused(self, name: str) -> bool:
+        return any(re.match(pattern, name) for pattern in self.unused)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What ``load_pretrained`` did.
+
+    naming: whose names the file uses
+    loaded: entries of the backbone that now hold the file's values
+    ignored: entries of the file that were left out, in the file's names
+    """
+
+    path: Path
+    naming: Literal["released", "monolift"]
+    loaded: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def load_pretrained(backbone: nn.Module, path: str | Path) -> LoadReport:
+    """Fill ``backbone`` from a ``.safetensors`` file, or from tensors in a ``.pth``, ``.pt`` or ``.bin`` file.
+
+    The latter are read without running anything they hold. The backbone's class names the published family
+    that fits it (``released_names``: timm's and torchvision's); files in our own names load too. Every weight must
+    come from the file, in its shape, and the file may hold nothing unknown, so that a ResNet-34 file does not
+    silently half-fill a ResNet-18. Left out by design: the classifier and whatever else ``unused`` lists.
+
+    A backbone with GroupNorm takes the affine pair of the file's BatchNorm (scale and shift of the same
+    channels) as its own and leaves the running statistics out. The activations then differ from the published
+    network's; it is a start for training.
+
+    Raises InputError naming the file, what was expected and what came.
+    """
+    path = Path(path)
+    names = getattr(backbone, "released_names", None)
+    if not isinstance(names, ReleasedNames):
+        raise TypeError(f"{type(backbone).__name__} does not say which released weights fit it")
+    entries = _read(path)
+    own = backbone.state_dict()
+
+    renamed = {name: names.rename(name) for name in entries}
+    released = sum(name in own for name in renamed.values()) > sum(name in own for name in entries)
+    if not released:
+        renamed = {name: name for name in entries}
+
+    ignored = [name for name in entries if renamed[name] not in own and _is_ignored(name, names, backbone)]
+    found = {renamed[name]: value for name, value in entries.items() if name not in ignored}
+    problem = _misfit(found, own)
+    if problem:
+        raise InputError(
+            f"{path}: these weights do not fit {type(backbone).__name__}: {problem}. "
+            f"Expected monolift's own names or those of {names.like}"
+        )
+    backbone.load_state_dict(found, strict=False)
+    naming: Literal["released", "monolift"] = "released" if released else "monolift"
+    return LoadReport(path, naming, tuple(sorted(found)), tuple(sorted(ignored)))
+
+
+def _is_ignored(name: str, names: ReleasedNames, backbone: nn.Module) -> bool:
+    has_statistics = any(isinstance(part, nn.BatchNorm2d) for part in backbone.modules())
+    return names.is_unused(name) or (not has_statistics and _STATISTICS.search(name) is not None)
+
+
+def _misfit(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """What keeps ``found`` from filling ``own``, or nothing."""
+    missing = [name for name in own if name not in found and not name.endswith(_COUNTER)]
+    unknown = [name for name in found if name not in own]
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} of {len(own)} entries are missing (first: {missing[0]})")
+    if unknown:
+        problems.append(f"{len(unknown)} are unknown (first: {unknown[0]})")
+    for name, value in found.items():
+        if name in own and value.shape != own[name].shape:
+            problems.append(f"{name} should be {tuple(own[name].shape)}, got {tuple(value.shape)}")
+            break
+    return ", ".join(problems)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weight file by name; ``state_dict`` nesting and a ``module.`` prefix removed."""
+    if not path.is_file():
+        raise InputError(f"{path}: expected a weight file, found none")
+    content: Any
+    if path.suffix == ".safetensors":
+        try:
+            content = load_file(path)
+        except SafetensorError as error:
+            raise InputError(f"{path}: expected a safetensors file, got {error}") from error
+    elif path.suffix in (".pth", ".pt", ".bin"):
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"{path}: expected a PyTorch file of plain tensors, got: {first_line}"
+            ) from error
+    else:
+        raise InputError(
+            f"{path}: expected .safetensors, .pth, .pt or .bin, got {path.suffix or 'no suffix'}"
+        )
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: expected named tensors, got {type(content).__name__}")
+    return {
+        str(name).removeprefix("module."): value
+        for name, value in content.items()
+        if isinstance(value, torch.Tensor)
+    }
