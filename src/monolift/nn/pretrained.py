@@ -85,9 +85,10 @@ def load_pretrained(backbone: nn.Module, path: str | Path) -> LoadReport:
     if not released:
         renamed = {name: name for name in entries}
 
-    ignored = [name for name in entries if renamed[name] not in own and _is_ignored(name, names, backbone)]
-    found = {renamed[name]: value for name, value in entries.items() if name not in ignored}
-    problem = _misfit(found, own)
+    unknown = sorted(name for name in entries if renamed[name] not in own)
+    ignored = [name for name in unknown if _is_ignored(name, names, backbone)]
+    found = {renamed[name]: value for name, value in entries.items() if renamed[name] in own}
+    problem = _misfit(found, own, [name for name in unknown if name not in ignored])
     if problem:
         raise InputError(
             f"{path}: these weights do not fit {type(backbone).__name__}: {problem}. "
@@ -95,7 +96,7 @@ def load_pretrained(backbone: nn.Module, path: str | Path) -> LoadReport:
         )
     backbone.load_state_dict(found, strict=False)
     naming: Literal["released", "monolift"] = "released" if released else "monolift"
-    return LoadReport(path, naming, tuple(sorted(found)), tuple(sorted(ignored)))
+    return LoadReport(path, naming, tuple(sorted(found)), tuple(ignored))
 
 
 def _is_ignored(name: str, names: ReleasedNames, backbone: nn.Module) -> bool:
@@ -103,17 +104,16 @@ def _is_ignored(name: str, names: ReleasedNames, backbone: nn.Module) -> bool:
     return names.is_unused(name) or (not has_statistics and _STATISTICS.search(name) is not None)
 
 
-def _misfit(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """What keeps ``found`` from filling ``own``, or nothing."""
+def _misfit(found: Mapping[str, Tensor], own: Mapping[str, Tensor], unknown: list[str]) -> str:
+    """What keeps the file from filling ``own``, or nothing. ``unknown``: its names that mean nothing to us."""
     missing = [name for name in own if name not in found and not name.endswith(_COUNTER)]
-    unknown = [name for name in found if name not in own]
     problems = []
     if missing:
         problems.append(f"{len(missing)} of {len(own)} entries are missing (first: {missing[0]})")
     if unknown:
         problems.append(f"{len(unknown)} are unknown (first: {unknown[0]})")
     for name, value in found.items():
-        if name in own and value.shape != own[name].shape:
+        if value.shape != own[name].shape:
             problems.append(f"{name} should be {tuple(own[name].shape)}, got {tuple(value.shape)}")
             break
     return ", ".join(problems)
