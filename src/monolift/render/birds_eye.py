@@ -79,7 +79,9 @@ def birds_eye(
         is_label = group is labels
         for name, rectangle in zip(group.classes, corners, strict=True):
             plain = not is_label or found is None
-            _draw_footprint(canvas, ground, rectangle, class_color(name) if plain else WHITE, text / 11, not plain)
+            _draw_footprint(
+                canvas, ground, rectangle, class_color(name) if plain else WHITE, text / 11, not plain
+            )
     _draw_legend(canvas, ground, found, labels, text)
     for group, corners in zip(groups[:1], footprints[:1], strict=True):
         _draw_distances(canvas, ground, group, corners, text)
@@ -109,7 +111,9 @@ def _draw_ground(canvas: Canvas, ground: Ground, camera: Camera, text: float) ->
             x, y = x + shift[0], y + shift[1]
             canvas.text((x, y), f"{radius} m", 0.9 * text, FAINT, anchor)
             width = 3.0 * text
-            canvas.reserve((x - width if anchor[0] == "r" else x, y - text, x if anchor[0] == "r" else x + width, y))
+            canvas.reserve(
+                (x - width if anchor[0] == "r" else x, y - text, x if anchor[0] == "r" else x + width, y)
+            )
     if edges is not None:
         for angle in edges:
             canvas.line(np.stack([eye, ground.px(far * math.sin(angle), far * math.cos(angle))]), RING, 1.2)
@@ -177,6 +181,12 @@ def _draw_legend(
     top = text if ground.forward == "right" else canvas.height - text - step * len(rows)
     for k, (name, color) in enumerate(rows):
         y = top + (k + 0.5) * step
-        canvas.line(np.array([[0.8 * text, y], [2.2 * text, y]]), color, 0.22 * text, 1.0, None if name != "label" else 0.3 * text)
+        canvas.line(
+            np.array([[0.8 * text, y], [2.2 * text, y]]),
+            color,
+            0.22 * text,
+            1.0,
+            None if name != "label" else 0.3 * text,
+        )
         canvas.text((2.7 * text, y), name, text, color, "lm")
     canvas.reserve((0, top - 4, 10 * text, top + step * len(rows) + 4))

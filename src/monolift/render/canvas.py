@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class Canvas:
         self, points: Points, color: Color, width: float = 1.0, alpha: float = 1.0, dash: float | None = None
     ) -> None:
         """A polyline through (K, 2) points; ``dash`` is the length of a dash and of a gap, pixels."""
-        for a, b in zip(points[:-1], points[1:], strict=True):
+        for a, b in pairwise(points):
             clipped = clip_segment(a, b, (-99.0, -99.0, self.width + 99.0, self.height + 99.0))
             if clipped is None:
                 continue
@@ -89,9 +90,13 @@ class Canvas:
         """A circle; what lies outside the picture is not seen."""
         x, y = self._px(center)
         r = radius * self._zoom
-        self._draw.ellipse([x - r, y - r, x + r, y + r], outline=(*color, 255), width=max(1, round(width * self._zoom)))
+        self._draw.ellipse(
+            [x - r, y - r, x + r, y + r], outline=(*color, 255), width=max(1, round(width * self._zoom))
+        )
 
-    def text(self, position: tuple[float, float], text: str, size: float, color: Color, anchor: str = "la") -> None:
+    def text(
+        self, position: tuple[float, float], text: str, size: float, color: Color, anchor: str = "la"
+    ) -> None:
         """Text with Pillow's anchors: first letter l m r, second a (top) m s d (bottom)."""
         self._texts.append((position, text, size, color, anchor))
 

@@ -50,7 +50,9 @@ def picture(
     photograph = overlay(image, camera, found, labels)
     width, height = photograph.size
     wide = width > 1.9 * height
-    panel = birds_eye(camera, found, labels, along=width if wide else height, forward="right" if wide else "up")
+    panel = birds_eye(
+        camera, found, labels, along=width if wide else height, forward="right" if wide else "up"
+    )
     size = (width, height + GAP + panel.height) if wide else (width + GAP + panel.width, height)
     both = Image.new("RGB", size, PAPER)
     both.paste(photograph, (0, 0))
@@ -85,7 +87,12 @@ def _sized(camera: Camera, width: int, height: int) -> Camera:
 
 
 def _draw_boxes(
-    canvas: Canvas, camera: Camera, objects: Objects, line: float, dash: float | None = None, color: Color | None = None
+    canvas: Canvas,
+    camera: Camera,
+    objects: Objects,
+    line: float,
+    dash: float | None = None,
+    color: Color | None = None,
 ) -> None:
     corners = objects.boxes.to("cpu", torch.float64).corners()
     order = torch.argsort(camera.depth(corners).mean(1), descending=True).tolist()  # near ones cover far ones
@@ -93,7 +100,9 @@ def _draw_boxes(
         _draw_box(canvas, camera, corners[i], color or class_color(objects.classes[i]), line, dash)
 
 
-def _draw_box(canvas: Canvas, camera: Camera, corners: Tensor, color: Color, line: float, dash: float | None) -> None:
+def _draw_box(
+    canvas: Canvas, camera: Camera, corners: Tensor, color: Color, line: float, dash: float | None
+) -> None:
     """One box of (8, 3) corners: front face tinted and crossed, hidden edges thin, visible ones with a dark rim."""
     front = _visible_polygon(camera, corners[list(FRONT)].numpy())
     if len(front) >= 3:
@@ -164,7 +173,9 @@ def _draw_labels(canvas: Canvas, camera: Camera, objects: Objects) -> None:
             continue
         name = objects.classes[i]
         x, z = boxes.center[i, 0], boxes.center[i, 2]
-        words = [name, f"{math.hypot(x, z):.0f} m"] + ([f"{objects.scores[i]:.2f}"] if objects.scores is not None else [])
+        words = [name, f"{math.hypot(x, z):.0f} m"] + (
+            [f"{objects.scores[i]:.2f}"] if objects.scores is not None else []
+        )
         middle = (x1 + x2) / 2
         above = [(middle, y1 - 4 - k * step) for k in range(7)]
         below = [(middle, y2 + 4 + step + k * step) for k in range(2)]

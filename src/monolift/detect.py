@@ -1,0 +1,235 @@
+"""From a photograph and its camera to 3D boxes: ``load`` a model, ``Model.detect``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import torch
+
+from monolift import checkpoint, model_zoo
+from monolift.cameras import CameraChoice, KnownCamera
+from monolift.data.sample import Detections
+from monolift.errors import InputError
+from monolift.geometry import Camera
+from monolift.result import Results3D
+from monolift.sources import Photograph, expand, frames, is_video, photograph, read_photograph
+from monolift.typing import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from monolift.methods import Detector
+
+CameraLike = Camera | str | Sequence[float]
+
+
+class Model:
+    """A detector with its weights, ready for pictures of any size."""
+
+    def __init__(self, detector: Detector, name: str = "model", card: dict[str, Any] | None = None) -> None:
+        self.detector = detector
+        self.name = name
+        self.card = card or {}
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name}: {self.detector.method}, {', '.join(self.classes)}, {self.device}>"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.detector.classes
+
+    @property
+    def device(self) -> torch.device:
+        parameters: Any = self.detector
+        return next(parameters.parameters()).device
+
+    @overload
+    def detect(
+        self,
+        source: np.ndarray | Tensor | Image.Image,
+        camera: CameraLike | None = None,
+        *,
+        calib: str | Path | None = None,
+        fov: float | None = None,
+        score: float = 0.25,
+    ) -> Results3D: ...
+    @overload
+    def detect(
+        self,
+        source: list[Any] | tuple[Any, ...],
+        camera: CameraLike | None = None,
+        *,
+        calib: str | Path | None = None,
+        fov: float | None = None,
+        score: float = 0.25,
+    ) -> list[Results3D]: ...
+    @overload
+    def detect(
+        self,
+        source: str | Path,
+        camera: CameraLike | None = None,
+        *,
+        calib: str | Path | None = None,
+        fov: float | None = None,
+        score: float = 0.25,
+    ) -> Any: ...
+
+    def detect(
+        self,
+        source: Any,
+        camera: CameraLike | None = None,
+        *,
+        calib: str | Path | None = None,
+        fov: float | None = None,
+        score: float = 0.25,
+    ) -> Results3D | list[Results3D]:
+        """The objects of one picture, or of several.
+
+        source: a picture (path; (H, W, 3) uint8 RGB array; PIL image; (3, H, W) uint8 tensor) gives one result. A list, a
+            folder, a glob or a video gives a list; for long ones see :meth:`stream`.
+        camera: fx, fy, cx, cy in pixels (Camera, numbers or "fx,fy,cx,cy"); calib: KITTI calib file, or a folder of them
+            matched by name; fov: horizontal, degrees. Without any of them EXIF decides, and failing that a guess: the
+            result's warnings say so, because all distances scale with it.
+        score: the lowest score that is kept.
+
+        Raises InputError for pictures and cameras that cannot be used, MissingExtraError for a video without PyAV.
+        """
+        choice = CameraChoice.of(camera, calib, fov)
+        if isinstance(source, (list, tuple)) or _holds_several(source):
+            return list(self.stream(source, camera, calib=calib, fov=fov, score=score))
+        start = time.perf_counter()
+        photo = _photograph(source)
+        return self.detect_photograph(photo, choice, score, time.perf_counter() - start)
+
+    def stream(
+        self,
+        source: Any,
+        camera: CameraLike | None = None,
+        *,
+        calib: str | Path | None = None,
+        fov: float | None = None,
+        score: float = 0.25,
+    ) -> Iterator[Results3D]:
+        """One result after the other: of a folder, a glob, a list or the frames of a video. Arguments as :meth:`detect`."""
+        choice = CameraChoice.of(camera, calib, fov)
+        for item in source if isinstance(source, (list, tuple)) else [source]:
+            if not isinstance(item, (str, os.PathLike)):
+                yield self.detect_photograph(photograph(item), choice, score)
+                continue
+            for path in expand(item):
+                yield from self.detect_file(path, choice, score)
+
+    def detect_file(self, path: Path, choice: CameraChoice, score: float) -> Iterator[Results3D]:
+        """One result of a picture file, one per frame of a video (whose calib is named like the video)."""
+        if is_video(path):
+            for frame in frames(path):
+                yield self.detect_photograph(frame, choice, score, camera_name=path.stem)
+            return
+        start = time.perf_counter()
+        photo = read_photograph(path)
+        yield self.detect_photograph(photo, choice, score, time.perf_counter() - start)
+
+    def detect_photograph(
+        self,
+        photo: Photograph,
+        choice: CameraChoice,
+        score: float = 0.25,
+        read_seconds: float = 0.0,
+        camera_name: str | None = None,
+    ) -> Results3D:
+        """The one path from picture to boxes."""
+        if not 0 <= score <= 1:
+            raise InputError(f"score: expected a number from 0 to 1, got {score:g}")
+        height, width = photo.image.shape[1:]
+        known = choice.for_picture(camera_name or photo.name, width, height, photo.film_mm)
+        clock = [time.perf_counter()]
+        with torch.inference_mode():
+            prepared = self.detector.prepare(photo.image, known.camera)
+            images = prepared.image[None].to(self.device)
+            clock.append(time.perf_counter())
+            raw = self.detector(images)
+            if images.is_cuda:
+                torch.cuda.synchronize()
+            clock.append(time.perf_counter())
+            found = self.detector.decode(raw, Camera.stack([prepared.camera]))[0].to("cpu")
+            corners = prepared.view.px_source_from_view(found.boxes2d.view(-1, 2, 2)).view(-1, 4)
+            limit = corners.new_tensor([width - 1, height - 1] * 2)
+            found = Detections(
+                found.boxes, found.scores, found.labels, torch.minimum(corners.clamp_min(0), limit)
+            )
+            found = found[found.scores >= score]
+            clock.append(time.perf_counter())
+        prepare, network, decode = (b - a for a, b in pairwise(clock))
+        timings = {"read": read_seconds, "prepare": prepare, "network": network, "decode": decode}
+        return _result(photo, known, found, self.classes, timings)
+
+
+def load(name_or_path: str | Path = "smoke", device: str = "auto") -> Model:
+    """A model of the zoo by name, or a checkpoint folder (config.json + model.safetensors). Nothing is downloaded.
+
+    device: "cpu", "cuda", "cuda:1" or "auto" (CUDA where there is one).
+    Raises InputError for an unknown name, a checkpoint of another format, or a device that is not there.
+    """
+    folder = model_zoo.find(name_or_path)
+    card = checkpoint.read_card(folder)
+    return Model(checkpoint.load(folder, pick_device(device)), folder.name, card)
+
+
+def detect(source: Any, camera: CameraLike | None = None, *, model: str | Path | Model = "smoke", device: str = "auto",
+           **options: Any) -> Any:  # fmt: skip
+    """``load(model, device).detect(source, camera, ...)`` in one call; for many pictures load the model once."""
+    loaded = model if isinstance(model, Model) else load(model, device)
+    return loaded.detect(source, camera, **options)
+
+
+def pick_device(name: str) -> str:
+    """ "auto" resolved; any other name checked. Raises InputError for a device that this torch cannot use."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r}: not usable here ({reason}): expected cpu, cuda or auto") from None
+    return name
+
+
+def _holds_several(source: Any) -> bool:
+    """Whether a path stands for more than one picture: a folder, a video, a pattern."""
+    if not isinstance(source, (str, os.PathLike)):
+        return False
+    path = Path(source)
+    return path.is_dir() or is_video(path) or (not path.exists() and any(c in str(source) for c in "*?["))
+
+
+def _photograph(source: Any) -> Photograph:
+    return read_photograph(source) if isinstance(source, (str, os.PathLike)) else photograph(source)
+
+
+def _result(
+    photo: Photograph,
+    known: KnownCamera,
+    found: Detections,
+    classes: Sequence[str],
+    timings: dict[str, float],
+) -> Results3D:
+    return Results3D(
+        name=photo.name,
+        boxes=found.boxes,
+        scores=found.scores,
+        classes=tuple(classes[k] for k in found.labels.tolist()),
+        boxes2d=found.boxes2d,
+        camera=known.camera,
+        image=photo.image,
+        camera_origin=known.origin,
+        path=photo.path,
+        timings=timings,
+        warnings=photo.warnings + known.warnings,
+    )

@@ -1,0 +1,210 @@
+"""What detection gives back: boxes in metres with the picture and the camera they belong to."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from monolift.data.kitti import labels_from_detections
+from monolift.data.kitti_format import format_labels, from_numbers, to_numbers, write_atomically
+from monolift.data.sample import Detections
+from monolift.errors import InputError
+from monolift.geometry import Boxes3D, Camera
+from monolift.typing import Float, Tensor, UInt8
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from rich.table import Table
+
+SCHEMA = "monolift.result/1"
+
+
+@dataclass(frozen=True)
+class Results3D:
+    """The objects of one picture, best first.
+
+    boxes: N 3D boxes, camera frame; scores: (N,) 0 to 1; classes: N names; boxes2d: (N, 4) pixels of ``image``.
+    camera: of this picture, and ``camera_origin`` where it came from; image: (3, H, W) uint8 RGB, upright.
+    timings: seconds by stage; warnings: what makes the result doubtful, for example a guessed camera.
+    """
+
+    name: str
+    boxes: Boxes3D
+    scores: Float[Tensor, " n"]
+    classes: tuple[str, ...]
+    boxes2d: Float[Tensor, "n 4"]
+    camera: Camera
+    image: UInt8[Tensor, "3 H W"]
+    camera_origin: str = "given"
+    path: Path | None = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        counts = {k: len(getattr(self, k)) for k in ("scores", "classes", "boxes2d")}
+        if any(count != n for count in counts.values()):
+            raise ValueError(f"Results3D {self.name}: {n} boxes, but {counts}")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __str__(self) -> str:
+        counts = {name: self.classes.count(name) for name in dict.fromkeys(self.classes)}
+        return f"{self.name}: " + (", ".join(f"{n} {name}" for name, n in counts.items()) or "nothing found")
+
+    def __repr__(self) -> str:
+        return f"<Results3D {self}>"
+
+    @property
+    def distance(self) -> Float[Tensor, " n"]:
+        """Metres along the ground from the camera to each box's centre."""
+        return torch.linalg.vector_norm(self.boxes.center[:, [0, 2]], dim=1)
+
+    def filter(self, score: float = 0.0, classes: Collection[str] | None = None) -> Results3D:
+        """Only objects of at least this score and, if given, of these classes."""
+        keep = self.scores >= score
+        if classes is not None:
+            keep &= torch.tensor([name in classes for name in self.classes], dtype=torch.bool)
+        return replace(
+            self,
+            boxes=self.boxes[keep],
+            scores=self.scores[keep],
+            classes=tuple(name for name, kept in zip(self.classes, keep.tolist(), strict=True) if kept),
+            boxes2d=self.boxes2d[keep],
+        )
+
+    # -- as text ------------------------------------------------------------------------------------------------------
+
+    def to_kitti(self) -> str:
+        """The rows of a KITTI result file: 16 fields with four decimals; an empty string for no objects."""
+        names = sorted(set(self.classes))
+        labels = torch.tensor([names.index(name) for name in self.classes], dtype=torch.long)
+        rows = labels_from_detections(Detections(self.boxes, self.scores, labels, self.boxes2d), names)
+        return format_labels(from_numbers(rows.names, np.round(to_numbers(rows), 4)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of :meth:`to_json`."""
+        camera = {name: float(getattr(self.camera, name)) for name in ("fx", "fy", "cx", "cy")}
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "source": str(self.path) if self.path else None,
+            "image": {"width": self.image.shape[2], "height": self.image.shape[1]},
+            "camera": {
+                **camera,
+                "translation": [float(v) for v in self.camera.translation],
+                "origin": self.camera_origin,
+            },
+            "objects": [self._object(i) for i in range(len(self))],
+            "seconds": {k: round(v, 4) for k, v in self.timings.items()},
+            "warnings": list(self.warnings),
+        }
+
+    def _object(self, i: int) -> dict[str, Any]:
+        length, height, width = _rounded(self.boxes.size[i])
+        return {
+            "class": self.classes[i],
+            "score": round(float(self.scores[i]), 4),
+            "center": _rounded(self.boxes.center[i]),
+            "size": {"length": length, "height": height, "width": width},
+            "yaw": round(float(self.boxes.yaw[i]), 4),
+            "alpha": round(float(self.boxes.alpha[i]), 4),
+            "distance": round(float(self.distance[i]), 4),
+            "box2d": _rounded(self.boxes2d[i]),
+        }
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """One JSON object; fields are added in later versions, never renamed.
+
+        schema; name; source; image {width, height}; camera {fx, fy, cx, cy in pixels, translation in metres: pixels are
+        K (X + translation), origin: where it came from}; objects, best first: class, score, center [x right, y down, z
+        forward] of the box's middle and size {length, height, width} in metres, yaw and alpha in radians (KITTI's
+        rotation_y and alpha), distance along the ground in metres, box2d [x1, y1, x2, y2] in pixels; seconds by stage;
+        warnings.
+        """
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+
+    def table(self) -> Table:
+        """For a terminal: ``rich.print(result.table())``."""
+        from rich.table import Table
+
+        table = Table(
+            title=str(self),
+            title_justify="left",
+            caption=f"camera: {self.camera_origin}",
+            caption_justify="left",
+        )
+        for heading in (
+            "class",
+            "score",
+            "distance m",
+            "x right",
+            "y down",
+            "z ahead",
+            "l x h x w m",
+            "yaw deg",
+        ):
+            table.add_column(heading, justify="left" if heading == "class" else "right", no_wrap=True)
+        for i in range(len(self)):
+            x, y, z = (f"{v:.2f}" for v in self.boxes.center[i].tolist())
+            size = " x ".join(f"{v:.2f}" for v in self.boxes.size[i].tolist())
+            yaw = f"{math.degrees(float(self.boxes.yaw[i])):.0f}"
+            table.add_row(
+                self.classes[i], f"{self.scores[i]:.2f}", f"{self.distance[i]:.1f}", x, y, z, size, yaw
+            )
+        return table
+
+    # -- as pictures and files ----------------------------------------------------------------------------------------
+
+    def plot(self) -> Image.Image:
+        """The photograph with its boxes and the scene from above."""
+        from monolift.render.draw import Objects, picture
+
+        return picture(self.image, self.camera, Objects(self.boxes, self.classes, self.scores))
+
+    def save_image(self, path: str | Path) -> None:
+        """Writes :meth:`plot`, in the format of the suffix (.png, .jpg, ...)."""
+        save_picture(self.plot(), path)
+
+    def save_kitti(self, path: str | Path) -> None:
+        """Writes :meth:`to_kitti`; no objects give an empty file, as the official evaluation expects."""
+        _save(path, self.to_kitti().encode())
+
+    def save_json(self, path: str | Path) -> None:
+        _save(path, (self.to_json() + "\n").encode())
+
+
+def save_picture(picture: Image.Image, path: str | Path) -> None:
+    """Writes a picture, complete or not at all. Raises InputError for a suffix that no format has."""
+    from PIL import Image
+
+    kind = Image.registered_extensions().get(Path(path).suffix.lower())
+    if kind not in Image.SAVE:
+        raise InputError(
+            f"{path}: cannot write this picture format: expected a name that ends in .png or .jpg"
+        )
+    data = io.BytesIO()
+    picture.save(data, kind, **({"quality": 92} if kind == "JPEG" else {}))
+    _save(path, data.getvalue())
+
+
+def _save(path: str | Path, data: bytes) -> None:
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot make its folder: {error.strerror or error}") from None
+    write_atomically(path, data)
+
+
+def _rounded(values: Tensor) -> list[float]:
+    """Tenths of a millimetre, or of a pixel."""
+    return [round(v, 4) for v in values.tolist()]
