@@ -30,8 +30,10 @@ from monolift.data.kitti import KittiDataset
 from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.methods import method_class
+from monolift.progress import Progress
 from monolift.recipe import Recipe
 from monolift.settings import apply_settings
+from monolift.start import freeze, initialise, make_optimizer
 from monolift.typing import Tensor
 from monolift.validate import validate
 
@@ -120,7 +122,8 @@ def train(options: TrainOptions) -> Path:
     torch.manual_seed(options.seed)
     run = _Run(options, device, rank, world)
     try:
-        run.go()
+        with run.progress:
+            run.go()
     finally:
         if world > 1:
             torch.distributed.destroy_process_group()
@@ -171,10 +174,13 @@ class _Run:
         if state_path:
             self._restore(state_path)
         elif options.init:
-            initialise(self.detector, options.init, self.views)
+            initialise(self.detector, options.init, self._some_pictures)
             self.average.load_state_dict(self.detector.state_dict())
         self.model = DistributedDataParallel(self.detector) if world > 1 else self.detector
-        self.progress = _Progress(self.total, options.quiet or rank > 0)
+        per_step = self.recipe.batch_size * world
+        self.progress = Progress(
+            self.total * per_step, "pictures", options.quiet or rank > 0, done=self.step * per_step
+        )
 
     def go(self) -> None:
         saved = time.monotonic()
@@ -189,7 +195,8 @@ class _Run:
                     sums[name] = sums.get(name, 0.0) + value
                 self.done += 1
                 self.step += 1
-                self.progress.show(self.step, self.epoch, losses, self.recipe.batch_size * self.world)
+                remark = f"epoch {self.epoch + 1}  loss {losses['total']:.3f}"
+                self.progress.advance(self.recipe.batch_size * self.world, remark)
                 if time.monotonic() - saved > 60 * self.options.save_minutes:
                     self._save("last")
                     saved = time.monotonic()
@@ -206,6 +213,12 @@ class _Run:
             self._save("last")
             saved = time.monotonic()
 
+    def _some_pictures(self) -> Tensor:
+        """Sixteen or so of the pictures of an epoch, (b, 3, h, w)."""
+        return torch.stack(
+            [self.views[(0, i)][1] for i in range(0, len(self.views), max(1, len(self.views) // 16))]
+        )
+
     def _loader(self) -> DataLoader[Any]:
         keys = batches(
             len(self.views),
@@ -219,7 +232,7 @@ class _Run:
         workers = self.options.workers
         return DataLoader(
             self.views,
-            batch_sampler=list(keys),  # type: ignore[arg-type]
+            batch_sampler=list(keys),
             collate_fn=_collate,
             num_workers=workers,
             pin_memory=self.device.type == "cuda",
@@ -265,7 +278,7 @@ class _Run:
         return scores
 
     def _log(self, row: dict[str, float]) -> None:
-        self.progress.line("  ".join(f"{k} {v:.4g}" for k, v in row.items()))
+        self.progress.say("  ".join(f"{k} {v:.4g}" for k, v in row.items()))
         self.out.mkdir(parents=True, exist_ok=True)
         path = self.out / "metrics.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -320,56 +333,6 @@ class _Run:
             self.average.load_state_dict(state["average"])
 
 
-def freeze(detector: Any, recipe: Recipe) -> list[nn.Module]:
-    """Stops the training of the parts that the recipe names, and returns them."""
-    backbone = detector.network.backbone
-    parts = dict(backbone.named_children())
-    missing = [name for name in recipe.freeze if name not in parts]
-    if missing:
-        raise InputError(f"freeze: the backbone has no part {', '.join(missing)}; it has {', '.join(parts)}")
-    return [parts[name].requires_grad_(False) for name in recipe.freeze]
-
-
-def make_optimizer(detector: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Adam or AdamW with the recipe's factors; weight decay on weights of two or more dimensions only."""
-    groups = []
-    for name, parameter in detector.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        lr = recipe.lr
-        lr *= recipe.backbone_lr_factor if ".backbone." in f".{name}" else 1.0
-        lr *= recipe.bias_lr_factor if name.endswith(".bias") else 1.0
-        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        groups.append({"params": [parameter], "lr": lr, "base_lr": lr, "weight_decay": decay})
-    merged: dict[tuple[float, float], dict[str, Any]] = {}
-    for group in groups:
-        key = (group["lr"], group["weight_decay"])
-        merged.setdefault(key, {**group, "params": []})["params"] += group["params"]
-    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(list(merged.values()), lr=recipe.lr)
-
-
-def initialise(detector: Any, path: str | Path, views: Views) -> None:
-    """Weights to start from: another checkpoint of the method, or a file for the backbone alone."""
-    path = Path(path)
-    if path.is_dir():
-        other = checkpoint.load(path)
-        own = detector.state_dict()
-        fitting = {k: v for k, v in other.state_dict().items() if k in own and own[k].shape == v.shape}
-        if not fitting:
-            raise InputError(f"{path}: no weight of this checkpoint fits the network")
-        detector.load_state_dict({**own, **fitting})
-    elif path.suffix == ".onnx":
-        from monolift.nn.yolox import load_yolox
-
-        images = torch.stack([views[(0, i)][1] for i in range(0, len(views), max(1, len(views) // 16))])
-        load_yolox(detector.network.backbone, path, images)
-    else:
-        from monolift.nn.backbones import load_backbone
-
-        load_backbone(detector.network.backbone, path)
-
-
 def _collate(pairs: list[tuple[Sample, Tensor]]) -> tuple[list[Sample], Tensor]:
     # the uint8 pictures have done their work: a sample of one pixel row is all that has to cross processes
     samples = [dataclasses.replace(s, image=s.image[:, :1, :1].expand_as(s.image)) for s, _ in pairs]
@@ -408,32 +371,3 @@ def _write(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text)
     os.replace(partial, path)
-
-
-class _Progress:
-    """Rate and time left, one line now and then; overwritten in place on a terminal."""
-
-    def __init__(self, total: int, quiet: bool) -> None:
-        self.total, self.quiet = total, quiet
-        self.terminal = os.isatty(1)
-        self.shown = 0.0
-        self.marks: list[tuple[float, int]] = []
-
-    def show(self, step: int, epoch: int, losses: dict[str, float], pictures: int) -> None:
-        now = time.monotonic()
-        self.marks = [*self.marks[-200:], (now, step)]
-        if self.quiet or now - self.shown < (0.5 if self.terminal else 30):
-            return
-        self.shown = now
-        seconds, s0 = now - self.marks[0][0], self.marks[0][1]
-        rate = (step - s0) / seconds if seconds else 0.0
-        left = (self.total - step) / rate if rate else 0.0
-        text = (
-            f"epoch {epoch + 1}  step {step}/{self.total}  loss {losses['total']:.3f}  "
-            f"{rate * pictures:.1f} pictures/s  {int(left // 3600)}:{int(left // 60) % 60:02d}:{int(left) % 60:02d} left"
-        )
-        print(f"\r{text}\x1b[K" if self.terminal else text, end="" if self.terminal else "\n", flush=True)
-
-    def line(self, text: str) -> None:
-        if not self.quiet:
-            print(f"\r{text}\x1b[K" if self.terminal else text, flush=True)

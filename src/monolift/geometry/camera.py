@@ -84,15 +84,15 @@ class Camera:
         """A batch (B,) of single cameras. Sizes are kept where all agree, else 0."""
         sizes = {(c.width, c.height) for c in cameras}
         width, height = sizes.pop() if len(sizes) == 1 else (0, 0)
-        fields = [torch.stack([getattr(c, name) for c in cameras]) for name in _FIELDS]
-        return cls(*fields, width=width, height=height)
+        fields: dict[str, Any] = {name: torch.stack([getattr(c, name) for c in cameras]) for name in _FIELDS}
+        return cls(**fields, width=width, height=height)
 
     def __getitem__(self, index: Any) -> Camera:
         """Cameras of a batch by index; with an (N,) index tensor, one camera per object."""
-        fields = [
-            getattr(self, name)[index.cpu() if isinstance(index, Tensor) else index] for name in _FIELDS
-        ]
-        return Camera(*fields, width=self.width, height=self.height)
+        if isinstance(index, Tensor):
+            index = index.cpu()
+        fields: dict[str, Any] = {name: getattr(self, name)[index] for name in _FIELDS}
+        return Camera(**fields, width=self.width, height=self.height)
 
     # -- as arrays --------------------------------------------------------------------------------------------------
 
