@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from monolift.methods import Detector
+    from monolift.detector import Detector
 
 CameraLike = Camera | str | Sequence[float]
 

@@ -181,12 +181,7 @@ def _draw_legend(
     top = text if ground.forward == "right" else canvas.height - text - step * len(rows)
     for k, (name, color) in enumerate(rows):
         y = top + (k + 0.5) * step
-        canvas.line(
-            np.array([[0.8 * text, y], [2.2 * text, y]]),
-            color,
-            0.22 * text,
-            1.0,
-            None if name != "label" else 0.3 * text,
-        )
+        dash = 0.3 * text if name == "label" else None
+        canvas.line(np.array([[0.8 * text, y], [2.2 * text, y]]), color, 0.22 * text, dash=dash)
         canvas.text((2.7 * text, y), name, text, color, "lm")
     canvas.reserve((0, top - 4, 10 * text, top + step * len(rows) + 4))

@@ -1,7 +1,8 @@
 """Boxes on a photograph and from above: what a result looks like.
 
-Detections are drawn with full lines, labels beside them with white dashes; each class keeps its colour (:data:`canvas.CLASS_COLORS`). The
-heading shows on the photograph as a crossed and tinted front face, from above as a filled arrowhead.
+Detections are drawn with full lines, labels beside them with white dashes; each class keeps its colour
+(:data:`canvas.CLASS_COLORS`). The heading shows on the photograph as a crossed and tinted front face, from above as a filled
+arrowhead.
 """
 
 from __future__ import annotations
@@ -116,9 +117,9 @@ def _draw_box(
     for segment, is_hidden in drawn:
         canvas.line(segment, color, 0.6 * line if is_hidden else line, 0.6 if is_hidden else 1.0, dash)
     for a, b in ((FRONT[0], FRONT[2]), (FRONT[1], FRONT[3])):
-        segment = _visible_segment(camera, corners[[a, b]].numpy())
-        if segment is not None:
-            canvas.line(segment, color, 0.6 * line, 0.9, dash)
+        diagonal = _visible_segment(camera, corners[[a, b]].numpy())
+        if diagonal is not None:
+            canvas.line(diagonal, color, 0.6 * line, 0.9, dash)
 
 
 def _hidden_edges(camera: Camera, corners: Tensor) -> set[tuple[int, int]]:
