@@ -26,22 +26,21 @@ def freeze(detector: Any, recipe: Recipe) -> list[nn.Module]:
 
 
 def make_optimizer(detector: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Adam or AdamW with the recipe's factors; weight decay on weights of two or more dimensions only."""
-    groups = []
+    """Adam or AdamW with the recipe's factors; weight decay on weights of two or more dimensions only.
+
+    Each group keeps its full rate as ``base_lr``; the loop multiplies it by ``recipe.rate``.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in detector.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        lr = recipe.lr
-        lr *= recipe.backbone_lr_factor if ".backbone." in f".{name}" else 1.0
-        lr *= recipe.bias_lr_factor if name.endswith(".bias") else 1.0
-        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        groups.append({"params": [parameter], "lr": lr, "base_lr": lr, "weight_decay": decay})
-    merged: dict[tuple[float, float], dict[str, Any]] = {}
-    for group in groups:
-        key = (group["lr"], group["weight_decay"])
-        merged.setdefault(key, {**group, "params": []})["params"] += group["params"]
+        if parameter.requires_grad:
+            lr = recipe.lr * (recipe.backbone_lr_factor if ".backbone." in f".{name}" else 1.0)
+            lr *= recipe.bias_lr_factor if name.endswith(".bias") else 1.0
+            decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((lr, decay), []).append(parameter)
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(list(merged.values()), lr=recipe.lr)
+    return kind(
+        [{"params": p, "lr": lr, "base_lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()]
+    )
 
 
 def initialise(detector: Any, path: str | Path, pictures: Callable[[], Tensor]) -> None:
@@ -65,4 +64,5 @@ def initialise(detector: Any, path: str | Path, pictures: Callable[[], Tensor]) 
     else:
         from monolift.nn.pretrained import load_pretrained
 
-        load_pretrained(detector.network.backbone, path)
+        backbone = detector.network.backbone
+        load_pretrained(getattr(backbone, "base", backbone), path)

@@ -6,9 +6,12 @@ statistics, H and W multiples of 32, to (B, out_channels, H / 4, W / 4).
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import nn
 
 from monolift.errors import InputError
+from monolift.nn.blocks import Norm
 
 NAMES = ("nano", "dla34", "resnet18", "resnet34")
 
@@ -19,6 +22,9 @@ def build_backbone(name: str, norm: str = "group", deformable: bool = True) -> n
 
     norm: "group" or "batch", for the networks that come in both. deformable: DLA-34's up-path.
     """
+    if norm not in ("group", "batch"):
+        raise InputError(f"norm must be group or batch, got {norm!r}")
+    kind = cast(Norm, norm)
     if name == "nano":
         from monolift.nn.csp import CSPNano
 
@@ -26,11 +32,11 @@ def build_backbone(name: str, norm: str = "group", deformable: bool = True) -> n
     if name == "dla34":
         from monolift.nn.dla import DLA34Up
 
-        return DLA34Up(norm=norm, deformable=deformable)
+        return DLA34Up(norm=kind, deformable=deformable)
     if name in ("resnet18", "resnet34"):
         from monolift.nn.resnet import ResNetFPN
 
-        return ResNetFPN(int(name[6:]), norm=norm)
+        return ResNetFPN(int(name[6:]), norm=kind)
     if name.startswith("timm:"):
         from monolift.nn.timm_backbone import TimmFPN
 
