@@ -87,16 +87,6 @@ class Matched:
     """(images, L) valid ground truths."""
 
 
-def match_all(corpus: Corpus, overlaps: Overlaps) -> list[Matched]:
-    """Match every class and metric that the official program evaluates."""
-    return [
-        match(corpus, metric, c, overlaps[metric][c])
-        for metric in METRICS
-        for c in range(len(CLASSES))
-        if is_evaluated(corpus, metric, c)
-    ]
-
-
 def match(corpus: Corpus, metric: str, class_index: int, min_overlap: float) -> Matched:
     """Match one class by one metric."""
     g, d = corpus.gt.labels, corpus.det.labels
@@ -129,8 +119,8 @@ def match(corpus: Corpus, metric: str, class_index: int, min_overlap: float) -> 
     fields = ("tp", "fp", "swallowed", "similarity", "hit")
     used = np.flatnonzero(np.any([getattr(steps, f) != 0 for f in fields], axis=(0, 2)))
     order = used[np.argsort(-d.score[used], kind="stable")]
-    per_image = np.zeros((len(corpus.ids), len(LEVELS)), dtype=np.int64)
-    np.add.at(per_image, corpus.gt.image, gt_valid)
+    images = len(corpus.ids)
+    per_image = np.stack([np.bincount(corpus.gt.image[v], minlength=images) for v in gt_valid.T], axis=1)
     return Matched(
         metric=metric,
         class_name=CLASSES[class_index],
@@ -163,31 +153,43 @@ def rows_of(matched: Matched, mode: str) -> list[Row]:
 
 
 def choose_thresholds(scores: FloatArray, n_gt: int) -> FloatArray:
-    """The scores (T <= 41) at which recall comes nearest to 0, 1/40, 2/40 ...; `scores` of true positives, falling.
+    """The scores (T <= 41) at which recall comes nearest to 0, 1/40, 2/40 ...; `scores` of true positives, falling."""
+    ranks = threshold_ranks(np.array([len(scores)]), np.array([n_gt]))[0]
+    return scores[ranks[ranks >= 0]]
 
-    The recall wanted next is accumulated in double precision exactly as the official program does, because rounding
-    decides ties. The last score is always taken.
+
+def threshold_ranks(n: IntArray, n_gt: IntArray) -> IntArray:
+    """Which of n falling scores become thresholds: (S, 41) ranks from 0, then -1; n and n_gt are (S,), one per sample.
+
+    From the one taken before, the official program walks down the scores to the first at which recall is not nearer to the
+    wanted one than at the next; the last score is always taken. The wanted recall is accumulated in double precision as
+    it does, because rounding decides ties.
     """
-    chosen: list[int] = []
-    current, i, n = 0.0, 0, len(scores)
-    while i < n:
-        # Scores far below the wanted recall are all skipped; only the last few before it need the test.
-        i = max(i, min(int(n_gt * current - 1.5) - 2, n - 1))
-        left, right = (i + 1) / n_gt, (i + 2) / n_gt
-        if i == n - 1 or not right - current < current - left:
-            chosen.append(i)
-            current += 1 / (N_SAMPLES - 1)
-        i += 1
-    return scores[chosen]
+    ranks = np.full((len(n), N_SAMPLES), -1)
+    found = np.maximum(n_gt, 1)
+    wanted, rank = 0.0, np.full(len(n), -1)
+    for k in range(N_SAMPLES):
+        # in real numbers the walk ends at ceil(found * wanted - 1.5): jump there less one, then test as it does
+        step = np.maximum(rank + 1, np.floor(found * wanted - 1.5).astype(np.int64) - 1)
+        for _ in range(3):
+            step += (step + 2) / found - wanted < wanted - (step + 1) / found
+        more = rank < n - 1
+        rank = np.where(more, np.minimum(step, n - 1), rank)
+        ranks[:, k] = np.where(more, rank, -1)
+        wanted += 1 / (N_SAMPLES - 1)
+    return ranks
 
 
-def interpolate(gained: npt.NDArray[Any], spent: IntArray) -> FloatArray:
-    """(41,) the largest ratio at this or any later threshold; 0 / 0 is NaN and, as officially, stays in its own slot."""
-    curve = np.zeros(N_SAMPLES)
+def interpolate(gained: npt.NDArray[Any], spent: npt.NDArray[Any]) -> FloatArray:
+    """(..., 41) from (..., T): the largest ratio at this or any later threshold, 0 in slots past the last.
+
+    0 / 0 is NaN and, as officially, stays in its own slot.
+    """
+    curve = np.zeros((*gained.shape[:-1], N_SAMPLES))
     with np.errstate(invalid="ignore"):
-        curve[: len(gained)] = gained / spent
+        curve[..., : gained.shape[-1]] = gained / spent
     undefined = np.isnan(curve)
-    best = np.maximum.accumulate(np.where(undefined, -np.inf, curve)[::-1])[::-1]
+    best = np.maximum.accumulate(np.where(undefined, -np.inf, curve)[..., ::-1], axis=-1)[..., ::-1]
     return np.where(undefined, np.nan, best)
 
 

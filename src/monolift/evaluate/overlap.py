@@ -78,3 +78,12 @@ def _below(
         middle = xs + 0.5 * (first + last) * (xe - xs)
     middle = np.where(low == high, 0.0, np.clip(middle, -half_x, half_x))
     return middle * (high - low)
+
+
+def iou_3d(a: FloatArray, b: FloatArray) -> FloatArray:
+    """(P,) intersection over union of boxes (P, 7): bottom x, y, z, height, width, length, yaw; 0 where a box is empty."""
+    ground = intersection_bev(a[:, [0, 2, 5, 4, 6]], b[:, [0, 2, 5, 4, 6]])
+    top = np.maximum(a[:, 1] - a[:, 3], b[:, 1] - b[:, 3])
+    common = ground * np.maximum(np.minimum(a[:, 1], b[:, 1]) - top, 0.0)
+    union = np.prod(a[:, 3:6], axis=1) + np.prod(b[:, 3:6], axis=1) - common
+    return np.divide(common, union, out=np.zeros_like(common), where=common > 0)
