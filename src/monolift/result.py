@@ -135,9 +135,11 @@ class Results3D:
 
     def table(self) -> Table:
         """For a terminal: ``rich.print(result.table())``."""
+        from rich import box
         from rich.table import Table
 
         table = Table(
+            box=box.SIMPLE_HEAD,
             title=str(self),
             title_justify="left",
             caption=f"camera: {self.camera_origin}",

@@ -1,0 +1,5 @@
+"""``python -m monolift`` is ``monolift``."""
+
+from monolift.cli import entry
+
+entry()

@@ -1,0 +1,103 @@
+"""``monolift VERB ...``: finds the verb, reads its options, turns errors into one line and an exit code.
+
+0: done. 1: failed (out of memory, disk full, a training that diverged). 2: bad usage or bad input. 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from monolift.errors import InputError, MissingExtraError
+
+VERBS = {
+    "demo": "the bundled model on the bundled picture: table beside the truth, pictures",
+    "detect": "3D boxes of images, folders, globs and videos",
+    "train": "train a detector on KITTI-format data",
+    "evaluate": "official KITTI AP of a folder of results",
+    "models": "the models that ship with the package",
+}
+
+HELP = """\
+usage: monolift VERB ...
+
+One photograph and its camera in, metric 3D boxes out.
+
+{verbs}
+
+  monolift VERB --help      options and an example
+  monolift --version
+
+Exit codes: 0 done, 1 failed, 2 bad usage or bad input.
+"""
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command line; returns its exit code."""
+    verb = arguments[0] if arguments else ""
+    if verb in ("", "-h", "--help", "help"):
+        width = max(map(len, VERBS))
+        print(HELP.format(verbs="\n".join(f"  {name:<{width}}  {text}" for name, text in VERBS.items())))  # noqa: T201
+        return 0 if verb else 2
+    if verb in ("--version", "-V"):
+        from monolift import __version__
+
+        print(f"monolift {__version__}")  # noqa: T201
+        return 0
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, 1)
+        return _fail(
+            f"no verb {verb!r}"
+            + (f": did you mean {near[0]}?" if near else f": expected {', '.join(VERBS)}"),
+            2,
+        )
+    try:
+        return _run(verb, arguments[1:])
+    except InputError as error:
+        return _fail(str(error), 2)
+    except (MissingExtraError, FloatingPointError, MemoryError) as error:
+        return _fail(str(error) or type(error).__name__, 1)
+    except BrokenPipeError:  # the reader of our output has gone, as in `monolift ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; finished files are complete", 130)
+
+
+def _run(verb: str, arguments: Sequence[str]) -> int:
+    import tyro
+
+    module: Any = importlib.import_module(f"monolift.commands.{verb}")
+    options_type = getattr(module, verb.capitalize())
+    sentence, _, example = inspect.cleandoc(options_type.__doc__).partition("\n\n")
+    options = tyro.cli(
+        options_type,
+        prog=f"monolift {verb}",
+        description=sentence
+        + ("\n\nexample:\n  " + example.strip().replace("\n", "\n  ") if example else ""),
+        args=list(arguments),
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
+    )
+    return int(module.run(options))
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stdout.flush()
+    sys.stderr.write(f"monolift: {' '.join(message.split())}\n")
+    return code
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,177 @@
+"""``monolift demo``: the bundled model on the bundled picture, beside what is truly there."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monolift import model_zoo
+from monolift.commands.detect import console, write_json
+from monolift.errors import InputError
+
+if TYPE_CHECKING:
+    from monolift.data.sample import Sample
+    from monolift.result import Results3D
+
+PAIR_METRES = 4.0  # centres further apart are no longer called the same object
+
+NEXT = """\
+Next:
+  monolift detect PHOTO.jpg --fov 70                  your own photograph
+  monolift detect KITTI/image_2 --calib KITTI/calib   a KITTI folder, with its own cameras
+  monolift detect --help"""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The bundled model on a bundled picture whose truth is known: table, and a picture in ./out/demo.
+
+    monolift demo
+    """
+
+    model: str = "smoke"
+    """A name that `monolift models` lists, or a checkpoint folder."""
+    score: float = 0.25
+    """Lowest score that is kept."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+    out: Path = Path("out/demo")
+    """Folder of the picture and the results."""
+    json: str | None = None
+    """Results and truth as JSON in this file, or on standard output with "-"."""
+    quiet: bool = False
+    """No table."""
+
+
+def run(options: Demo) -> int:
+    from monolift.detect import load
+    from monolift.render.draw import Objects, picture
+    from monolift.result import save_picture
+
+    sample = example()
+    start = time.perf_counter()
+    model = load(options.model, options.device)
+    loaded = time.perf_counter() - start
+    result = model.detect(sample.image, sample.camera, score=options.score)
+    pairs = match(result, sample)
+    drawn = options.out / "demo.png"
+    found = Objects(result.boxes, result.classes, result.scores)
+    save_picture(picture(sample.image, sample.camera, found, Objects(sample.boxes, sample.classes)), drawn)
+    result.save_kitti(options.out / "demo.txt")
+    result.save_json(options.out / "demo.json")
+    if options.json is not None:
+        write_json(options.json, {**result.to_dict(), "pairs": [pair.to_dict() for pair in pairs]})
+    if not options.quiet:
+        terminal = console(stderr=options.json == "-")
+        terminal.print(_table(pairs), highlight=False)
+        both = [p for p in pairs if p.found is not None and p.true is not None]
+        errors = sorted(abs(p.found - p.true) for p in both if p.found is not None and p.true is not None)
+        median = f", median distance error {errors[len(errors) // 2]:.2f} m" if errors else ""
+        terminal.print(f"{len(both)} of {len(sample)} objects found{median}", highlight=False)
+        seconds = sum(result.timings.values())
+        terminal.print(
+            f"{model.name} loaded in {loaded:.1f} s, detected in {seconds:.2f} s on {model.device}",
+            highlight=False,
+        )
+        terminal.print(
+            f"picture: {drawn} (white dashes: the truth)\n\n{NEXT}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return 0
+
+
+def example() -> Sample:
+    """The bundled picture, a rendering, with its camera and true objects. Raises InputError where it is not installed."""
+    from monolift.data.kitti import read_camera, sample_from_labels
+    from monolift.data.kitti_format import read_labels
+    from monolift.sources import IMAGE_SUFFIXES, read_photograph
+
+    folder = model_zoo.EXAMPLE
+    files = sorted(p for p in folder.glob("*") if p.suffix in IMAGE_SUFFIXES)
+    if not files:
+        raise InputError(f"{folder}: the example picture is missing: this installation is incomplete")
+    photo = read_photograph(files[0])
+    camera = read_camera(folder / "calib.txt", photo.image.shape[2], photo.image.shape[1])
+    return sample_from_labels(photo.name, photo.image, camera, read_labels(folder / "label.txt"))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An object that was found, that is there, or both: distances in metres along the ground, heading error in radians."""
+
+    name: str
+    score: float | None = None
+    found: float | None = None
+    true: float | None = None
+    apart: float | None = None
+    turned: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "class": self.name, "score": self.score, "found_distance": self.found, "true_distance": self.true,
+            "center_error": self.apart, "yaw_error": self.turned,
+        }  # fmt: skip
+
+
+def match(result: Results3D, truth: Sample) -> list[Pair]:
+    """Each detection, best first, takes the nearest true object of its class that nobody has; in order of true distance."""
+    import torch
+
+    distances = torch.linalg.vector_norm(truth.boxes.center[:, [0, 2]], dim=1).tolist()
+    free = set(range(len(truth)))
+    pairs = []
+    for i, name in enumerate(result.classes):
+        score, found = float(result.scores[i]), float(result.distance[i])
+        apart = {
+            k: float((truth.boxes.center[k] - result.boxes.center[i]).norm())
+            for k in free
+            if truth.classes[k] == name
+        }
+        nearest = min(apart, key=lambda k: apart[k], default=None)
+        if nearest is None or apart[nearest] > PAIR_METRES:
+            pairs.append(Pair(name, score, found))
+            continue
+        free.remove(nearest)
+        turned = abs(math.remainder(float(result.boxes.yaw[i] - truth.boxes.yaw[nearest]), 2 * math.pi))
+        pairs.append(Pair(name, score, found, distances[nearest], apart[nearest], turned))
+    pairs += [Pair(truth.classes[k], true=distances[k]) for k in free]
+    return sorted(pairs, key=lambda p: (p.true if p.true is not None else p.found) or 0.0)
+
+
+def _table(pairs: list[Pair]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title="found beside the truth", title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in (
+        "class",
+        "score",
+        "found at m",
+        "truth m",
+        "error m",
+        "center off m",
+        "heading off deg",
+        "",
+    ):
+        table.add_column(heading, justify="right" if heading not in ("class", "") else "left")
+    for p in pairs:
+        error = None if p.found is None or p.true is None else p.found - p.true
+        remark = "missed" if p.found is None else "not there" if p.true is None else ""
+        turned = None if p.turned is None else math.degrees(p.turned)
+        numbers = (
+            _number(p.score, ".2f"),
+            _number(p.found, ".1f"),
+            _number(p.true, ".1f"),
+            _number(error, "+.2f"),
+        )
+        table.add_row(p.name, *numbers, _number(p.apart, ".2f"), _number(turned, ".0f"), remark)
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
