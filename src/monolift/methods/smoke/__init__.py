@@ -21,8 +21,8 @@ from torch import nn
 
 from monolift.data.augment import View
 from monolift.data.sample import Detections, Sample
-from monolift.geometry import Camera
 from monolift.detector import Prepared
+from monolift.geometry import Camera
 from monolift.methods.smoke.codec import SmokeCodec, Targets
 from monolift.methods.smoke.config import (
     PRESETS,

@@ -76,6 +76,9 @@ class SmokeConfig:
     """Predict the 2D box beside the eight numbers (four more channels; not in the paper): truncated and occluded objects."""
     depth_scale: bool = True
     """Predict the error scale of the depth, which ranks detections (one more channel; not in the paper)."""
+    direction_weight: float = 1.0
+    """Weight of the L1 distance of the predicted vector from the unit vector of alpha (not in the paper): the corner loss
+    does not see the vector's length, and between two opposite headings it has almost no slope."""
     regression: str = "disentangled"
     """disentangled (SMOKE section 4.3), l1 or smooth_l1 on the whole box (ablations of its table 5)."""
     height_leak: bool = False
@@ -122,6 +125,7 @@ def paper(**changes: Any) -> SmokeConfig:
         min_height=0.0,
         boxes2d=False,
         depth_scale=False,
+        direction_weight=0.0,
     )
     return replace(base, **changes)
 

@@ -29,6 +29,10 @@ def smoke_loss(codec: SmokeCodec, raw: dict[str, Tensor], targets: Targets) -> d
     share = 1 / objects if config.regression_per_object else 1.0
     for name, error in corner_losses(codec, numbers, targets, width).items():
         losses[name] = config.regression_weight * share * error.sum()
+    if config.direction_weight and config.orientation == "vector":
+        alpha = targets.boxes.alpha
+        error = (numbers[:, 6:8] - torch.stack([torch.cos(alpha), -torch.sin(alpha)], 1)).abs()
+        losses["direction"] = config.direction_weight * error.sum() / objects
     if config.boxes2d:
         predicted = codec.boxes2d(numbers, targets.cell, width)
         losses["box2d"] = BOX2D_WEIGHT * generalized_iou_loss(predicted, targets.boxes2d).sum() / objects
