@@ -28,14 +28,14 @@ from monolift import checkpoint
 from monolift.data.augment import augment
 from monolift.data.kitti import KittiDataset
 from monolift.data.sample import Sample
-from monolift.errors import InputError
+from monolift.errors import InputError, MissingExtraError
 from monolift.methods import method_class
 from monolift.progress import Progress
 from monolift.recipe import Recipe
 from monolift.settings import apply_settings
 from monolift.start import freeze, initialise, make_optimizer
 from monolift.typing import Tensor
-from monolift.validate import validate
+from monolift.validate import draw_some, validate
 
 STATE_FILE = "trainer.pt"
 
@@ -72,6 +72,8 @@ class TrainOptions:
     """A checkpoint is written at least this often, and after each epoch that took longer."""
     resume: bool = False
     """Go on from out/last."""
+    tensorboard: bool = False
+    """Also write TensorBoard events to out/tensorboard (extra monolift[tensorboard])."""
     quiet: bool = False
     """No progress."""
 
@@ -176,6 +178,7 @@ class _Run:
         elif options.init:
             initialise(self.detector, options.init, self._some_pictures)
             self.average.load_state_dict(self.detector.state_dict())
+        self.events = _events(self.out) if options.tensorboard and rank == 0 else None
         self.model = DistributedDataParallel(self.detector) if world > 1 else self.detector
         per_step = self.recipe.batch_size * world
         self.progress = Progress(
@@ -206,7 +209,7 @@ class _Run:
                 **{k: v / max(self.done, 1) for k, v in sums.items()},
             }
             self.epoch, self.done = self.epoch + 1, 0
-            if self.val and (self.epoch % self.options.val_every == 0 or self.epoch == self.recipe.epochs):
+            if self.epoch % self.options.val_every == 0 or self.epoch == self.recipe.epochs:
                 row |= self._validate()
             if self.rank == 0:
                 self._log(row)
@@ -265,12 +268,14 @@ class _Run:
         return {k: float(v.detach()) for k, v in losses.items()}
 
     def _validate(self) -> dict[str, float]:
-        """AP of the averaged weights on the validation split, computed by the first process."""
+        """AP of the averaged weights on the validation split, computed by the first process; and a few pictures."""
         if self.rank:
             return {}
-        assert self.val is not None
         self.average.eval()
         tag = f"epoch{self.epoch:03d}"
+        if self.val is None:
+            draw_some(self.average, self.views.parts[0], self.out / "pictures", tag, self.device)
+            return {}
         scores = validate(self.average, self.val, self.out / "val", self.device, self.out / "pictures", tag)
         if scores["selection"] > self.best:
             self.best = scores["selection"]
@@ -293,6 +298,10 @@ class _Run:
             writer.writeheader()
             writer.writerows(rows)
         os.replace(partial, self.out / "results.csv")
+        if self.events is not None:
+            for name, value in row.items():
+                self.events.add_scalar(name, value, row["epoch"])
+            self.events.flush()
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -365,6 +374,14 @@ def _device(name: str) -> torch.device:
         torch.cuda.set_device(index)
         return torch.device("cuda", index)
     return torch.device(name)
+
+
+def _events(out: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("tensorboard=True", "tensorboard") from error
+    return SummaryWriter(str(out / "tensorboard"))  # type: ignore[no-untyped-call]
 
 
 def _write(path: Path, text: str) -> None:

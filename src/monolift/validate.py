@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,16 @@ def validate(
     chosen = [table.row(metric, first, "moderate", mode) for metric, mode in keys]
     scores["selection"] = sum(row.ap_r40 for row in chosen if row) / len(chosen)
     return scores
+
+
+def draw_some(
+    detector: Any, samples: Sequence[Sample], out: Path, tag: str, device: torch.device | str = "cpu"
+) -> None:
+    """Detections against labels on a few pictures, evenly through ``samples``."""
+    for index in range(0, len(samples), max(1, len(samples) // PICTURES)):
+        sample = samples[index]
+        found = detect_sample(detector, sample, device)
+        _draw(sample, found, detector.classes, out / f"{sample.name}_{tag}.jpg")
 
 
 def _draw(sample: Sample, found: Detections, classes: tuple[str, ...], path: Path) -> None:
