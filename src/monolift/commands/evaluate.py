@@ -57,12 +57,16 @@ class Evaluate:
             raise InputError(f"--bootstrap: expected at least 1 sample, got {self.bootstrap}")
         truth = Truth(self.labels, self.split)
         result: Evaluation | Comparison
+        runs: tuple[Evaluation, ...]
+        comparison: Comparison | None = None
         if len(folders) == 1:
             name, folder = parse_name(folders[0])
             result = evaluate_against(truth, folder, self.missing, name)
-            runs, comparison = (result,), None
+            runs = (result,)
         else:
-            self._say(f"comparing {len(folders)} folders on {len(truth.ids):,} images, {self.bootstrap} samples")
+            self._say(
+                f"comparing {len(folders)} folders on {len(truth.ids):,} images, {self.bootstrap} samples"
+            )
             result = comparison = compare(truth, folders, missing=self.missing, draws=self.bootstrap)
             runs = comparison.runs
         if not self.quiet:

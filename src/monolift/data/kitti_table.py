@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +46,9 @@ def read_table(paths: Sequence[str | os.PathLike[str]], scored: bool) -> KittiTa
     """
     names = tuple(os.fspath(p) for p in paths)
     want = fmt.N_RESULT if scored else fmt.N_LABEL
-    flat: list[bytes] = []  # all fields of all rows: one list, not one per row, keeps the garbage collector out
+    flat: list[
+        bytes
+    ] = []  # all fields of all rows: one list, not one per row, keeps the garbage collector out
     image: list[int] = []
     line: list[int] = []
     unscored: list[str] = []

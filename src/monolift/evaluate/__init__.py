@@ -4,9 +4,9 @@
     print(table)
     table.row("3d", "Car", "moderate").ap_r40
 
-Read on: `protocol` (the constants), `corpus` (boxes and their overlaps), `matching` (who takes whom), `ap` (thresholds, curves),
-`notes` (what the official program does silently), `diagnostics` and `report` (why the AP is what it is), `comparison`
-(several runs, confidence intervals, seeds), `dataset` (is a data set sound).
+Read on: `protocol` (the constants), `corpus` (boxes and their overlaps), `matching` (who takes whom), `ap` (thresholds,
+curves), `notes` (what the official program does silently), `diagnostics` and `report` (why the AP is what it is),
+`comparison` (several runs, confidence intervals, seeds), `dataset` (is a data set sound).
 """
 
 from __future__ import annotations

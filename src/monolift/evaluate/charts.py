@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from monolift.evaluate.diagnostics import CAUSES, Binned, ClassDiagnostics
-from monolift.evaluate.protocol import LEVELS
 from monolift.evaluate.svg import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SERIES, SKY, Chart
 from monolift.evaluate.table import TITLES, Evaluation
 
@@ -19,7 +19,9 @@ def class_figures(name: str, one: ClassDiagnostics, run: Evaluation) -> list[str
     """All figures of a class as HTML, those that have nothing to show left out."""
     return [
         *_precision_recall(one, run, name),
-        *_recall("Recall by distance", "metres", one.recall_by_depth, _depth_ticks(one.recall_by_depth.edges)),
+        *_recall(
+            "Recall by distance", "metres", one.recall_by_depth, _depth_ticks(one.recall_by_depth.edges)
+        ),
         *_recall(
             "Recall by rotation",
             "rotation_y in degrees: 0 faces right, -90 away",
@@ -34,21 +36,15 @@ def class_figures(name: str, one: ClassDiagnostics, run: Evaluation) -> list[str
 
 
 def _precision_recall(one: ClassDiagnostics, run: Evaluation, name: str) -> list[str]:
+    ap = {(r.metric, r.min_overlap, r.difficulty): r.ap_r40 for r in run.rows if r.class_name == name}
     figures = []
     for metric, least in dict.fromkeys((c["metric"], c["min_overlap"]) for c in one.curves):
-        chart = Chart(
-            f"{TITLES[metric]}, overlap > {least:g}", "recall", "precision", (0, 1), (0, 1), percent=False
-        )
-        for colour, level in zip(SERIES, LEVELS, strict=False):
-            found = [c for c in one.curves if (c["metric"], c["min_overlap"], c["difficulty"]) == (metric, least, level.name)]
-            row = next(
-                (r for r in run.rows if (r.metric, r.class_name, r.difficulty, r.min_overlap) == (metric, name, level.name, least)),
-                None,
-            )
-            for curve in found:
-                ap = f" {row.ap_r40:.2f}" if row else ""
-                chart.line(curve["recall"], curve["precision"], colour, f"{level.name}{ap}")
-        figures.append(chart.figure("Number: AP R40 in percent."))
+        chart = Chart(f"{TITLES[metric]}, overlap > {least:g}", "recall", "precision", (0, 1), (0, 1))
+        mine = [c for c in one.curves if (c["metric"], c["min_overlap"]) == (metric, least)]
+        for colour, curve in zip(SERIES, mine, strict=False):
+            label = f"{curve['difficulty']} (R40 {ap[metric, least, curve['difficulty']]:.2f})"
+            chart.line(curve["recall"], curve["precision"], colour, label)
+        figures.append(chart.figure())
     return figures
 
 
@@ -61,9 +57,17 @@ def _recall(title: str, unit: str, binned: Binned, x_ticks: Sequence[tuple[float
     what = "training objects" if binned.training else "objects evaluated"
     most = max(behind) or 1
     tips = [f"{n:,} {what}" for n in behind]
-    chart.bars(edges, [0.98 * n / most for n in behind], GREY, f"{what} (largest bin {most:,})", opacity=0.28, tips=tips)
-    centres = [(a + b) / 2 for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    for colour, (label, hits) in zip(SERIES, binned.found.items(), strict=False):
+    chart.bars(
+        edges,
+        [0.98 * n / most for n in behind],
+        GREY,
+        f"{what} (largest bin {most:,})",
+        opacity=0.28,
+        tips=tips,
+    )
+    centres = [(a + b) / 2 for a, b in pairwise(edges)]
+    for label, hits in binned.found.items():
+        colour = {"2": BLUE, "b": RED, "3": GREEN}[label[0]]
         share = [h / n if n else None for h, n in zip(hits, binned.objects, strict=True)]
         chart.line(centres, share, colour, label, dashed="loose" in label)
     return [chart.figure("Grey: histogram of the " + what + ".")]
@@ -76,9 +80,11 @@ def _depth(one: ClassDiagnostics) -> list[str]:
         return []
     known = [v for v in error["mean_abs"] if v is not None]
     marks = _depth_ticks(edges)
-    metres = Chart("Depth error by distance", "metres", "metres", (edges[0], edges[-1]), (0, 1.1 * max(known)), marks)
+    metres = Chart(
+        "Depth error by distance", "metres", "metres", (edges[0], edges[-1]), (0, 1.1 * max(known)), marks
+    )
     tips = [f"{n:g} objects" for n in error["count"]]
-    centres = [(a + b) / 2 for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    centres = [(a + b) / 2 for a, b in pairwise(edges)]
     metres.bars(edges, error["mean_abs"], BLUE, "mean of |error|", opacity=0.55, tips=tips)
     metres.line(centres, error["median_abs"], RED, "median")
     metres.line(centres, [None if v is None else abs(v) for v in error["bias"]], GREEN, "|bias|", dashed=True)
@@ -96,16 +102,37 @@ def _size(one: ClassDiagnostics) -> list[str]:
     if not one.matched_2d:
         return []
     names = list(one.size_error)
-    values = {key: [one.size_error[n][key] or 0.0 for n in names] for key in ("mean_abs", "bias", "mean_relative")}
+    values = {
+        key: [one.size_error[n][key] or 0.0 for n in names] for key in ("mean_abs", "bias", "mean_relative")
+    }
     low, high = min(0.0, *values["bias"]), max(*values["mean_abs"], *values["bias"])
-    marks = [(i + 0.5, f"{n} ({r * 100:.1f} %)") for i, (n, r) in enumerate(zip(names, values["mean_relative"], strict=True))]
-    chart = Chart("Size error", "in brackets: mean of |error| / size", "metres", (0, 3), (1.1 * low, 1.1 * high), marks)
+    marks = [
+        (i + 0.5, f"{n} ({r * 100:.1f} %)")
+        for i, (n, r) in enumerate(zip(names, values["mean_relative"], strict=True))
+    ]
+    chart = Chart(
+        "Size error", "in brackets: mean of |error| / size", "metres", (0, 3), (1.1 * low, 1.1 * high), marks
+    )
     for i, name in enumerate(names):
         first = i == 0
         tip = [f"{name}: {values['mean_abs'][i]:.3f} m, bias {values['bias'][i]:+.3f} m"]
-        chart.bars([i + 0.2, i + 0.5], [values["mean_abs"][i]], BLUE, "mean of |error|" if first else "", opacity=0.7, tips=tip)
+        chart.bars(
+            [i + 0.2, i + 0.5],
+            [values["mean_abs"][i]],
+            BLUE,
+            "mean of |error|" if first else "",
+            opacity=0.7,
+            tips=tip,
+        )
         bias = values["bias"][i]
-        chart.bars([i + 0.5, i + 0.8], [abs(bias)], ORANGE, "bias (detected - labelled)" if first else "", [min(bias, 0.0)], tips=tip)
+        chart.bars(
+            [i + 0.5, i + 0.8],
+            [abs(bias)],
+            ORANGE,
+            "bias (detected - labelled)" if first else "",
+            [min(bias, 0.0)],
+            tips=tip,
+        )
     return [chart.figure()]
 
 
@@ -115,12 +142,16 @@ def _yaw(one: ClassDiagnostics) -> list[str]:
         return []
     shares = [n / total for n in one.yaw_error["counts"]]
     marks = [(float(d), str(d)) for d in range(0, 181, 30)]
-    chart = Chart("Yaw error", "degrees", "share of objects", (0, 180), (0, 1.05 * max(shares)), marks, percent=True)
-    chart.bars(one.yaw_error["edges"], shares, PURPLE, tips=[f"{n:,} objects" for n in one.yaw_error["counts"]])
+    chart = Chart(
+        "Yaw error", "degrees", "share of objects", (0, 180), (0, 1.05 * max(shares)), marks, percent=True
+    )
+    chart.bars(
+        one.yaw_error["edges"], shares, PURPLE, tips=[f"{n:,} objects" for n in one.yaw_error["counts"]]
+    )
     return [
         chart.figure(
             f"Median {one.yaw_error['median']:.1f}, mean {one.yaw_error['mean']:.1f} degrees; "
-            f"{one.yaw_error['flipped']:.1%} turned by more than 90 degrees."
+            f"{one.yaw_error['flipped'] * 100:.1f} % turned by more than 90 degrees."
         )
     ]
 
@@ -133,15 +164,27 @@ def _failures(one: ClassDiagnostics) -> list[str]:
     for mode, causes in one.failures.items():
         totals = [sum(column) for column in zip(*causes.values(), strict=True)]
         title = f"Why objects are missed in 3D, {mode}"
-        chart = Chart(title, "metres", "share of objects", (edges[0], edges[-1]), (0, 1), _depth_ticks(edges), percent=True)
+        chart = Chart(
+            title,
+            "metres",
+            "share of objects",
+            (edges[0], edges[-1]),
+            (0, 1),
+            _depth_ticks(edges),
+            percent=True,
+        )
         base: list[float] = [0.0] * len(totals)
         for cause, counts in causes.items():
             if sum(counts):
                 shares = [n / t if t else 0.0 for n, t in zip(counts, totals, strict=True)]
                 tips = [f"{CAUSES[cause]}: {n:,} of {t:,}" for n, t in zip(counts, totals, strict=True)]
-                label = f"{CAUSES[cause].split(':')[0] if cause != 'confused' else 'other class'} {sum(counts):,}"
+                label = (
+                    f"{CAUSES[cause].split(':')[0] if cause != 'confused' else 'other class'} {sum(counts):,}"
+                )
                 base = chart.bars(edges, shares, _CAUSE_COLOURS[cause], label, base, tips=tips)
-        figures.append(chart.figure("Depth, size, yaw, place: the one correction that would mend the detection."))
+        figures.append(
+            chart.figure("Depth, size, yaw, place: the one correction that would mend the detection.")
+        )
     return figures
 
 

@@ -76,15 +76,28 @@ class Comparison:
                 if change:
                     named = dict(zip(("metric", "class", "difficulty", "mode"), row.key, strict=True))
                     low_high = _finite(change[1:])
-                    differences.append({"run": run.name, **named, "ap_r40": _finite(change[:1])[0], "interval": low_high})
+                    differences.append(
+                        {"run": run.name, **named, "ap_r40": _finite(change[:1])[0], "interval": low_high}
+                    )
         seeds = [
-            {"recipe": recipe, "runs": len(runs_), **dict(zip(("metric", "class", "difficulty", "mode"), k, strict=True)), **s}
+            {
+                "recipe": recipe,
+                "runs": len(runs_),
+                **dict(zip(("metric", "class", "difficulty", "mode"), k, strict=True)),
+                **s,
+            }
             for recipe, runs_ in self.seeds().items()
             for k in keys
             if (s := self.spread(runs_, k))
         ]
         draws = len(next(iter(self.samples[0].values()), ()))
-        return {"runs": runs, "baseline": self.runs[0].name, "draws": draws, "differences": differences, "seeds": seeds}
+        return {
+            "runs": runs,
+            "baseline": self.runs[0].name,
+            "draws": draws,
+            "differences": differences,
+            "seeds": seeds,
+        }
 
     def to_json(self) -> str:
         """JSON text of `to_dict`."""
@@ -105,7 +118,9 @@ class Comparison:
         for class_name in CLASSES:
             for mode in dict.fromkeys(key[3] for key in keys):
                 for metric in TITLES:
-                    levels = [key for key in keys if key[0] == metric and key[1] == class_name and key[3] == mode]
+                    levels = [
+                        key for key in keys if key[0] == metric and key[1] == class_name and key[3] == mode
+                    ]
                     if levels and (mode == "strict" or metric in ("bev", "3d")):
                         lines += ["", *self._block(class_name, mode, metric)]
         notes = [f"Note: {run.name}: {note}" for run in self.runs for note in run.notes]
@@ -115,7 +130,10 @@ class Comparison:
         width = max(16, *(len(run.name) for run in self.runs)) + 1
         title = f"{class_name}, {mode}, {TITLES[metric]}"
         columns = "".join(f"{'R40 ' + level.name:>25}" for level in LEVELS)
-        lines = [title, " " * (width + 2) + columns + "".join(f"{'R11 ' + level.name:>14}" for level in LEVELS)]
+        lines = [
+            title,
+            " " * (width + 2) + columns + "".join(f"{'R11 ' + level.name:>14}" for level in LEVELS),
+        ]
         keys = [(metric, class_name, level.name, mode) for level in LEVELS]
         for i, run in enumerate(self.runs):
             rows = [run.row(*key) for key in keys]
@@ -130,7 +148,9 @@ class Comparison:
             if any(spreads):
                 cells = ["-" if s is None else f"{s['mean']:.2f} +- {s['std']:.2f}" for s in spreads]
                 name = f"{recipe}, {len(members)} seeds"
-                lines.append(f"  {name:<{width}}" + "".join(f"{c:>25}" for c in cells) + "  (mean +- deviation)")
+                lines.append(
+                    f"  {name:<{width}}" + "".join(f"{c:>25}" for c in cells) + "  (mean +- deviation)"
+                )
         return lines
 
 
@@ -153,7 +173,9 @@ def compare(
     truth = labels if isinstance(labels, Truth) else Truth(labels, split)
     named = [parse_name(p) for p in predictions]
     names = _unique([name or str(path) for name, path in named])
-    runs = [evaluate_against(truth, path, missing, name) for name, (_, path) in zip(names, named, strict=True)]
+    runs = [
+        evaluate_against(truth, path, missing, name) for name, (_, path) in zip(names, named, strict=True)
+    ]
     weights = draw_images(len(truth.ids), draws, seed)
     return Comparison(
         runs=tuple(runs),

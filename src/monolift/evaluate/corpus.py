@@ -72,7 +72,9 @@ class Corpus:
         labels = self.gt.labels
         height = labels.boxes2d[:, 3] - labels.boxes2d[:, 1]
         within = [
-            (labels.occlusion <= v.max_occlusion) & (labels.truncation <= v.max_truncation) & (height > v.min_height)
+            (labels.occlusion <= v.max_occlusion)
+            & (labels.truncation <= v.max_truncation)
+            & (height > v.min_height)
             for v in LEVELS
         ]
         return np.stack(within, axis=1)
@@ -130,7 +132,9 @@ def _candidates(corpus: Corpus) -> Iterator[tuple[IntArray, IntArray]]:
         det = det_rows[np.repeat(first[corpus.gt.image[block]], count) + within]
         group = corpus.gt_group[gt]
         # a detection of another class matters only if it is small enough to be ignored at some level
-        keep = (group == corpus.det_class[det]) | (group == _DONT_CARE_GROUP) | corpus.det_small[det].any(axis=1)
+        keep = (
+            (group == corpus.det_class[det]) | (group == _DONT_CARE_GROUP) | corpus.det_small[det].any(axis=1)
+        )
         yield gt[keep], det[keep]
         start = stop
 
@@ -166,7 +170,9 @@ def _pair_up(corpus: Corpus) -> Pairs:
         "bev": (ground, footprint_d[det], footprint_g[gt]),
         "3d": (solid, (footprint_d * d.size_hwl[:, 0])[det], (footprint_g * g.size_hwl[:, 0])[gt]),
     }
-    ratios = {metric: _ratio(common, a, np.where(alone, common, b)) for metric, (common, a, b) in sizes.items()}
+    ratios = {
+        metric: _ratio(common, a, np.where(alone, common, b)) for metric, (common, a, b) in sizes.items()
+    }
     return Pairs(gt, det, ratios)
 
 
@@ -194,7 +200,9 @@ def is_evaluated(corpus: Corpus, metric: str, class_index: int) -> bool:
     if metric == "bbox":
         return bool((labels.boxes2d[rows, 0] >= 0).any())
     place, size = labels.bottom[rows], labels.size_hwl[rows]
-    fit = (place[:, 0] != UNKNOWN_PLACE) & (place[:, 2] != UNKNOWN_PLACE) & (size[:, 1] > 0) & (size[:, 2] > 0)
+    fit = (
+        (place[:, 0] != UNKNOWN_PLACE) & (place[:, 2] != UNKNOWN_PLACE) & (size[:, 1] > 0) & (size[:, 2] > 0)
+    )
     if metric == "3d":
         fit &= (place[:, 1] != UNKNOWN_PLACE) & (size[:, 0] > 0)
     return bool(fit.any())

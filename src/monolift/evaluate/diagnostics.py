@@ -163,7 +163,12 @@ def _yaw_bin(labels: KittiLabels) -> IntArray:
 
 
 def _binned(
-    edges: FloatArray, place: Any, labels: KittiLabels, rows: IntArray, found: dict[str, BoolArray], train: Any
+    edges: FloatArray,
+    place: Any,
+    labels: KittiLabels,
+    rows: IntArray,
+    found: dict[str, BoolArray],
+    train: Any,
 ) -> Binned:
     n, where = len(edges) - 1, place(labels)[rows]
     return Binned(
@@ -213,7 +218,9 @@ def _yaw_error(corpus: Corpus, gt: IntArray, det: IntArray) -> dict[str, Any]:
     }
 
 
-def _failures(corpus: Corpus, c: int, rows: IntArray, partner: IntArray, least: float) -> dict[str, list[int]]:
+def _failures(
+    corpus: Corpus, c: int, rows: IntArray, partner: IntArray, least: float
+) -> dict[str, list[int]]:
     """Per cause (in the order of CAUSES) the objects of each depth bin. Each object has exactly one cause."""
     found = assign(corpus, c, c, "3d", least)[rows] >= 0
     other = assign(corpus, None, c, "bbox", IOU_2D)[rows] >= 0

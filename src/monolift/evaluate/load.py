@@ -62,7 +62,9 @@ def load(truth: Truth, predictions: PathLike, missing: str = "error") -> tuple[C
             f"{_plural(len(stray), 'file')} in {folder.name} ignored: not among the images evaluated "
             f"(first: {stray[0]}.txt)"
         )
-    others = sorted(entry for entry in os.listdir(folder) if not entry.endswith(".txt") and not entry.startswith("."))
+    others = sorted(
+        entry for entry in os.listdir(folder) if not entry.endswith(".txt") and not entry.startswith(".")
+    )
     if others:
         notes.append(
             f"{_plural(len(others), 'entry', 'entries')} in {folder.name} ignored: no .txt file (first: {others[0]})"
@@ -84,7 +86,9 @@ def _lacking(folder: Path, truth: Truth, lacking: list[str], stray: list[str], m
             f"{folder}: none of its {len(stray):,} files is named after an image: expected names such as "
             f"{lacking[0]}.txt, got {stray[0]}.txt"
         )
-    misnamed = f"; {_plural(len(stray), 'file')} there named otherwise (first: {stray[0]}.txt)" if stray else ""
+    misnamed = (
+        f"; {_plural(len(stray), 'file')} there named otherwise (first: {stray[0]}.txt)" if stray else ""
+    )
     if missing == "error":
         raise InputError(
             f"{folder}: {count}{misnamed}. For a part of the labels pass --split FILE; to count these images as having no "
@@ -102,7 +106,9 @@ def _rows(table: KittiTable, truth: KittiTable) -> list[str]:
         )
     for which, surplus in (("prediction", table.surplus), ("label", truth.surplus)):
         if surplus:
-            notes.append(f"surplus fields of {_plural(len(surplus), which + ' row')} not read (first: {surplus[0]})")
+            notes.append(
+                f"surplus fields of {_plural(len(surplus), which + ' row')} not read (first: {surplus[0]})"
+            )
     return notes
 
 
@@ -110,7 +116,9 @@ def _folder(path: PathLike, what: str, inner: str) -> Path:
     """The folder itself, or the one that KITTI's layout puts inside it."""
     folder = Path(path)
     if not folder.is_dir():
-        raise InputError(f"{folder}: expected the folder of {what}, {'got a file' if folder.exists() else 'not found'}")
+        raise InputError(
+            f"{folder}: expected the folder of {what}, {'got a file' if folder.exists() else 'not found'}"
+        )
     nested = folder / inner
     return nested if nested.is_dir() and not _text_files(folder) else folder
 

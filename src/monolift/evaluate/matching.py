@@ -104,7 +104,7 @@ def _groups(p: Problem, pairs: IntArray) -> list[IntArray]:
     component = label[det]
     order = np.lexsort((np.arange(len(pairs)), component, size[component]))
     groups, first, cells = [], 0, 0
-    starts = np.flatnonzero(np.r_[True, np.diff(component[order]) != 0])
+    starts = np.flatnonzero(np.r_[True, np.diff(component[order]) != 0]).tolist()
     for start in starts:
         n = int(size[component[order[start]]])
         # the group is padded to the size of its largest component, which comes last
@@ -233,7 +233,9 @@ class _Competition:
     def _by_overlap(self, pairs: IntArray, taken: BoolArray) -> IntArray:
         """(G', L, K) the valid pair of largest overlap, failing that the first ignored one, or -1."""
         choice = np.full((len(pairs), *taken.shape[1:]), -1)
-        best = np.zeros(choice.shape)  # stays 0 while an ignored detection is chosen: any valid one replaces it
+        best = np.zeros(
+            choice.shape
+        )  # stays 0 while an ignored detection is chosen: any valid one replaces it
         for pair in pairs.T:
             det = self.det[pair]
             visible = (pair[:, None] >= 0) & (self.rank[det][:, None] <= np.arange(self.n_ranks))
@@ -260,4 +262,4 @@ def _rise(counts: npt.NDArray[np.generic], component: IntArray, k: IntArray) -> 
     """(H, L) by how much a count (components, L, K) is larger at threshold k than at the one before."""
     here = counts[component, :, k]
     before = np.where((k > 0)[:, None], counts[component, :, np.maximum(k - 1, 0)], 0)
-    return here - before  # type: ignore[no-any-return,operator]
+    return here - before

@@ -13,7 +13,7 @@ BLUE, RED, GREEN, ORANGE, PURPLE, SKY, GREY = (
 SERIES = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY)
 
 WIDTH, HEIGHT = 360, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 10, 40
 
 Values = Sequence[float | None]
 
@@ -46,7 +46,9 @@ class Chart:
         """Pixel of a value on the vertical axis."""
         return HEIGHT - _BOTTOM - (y - self.y[0]) / (self.y[1] - self.y[0]) * (HEIGHT - _TOP - _BOTTOM)
 
-    def line(self, xs: Sequence[float], ys: Values, colour: str, label: str = "", dashed: bool = False) -> None:
+    def line(
+        self, xs: Sequence[float], ys: Values, colour: str, label: str = "", dashed: bool = False
+    ) -> None:
         """A line that breaks where a value is missing; dots are added to short lines."""
         runs: list[list[str]] = [[]]
         dots = []
@@ -105,16 +107,8 @@ class Chart:
 
     def figure(self, caption: str = "") -> str:
         """The chart, its legend and a caption as an HTML figure."""
-        swatches = "".join(
-            f'<span><i class="{"dash" if dashed else "solid"}" style="color:{colour}"></i>{escape(label)}</span>'
-            for colour, label, dashed in self.legend
-        )
-        below = f"<p>{escape(caption)}</p>" if caption else ""
-        return (
-            f"<figure><figcaption>{escape(self.title)}</figcaption>"
-            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(self.title)}">{self._axes()}'
-            f'{"".join(self.body)}</svg><div class="legend">{swatches}</div>{below}</figure>'
-        )
+        legend = "".join(_swatch(*entry) for entry in self.legend)
+        return _figure(self.title, HEIGHT, self._axes() + "".join(self.body), legend, caption)
 
     def _axes(self) -> str:
         left, right, top, bottom = _LEFT, WIDTH - _RIGHT, _TOP, HEIGHT - _BOTTOM
@@ -128,7 +122,9 @@ class Chart:
             for x, text in self.x_ticks
         ]
         parts.append(f'<line x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}" class="axis"/>')
-        parts.append(f'<text x="{(left + right) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(self.x_label)}</text>')
+        parts.append(
+            f'<text x="{(left + right) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(self.x_label)}</text>'
+        )
         middle = (top + bottom) / 2
         parts.append(
             f'<text transform="translate(11 {middle:.0f}) rotate(-90)" text-anchor="middle">{escape(self.y_label)}</text>'
@@ -136,43 +132,57 @@ class Chart:
         return "".join(parts)
 
 
-def intervals(title: str, rows: Sequence[str], series: Sequence[tuple[str, Sequence[tuple[float, float, float] | None]]]) -> str:
-    """A figure of dots with whiskers: for each row one (value, low, high) per series, or None."""
+Interval = tuple[float, float, float]
+"""value, low, high"""
+
+
+def intervals(
+    title: str, rows: Sequence[str], series: Sequence[tuple[str, Sequence[Interval | None]]]
+) -> str:
+    """A figure of dots with whiskers: under each row's name one interval per series, or nothing for None."""
     finite = [v for _, values in series for value in values if value for v in value if math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-    marks = ticks(max(0.0, low - 0.05 * (high - low)), high + 0.05 * (high - low) + 1e-9)
-    left, step = 118, 13
+    margin = 0.04 * (high - low) or 1.0
+    low, high = low - margin, high + margin
+    left, step = 104, 13
     row_height = step * len(series) + 10
     height = row_height * len(rows) + 34
-    span = (marks[-1] - marks[0]) or 1.0
 
     def px(value: float) -> float:
-        return left + (value - marks[0]) / span * (WIDTH - left - 14)
+        return left + (value - low) / (high - low) * (WIDTH - left - 14)
 
     parts = [
         f'<line x1="{px(t):.1f}" x2="{px(t):.1f}" y1="4" y2="{height - 26}" class="grid"/>'
         f'<text x="{px(t):.1f}" y="{height - 12}" text-anchor="middle">{t:g}</text>'
-        for t in marks
+        for t in ticks(low, high)
     ]
     for i, name in enumerate(rows):
         top = 8 + i * row_height
-        parts.append(f'<text x="{left - 8}" y="{top + row_height / 2:.1f}" text-anchor="end">{escape(name)}</text>')
+        parts.append(
+            f'<text x="{left - 8}" y="{top + row_height / 2:.1f}" text-anchor="end">{escape(name)}</text>'
+        )
         for k, (label, values) in enumerate(series):
-            value = values[i]
-            if value and all(map(math.isfinite, value)):
+            if (value := values[i]) and all(map(math.isfinite, value)):
                 y, colour = top + (k + 0.5) * step, SERIES[k % len(SERIES)]
-                tip = f"<title>{escape(label)}: {value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})</title>"
                 parts.append(
-                    f'<g stroke="{colour}" fill="{colour}">{tip}<line x1="{px(value[1]):.1f}" x2="{px(value[2]):.1f}" '
-                    f'y1="{y:.1f}" y2="{y:.1f}" stroke-width="2"/><circle cx="{px(value[0]):.1f}" cy="{y:.1f}" r="3.4"/></g>'
+                    f'<g stroke="{colour}" fill="{colour}"><title>{escape(label)}: {value[0]:.2f} ({value[1]:.2f} to '
+                    f'{value[2]:.2f})</title><line x1="{px(value[1]):.1f}" x2="{px(value[2]):.1f}" y1="{y:.1f}" '
+                    f'y2="{y:.1f}" stroke-width="2"/><circle cx="{px(value[0]):.1f}" cy="{y:.1f}" r="3.4"/></g>'
                 )
-    legend = "".join(
-        f'<span><i class="solid" style="color:{SERIES[k % len(SERIES)]}"></i>{escape(label)}</span>'
-        for k, (label, _) in enumerate(series)
-    )
+    legend = "".join(_swatch(SERIES[k % len(SERIES)], label) for k, (label, _) in enumerate(series))
+    return _figure(title, height, "".join(parts), legend)
+
+
+def _swatch(colour: str, label: str, dashed: bool = False) -> str:
+    kind = "dash" if dashed else "solid"
+    return f'<span><i class="{kind}" style="color:{colour}"></i>{escape(label)}</span>'
+
+
+def _figure(title: str, height: int, body: str, legend: str, caption: str = "") -> str:
+    below = f"<p>{escape(caption)}</p>" if caption else ""
     return (
         f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="{escape(title)}">{"".join(parts)}</svg><div class="legend">{legend}</div></figure>'
+        f'aria-label="{escape(title)}">{body}</svg><div class="legend">{legend}</div>{below}</figure>'
     )
 
 

@@ -71,7 +71,9 @@ class Evaluation:
                 cells = [f"{'-' if r is None else f'{r.ap_r40:.2f}':>9}" for r in found]
                 cells += [f"{'-' if r is None else f'{r.ap_r11:.2f}':>9}" for r in found]
                 least = next(r.min_overlap for r in found if r)
-                body.append(f"  {TITLES[metric]:<18}{least:>5.2f} " + "".join(cells[:3]) + "   " + "".join(cells[3:]))
+                body.append(
+                    f"  {TITLES[metric]:<18}{least:>5.2f} " + "".join(cells[:3]) + "   " + "".join(cells[3:])
+                )
         if not body:
             return []
         levels = "".join(f"{level.name:>9}" for level in LEVELS)
