@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from PIL import Image
 
 from monolift.geometry import Boxes3D, Camera
 from monolift.render.canvas import Canvas, Color, Points, class_color
-from monolift.typing import Tensor
+from monolift.render.objects import Objects
 
 GROUND: Color = (22, 27, 34)
 VIEW: Color = (34, 41, 51)
@@ -22,17 +21,6 @@ WHITE: Color = (255, 255, 255)
 
 RANGES = (20, 30, 40, 50, 60, 80, 100)  # metres shown: the first that holds every object
 BEHIND = 2.5  # metres shown behind the camera
-
-
-class Drawable(Protocol):
-    """Boxes, class names and perhaps scores: ``draw.Objects``."""
-
-    @property
-    def boxes(self) -> Boxes3D: ...
-    @property
-    def classes(self) -> Sequence[str]: ...
-    @property
-    def scores(self) -> Tensor | None: ...
 
 
 class Ground:
@@ -57,8 +45,8 @@ class Ground:
 
 def birds_eye(
     camera: Camera,
-    found: Drawable | None = None,
-    labels: Drawable | None = None,
+    found: Objects | None = None,
+    labels: Objects | None = None,
     along: int = 900,
     forward: Literal["up", "right"] = "up",
 ) -> Image.Image:
@@ -148,7 +136,7 @@ def _draw_footprint(
         canvas.polygon(np.stack([middle + side, front, middle - side]), color, 0.95)
 
 
-def _draw_distances(canvas: Canvas, ground: Ground, group: Drawable, corners: Points, text: float) -> None:
+def _draw_distances(canvas: Canvas, ground: Ground, group: Objects, corners: Points, text: float) -> None:
     """Metres along the ground beside each box, nearest first, wherever no other label stands."""
     for rectangle in corners:
         px = ground.px(rectangle[:, 0], rectangle[:, 1])
@@ -169,7 +157,7 @@ def _draw_distances(canvas: Canvas, ground: Ground, group: Drawable, corners: Po
 
 
 def _draw_legend(
-    canvas: Canvas, ground: Ground, found: Drawable | None, labels: Drawable | None, text: float
+    canvas: Canvas, ground: Ground, found: Objects | None, labels: Objects | None, text: float
 ) -> None:
     """Classes and line styles in a corner beside the camera, where the view is not."""
     shown = found if found is not None else labels

@@ -189,4 +189,4 @@ def _dashes(a: Points, b: Points, dash: float | None) -> list[tuple[Points, Poin
 
 
 def _overlap(a: Rectangle, b: Rectangle) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+    return bool(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])

@@ -8,36 +8,23 @@ arrowhead.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 
-from monolift.geometry import CORNER_SIGNS, EDGES, FRONT, Boxes3D, Camera
+from monolift.geometry import CORNER_SIGNS, EDGES, FRONT, Camera
 from monolift.geometry.boxes import NEAR_PLANE
 from monolift.render.birds_eye import birds_eye
 from monolift.render.canvas import INK, PAPER, Canvas, Color, Points, class_color, cut_polygon
-from monolift.typing import Float, Tensor, UInt8
+from monolift.render.objects import Objects
+from monolift.typing import Tensor, UInt8
 
 __all__ = ["Objects", "birds_eye", "overlay", "picture"]
 
 WHITE: Color = (255, 255, 255)
 GAP = 6  # pixels between photograph and panel
 _SIGNS = np.array(CORNER_SIGNS, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Objects:
-    """What is drawn: N boxes of one camera frame, their class names and, for detections, scores (N,)."""
-
-    boxes: Boxes3D
-    classes: Sequence[str]
-    scores: Float[Tensor, " n"] | None = None
-
-    def __len__(self) -> int:
-        return len(self.boxes)
 
 
 def picture(
