@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported; spinning threads starve other processes
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # read when torch is imported; spinning threads starve other processes
 
 import importlib.util  # noqa: E402
 import random  # noqa: E402
@@ -15,7 +17,8 @@ from pathlib import Path  # noqa: E402
 if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"):
     from jaxtyping import install_import_hook
 
-    install_import_hook("monolift", "beartype.beartype")
+    # the numeric tower: an int will do for a float
+    install_import_hook("monolift", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -46,5 +49,7 @@ def shared() -> Path:
     """Folder of real data: $MONOLIFT_SHARED, or ``shared`` beside the checkout. Tests that need it are skipped without."""
     folder = Path(os.environ.get("MONOLIFT_SHARED") or Path(__file__).resolve().parents[2] / "shared")
     if not folder.is_dir():
-        pytest.skip("no folder of real data: set MONOLIFT_SHARED, or put one named 'shared' beside the checkout")
+        pytest.skip(
+            "no folder of real data: set MONOLIFT_SHARED, or put one named 'shared' beside the checkout"
+        )
     return folder
