@@ -42,7 +42,17 @@ def load_yolox(model: CSPNano, path: str | Path, images: Float[Tensor, "b 3 H W"
             f"{path}: expected a YOLOX-nano with at least {len(pairs)} convolutions, got {len(source)}"
         )
     source[0] = _stem_from_focus(*source[0])
-    for k, ((conv, norm), (weight, bias)) in enumerate(zip(pairs, source, strict=False)):
+    head = source[len(pairs) :]
+    source = source[: len(pairs)]
+    for project in model.project:
+        # the detection head enters each pyramid level by a 1x1 convolution: a better start for ours than chance
+        assert isinstance(project, nn.Sequential)
+        conv, norm = project[0], project[1]
+        entry = next((e for e in head if e[0].shape == conv.weight.shape), None)
+        if entry is not None:
+            pairs.append((conv, norm))
+            source.append(entry)
+    for k, ((conv, norm), (weight, bias)) in enumerate(zip(pairs, source, strict=True)):
         if tuple(conv.weight.shape) != weight.shape:
             raise InputError(
                 f"{path}: convolution {k} should have shape {tuple(conv.weight.shape)}, got {weight.shape}: not a YOLOX-nano"

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
 
 from monolift.data.sample import Detections, Sample
@@ -33,6 +34,7 @@ from monolift.nn.heatmap import draw_gaussian, find_peaks, gather, radius_center
 from monolift.typing import Float, Int, Tensor
 
 STRIDE = 4
+MAX_REACH = 5  # cells, of the neighbourhood in which the regression is trained
 SCORE_FLOOR = 0.01  # nothing below is worth lifting
 # a labelled neighbour class looks like the class, but is not it and not background either (as in KITTI's evaluation)
 NEIGHBOURS = {"Car": ("Van",), "Pedestrian": ("Person_sitting",)}
@@ -45,6 +47,8 @@ class Targets:
     heatmap, weight: (B, K, h, w), weight 0 where nothing is known
     image, cell, label: (N,) picture's index in the batch, flat cell (row * w + column), class
     boxes: N boxes; boxes2d: (N, 4) network pixels; cameras: (B,)
+    near_object, near_cell, near_weight: (M,) the cells that train the regression: index of the object, flat cell, and a weight;
+    the weights of an object sum to 1 (as published, M = N and each object has its key cell only)
     names: for messages
     """
 
@@ -55,14 +59,15 @@ class Targets:
     label: Int[Tensor, " n"]
     boxes: Boxes3D
     boxes2d: Float[Tensor, "n 4"]
+    near_object: Int[Tensor, " m"]
+    near_cell: Int[Tensor, " m"]
+    near_weight: Float[Tensor, " m"]
     cameras: Camera
     names: tuple[str, ...]
 
     def to(self, device: torch.device | str) -> Targets:
-        moved = {
-            k: getattr(self, k).to(device)
-            for k in ("heatmap", "weight", "image", "cell", "label", "boxes", "boxes2d")
-        }
+        fixed = ("cameras", "names")
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name not in fixed}
         return replace(self, **moved)
 
 
@@ -186,17 +191,51 @@ class SmokeCodec:
                 rows.append(sample.boxes[index])
                 boxes2d.append(sample.boxes2d[index])
         weight[heat == 1] = 1.0  # a labelled key point counts, whatever region it lies in
+        objects = {
+            "image": torch.tensor(image, dtype=torch.long),
+            "cell": torch.tensor(cell, dtype=torch.long),
+            "boxes2d": torch.stack(boxes2d) if boxes2d else torch.zeros(0, 4),
+        }
+        near_object, near_cell, near_weight = self._neighbours(**objects, width=w, height=h)
         return Targets(
             heatmap=heat,
             weight=weight,
-            image=torch.tensor(image, dtype=torch.long),
-            cell=torch.tensor(cell, dtype=torch.long),
+            **objects,
             label=torch.tensor(label, dtype=torch.long),
             boxes=Boxes3D.cat(rows) if rows else Boxes3D.empty(),
-            boxes2d=torch.stack(boxes2d) if boxes2d else torch.zeros(0, 4),
+            near_object=near_object,
+            near_cell=near_cell,
+            near_weight=near_weight,
             cameras=Camera.stack([s.camera for s in samples]),
             names=tuple(s.name for s in samples),
         )
+
+    def _neighbours(
+        self, image: Tensor, cell: Tensor, boxes2d: Tensor, width: int, height: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Object, cell and weight of every cell that trains the regression. A cell near two objects goes to the closer key."""
+        if not self.config.neighbourhood or not len(cell):
+            return torch.arange(len(cell)), cell, torch.ones(len(cell))
+        key = _columns_rows(cell, width)
+        reach = (self.config.neighbourhood * (boxes2d[:, 2:] - boxes2d[:, :2]) / STRIDE / 2).clamp(
+            1, MAX_REACH
+        )
+        side = torch.arange(-MAX_REACH, MAX_REACH + 1)
+        steps = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1).view(-1, 2)  # (S, 2) column, row
+        place = key[:, None] + steps  # (N, S, 2)
+        inside = (steps.abs() <= reach[:, None]).all(-1)
+        inside &= ((place >= 0) & (place < torch.tensor([width, height]))).all(-1)
+        far = ((steps / reach[:, None]) ** 2).sum(-1)  # 0 at the key cell, 1 at the window's edge
+        owner, step = torch.nonzero(inside, as_tuple=True)
+        flat = place[owner, step, 1] * width + place[owner, step, 0]
+        where = image[owner] * width * height + flat
+        # smallest distance wins a cell; the key cell has distance 0 and always stays
+        order = torch.argsort(far[owner, step], stable=True)
+        _, first = np.unique(where[order].numpy(), return_index=True)
+        chosen = order[torch.from_numpy(first)]
+        owner, flat = owner[chosen], flat[chosen]
+        weight = torch.exp(-2 * far[owner, step[chosen]])
+        return owner, flat, weight / torch.zeros(len(cell)).index_add_(0, owner, weight)[owner]
 
     def _draw(self, sample: Sample, heat: Tensor, weight: Tensor) -> list[tuple[int, int, int, int]]:
         """Draws one sample's heatmap; returns (object, column, row, label) of the objects that train the regression."""

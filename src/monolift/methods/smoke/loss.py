@@ -24,35 +24,41 @@ def smoke_loss(codec: SmokeCodec, raw: dict[str, Tensor], targets: Targets) -> d
     config = codec.config
     losses = {"heatmap": heatmap_focal(raw["heatmap"], targets.heatmap, targets.weight)}
     width = raw["heatmap"].shape[3]
-    numbers = gather(raw["regression"], targets.image, targets.cell)
+    near, weight = targets.near_object, targets.near_weight
+    numbers = gather(raw["regression"], targets.image[near], targets.near_cell)
     objects = max(len(targets.boxes), 1)
     share = 1 / objects if config.regression_per_object else 1.0
     for name, error in corner_losses(codec, numbers, targets, width).items():
-        losses[name] = config.regression_weight * share * error.sum()
+        losses[name] = config.regression_weight * share * (weight * error).sum()
     if config.direction_weight and config.orientation == "vector":
-        alpha = targets.boxes.alpha
-        error = (numbers[:, 6:8] - torch.stack([torch.cos(alpha), -torch.sin(alpha)], 1)).abs()
-        losses["direction"] = config.direction_weight * error.sum() / objects
+        alpha = targets.boxes.alpha[near]
+        error = (numbers[:, 6:8] - torch.stack([torch.cos(alpha), -torch.sin(alpha)], 1)).abs().sum(1)
+        losses["direction"] = config.direction_weight * (weight * error).sum() / objects
     if config.boxes2d:
-        predicted = codec.boxes2d(numbers, targets.cell, width)
-        losses["box2d"] = BOX2D_WEIGHT * generalized_iou_loss(predicted, targets.boxes2d).sum() / objects
+        predicted = codec.boxes2d(numbers, targets.near_cell, width)
+        error = generalized_iou_loss(predicted, targets.boxes2d[near])
+        losses["box2d"] = BOX2D_WEIGHT * (weight * error).sum() / objects
     if config.depth_scale:
-        camera = targets.cameras[targets.image]
-        depth = codec.parts(numbers, targets.label, camera).depth
+        camera = targets.cameras[targets.image[near]]
+        depth = codec.parts(numbers, targets.label[near], camera).depth
         # the depth itself is trained by the corners alone: here only the scale of its error is learnt
-        error = (depth - targets.boxes.center[:, 2]).detach()
+        error = (depth - targets.boxes.center[near, 2]).detach()
         log_scale = numbers[:, codec.depth_scale_at].clamp(-4, 4)
-        losses["depth_scale"] = DEPTH_SCALE_WEIGHT * laplace_nll(error, log_scale).sum() / objects
+        losses["depth_scale"] = DEPTH_SCALE_WEIGHT * (weight * laplace_nll(error, log_scale)).sum() / objects
     losses["total"] = torch.stack(list(losses.values())).sum()
     return losses
 
 
 def corner_losses(codec: SmokeCodec, numbers: Tensor, targets: Targets, width: int) -> dict[str, Tensor]:
-    """Mean corner error, (N,) metres, of each group, or of the whole box in the ablations."""
-    config, truth = codec.config, targets.boxes
-    camera = targets.cameras[targets.image]
-    parts = codec.parts(numbers, targets.label, camera)
-    center = codec.center(parts.offset, parts.depth, targets.cell, camera, width)
+    """Mean corner error, (M,) metres, of each group, or of the whole box in the ablations.
+
+    numbers: (M, C) channels at ``targets.near_cell``.
+    """
+    config, near = codec.config, targets.near_object
+    truth = targets.boxes[near]
+    camera = targets.cameras[targets.image[near]]
+    parts = codec.parts(numbers, targets.label[near], camera)
+    center = codec.center(parts.offset, parts.depth, targets.near_cell, camera, width)
     if config.regression != "disentangled":
         whole = Boxes3D(center, parts.size, yaw_from_alpha(parts.alpha, center))
         return {"corners": _corner_error(whole, truth, smooth=config.regression == "smooth_l1")}
