@@ -234,7 +234,7 @@ def test_autocast_computes_in_float32_and_rounds_once() -> None:
     torch.manual_seed(0)
     layer = DeformConv2d(4, 3)
     torch.nn.init.normal_(layer.conv_offset_mask.weight, std=0.1)
-    x = torch.randn(2, 4, 6, 7, dtype=torch.bfloat16)
+    x = torch.randn(2, 4, 6, 7, dtype=torch.bfloat16, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         out = layer(x)
         out.float().square().sum().backward()
@@ -244,8 +244,8 @@ def test_autocast_computes_in_float32_and_rounds_once() -> None:
     mask = offset_mask[:, 18:].sigmoid().float()
     expected = deform_conv2d_reference(x.float(), single[:, :18], layer.weight, layer.bias, mask, padding=1)
     torch.testing.assert_close(out.float(), expected, rtol=2**-7, atol=2**-8)
-    for parameter in layer.parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any()
+    for leaf in (x, *layer.parameters()):
+        assert leaf.grad is not None and leaf.grad.isfinite().all() and leaf.grad.any()
 
 
 def test_the_layer_starts_as_half_a_convolution() -> None:

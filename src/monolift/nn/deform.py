@@ -61,11 +61,10 @@ def deform_conv2d(
             x, offset, weight, bias, mask, stride=stride, padding=padding, dilation=dilation
         )
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    with torch.autocast(x.device.type, enabled=False):
-        table = _pixel_table(x.to(dtype), g.groups)
-        index, corner = _corners(offset.to(dtype), None if mask is None else mask.to(dtype), g)
-        taps = weight.to(dtype).permute(2, 3, 1, 0).reshape(g.taps, weight.shape[1], weight.shape[0])
-        rows = _TapSum.apply(table, index, corner, taps, None if bias is None else bias.to(dtype))
+    table = _pixel_table(x.to(dtype), g.groups)
+    index, corner = _corners(offset.to(dtype), None if mask is None else mask.to(dtype), g)
+    taps = weight.to(dtype).permute(2, 3, 1, 0).reshape(g.taps, weight.shape[1], weight.shape[0])
+    rows = _TapSum.apply(table, index, corner, taps, None if bias is None else bias.to(dtype))
     out_h, out_w = offset.shape[-2:]
     return rows.view(x.shape[0], out_h, out_w, weight.shape[0]).permute(0, 3, 1, 2).to(x.dtype)
 
@@ -303,7 +302,7 @@ class _TapSum(torch.autograd.Function):
     def backward(
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, None, Tensor | None, Tensor | None, Tensor | None]:
-        with torch.autocast(grad.device.type, enabled=False):
+        with torch.autocast(grad.device.type, enabled=False):  # its matmul would return sixteen bits
             return _tap_sum_backward(ctx.needs_input_grad, grad.contiguous(), *ctx.saved_tensors)
 
 
