@@ -47,7 +47,8 @@ def load_yolox(model: CSPNano, path: str | Path, images: Float[Tensor, "b 3 H W"
     for project in model.project:
         # the detection head enters each pyramid level by a 1x1 convolution: a better start for ours than chance
         assert isinstance(project, nn.Sequential)
-        conv, norm = project[0], project[1]
+        conv, norm, _ = project
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         entry = next((e for e in head if e[0].shape == conv.weight.shape), None)
         if entry is not None:
             pairs.append((conv, norm))
