@@ -1,4 +1,4 @@
-"""`monolift evaluate`: official KITTI AP of one or several prediction folders."""
+"""``monolift evaluate``: official KITTI AP of one or several folders of results."""
 
 from __future__ import annotations
 
@@ -16,72 +16,76 @@ if TYPE_CHECKING:
     from monolift.evaluate.table import Evaluation
 
 
-@dataclass
+@dataclass(frozen=True)
 class Evaluate:
     """KITTI average precision (2D, AOS, bird's eye, 3D; R40 and R11), equal to the official program; no GPU needed.
 
-    Example: monolift evaluate --labels training/label_2 --predictions results --split val.txt --json ap.json --plots report
+    monolift evaluate --labels training/label_2 --predictions results --split val.txt --json ap.json --plots report
     """
 
-    labels: Path
+    labels: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder of label files (label_2)."""
-    predictions: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
-    """Folder of result files. Several are compared, with intervals; NAME=DIR names one, and folders of equal name are
-    summarised as seeds of one recipe."""
-    split: Path | None = None
+    predictions: Annotated[
+        tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="DIR [DIR ...]")
+    ]
+    """Folder of result files. Several are compared, with intervals; NAME=DIR names one; equal names: seeds of one recipe."""
+    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """File with one image id per line; without it all label files are evaluated."""
-    json: str | None = None
-    """Write everything at full precision to this file, or to standard output with "-"."""
-    plots: Path | None = None
+    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Everything at full precision in this file, or on standard output with "-"."""
+    plots: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Write report.html and diagnostics.json to this folder."""
-    train_split: Path | None = None
+    train_split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Split trained on: its labels make the histograms behind the recall in the report."""
     missing: Literal["error", "empty"] = "error"
-    """An image without a prediction file: an error, as in the official program, or an image without detections."""
+    """An image without a prediction file: an error, as officially, or an image without detections."""
     bootstrap: int = 500
-    """Samples over images for the intervals when several folders are compared."""
+    """Samples over images for the intervals of a comparison."""
     quiet: bool = False
-    """Print neither progress nor table; for use with --json or --plots."""
+    """Neither table nor progress; for use with --json or --plots."""
 
-    def run(self) -> int:
-        """Evaluate, print, write; returns the exit code 0. Raises InputError for input that cannot be evaluated."""
-        from monolift.data.kitti_format import read_split, write_atomically
-        from monolift.evaluate.comparison import compare, parse_name
-        from monolift.evaluate.load import Truth
-        from monolift.evaluate.table import evaluate_against
 
-        folders = [folder for given in self.predictions for folder in given]
-        if not folders:
-            raise InputError("--predictions: expected a folder of result files, got none")
-        if self.bootstrap < 1:
-            raise InputError(f"--bootstrap: expected at least 1 sample, got {self.bootstrap}")
-        truth = Truth(self.labels, self.split)
-        result: Evaluation | Comparison
-        runs: tuple[Evaluation, ...]
-        comparison: Comparison | None = None
-        if len(folders) == 1:
-            name, folder = parse_name(folders[0])
-            result = evaluate_against(truth, folder, self.missing, name)
-            runs = (result,)
-        else:
-            self._say(
-                f"comparing {len(folders)} folders on {len(truth.ids):,} images, {self.bootstrap} samples"
-            )
-            result = comparison = compare(truth, folders, missing=self.missing, draws=self.bootstrap)
-            runs = comparison.runs
-        if not self.quiet:
-            print(result, file=sys.stderr if self.json == "-" else sys.stdout)
-        if self.json == "-":
-            print(result.to_json())
-        elif self.json is not None:
-            write_atomically(self.json, (result.to_json() + "\n").encode())
-        if self.plots is not None:
-            from monolift.evaluate.report import write_report
+def run(options: Evaluate) -> int:
+    """Evaluate, print, write. Raises InputError for input that cannot be evaluated."""
+    from monolift.data.kitti_format import read_split, write_atomically
+    from monolift.evaluate.comparison import compare, parse_name
+    from monolift.evaluate.load import Truth
+    from monolift.evaluate.table import evaluate_against
 
-            training = truth.read(read_split(self.train_split)).labels if self.train_split else None
-            self._say(f"wrote {write_report(self.plots, runs, comparison, training)}")
-        return 0
+    folders = [folder for given in options.predictions for folder in given]
+    if not folders:
+        raise InputError("--predictions: expected a folder of result files, got none")
+    if options.bootstrap < 1:
+        raise InputError(f"--bootstrap: expected at least 1 sample, got {options.bootstrap}")
+    truth = Truth(options.labels, options.split)
+    result: Evaluation | Comparison
+    runs: tuple[Evaluation, ...]
+    comparison: Comparison | None = None
+    if len(folders) == 1:
+        name, folder = parse_name(folders[0])
+        result = evaluate_against(truth, folder, options.missing, name)
+        runs = (result,)
+    else:
+        _say(
+            options,
+            f"comparing {len(folders)} folders by {options.bootstrap} samples of {len(truth.ids):,} images",
+        )
+        result = comparison = compare(truth, folders, missing=options.missing, draws=options.bootstrap)
+        runs = comparison.runs
+    if not options.quiet:
+        (sys.stderr if options.json == "-" else sys.stdout).write(f"{result}\n")
+    if options.json == "-":
+        sys.stdout.write(result.to_json() + "\n")
+    elif options.json is not None:
+        write_atomically(options.json, (result.to_json() + "\n").encode())
+    if options.plots is not None:
+        from monolift.evaluate.report import write_report
 
-    def _say(self, text: str) -> None:
-        if not self.quiet:
-            print(text, file=sys.stderr)
+        training = truth.read(read_split(options.train_split)).labels if options.train_split else None
+        _say(options, f"wrote {write_report(options.plots, runs, comparison, training)}")
+    return 0
+
+
+def _say(options: Evaluate, text: str) -> None:
+    if not options.quiet:
+        sys.stderr.write(f"{text}\n")

@@ -1,4 +1,4 @@
-"""`monolift inspect`: is a data set in KITTI's layout sound?"""
+"""``monolift inspect``: is a data set in KITTI's layout sound?"""
 
 from __future__ import annotations
 
@@ -12,46 +12,47 @@ import tyro
 from monolift.errors import InputError
 
 
-@dataclass
+@dataclass(frozen=True)
 class Inspect:
-    """Check a data set: every bad line by file and line, counts, cameras, odd labels, statistics, pictures of samples.
+    """Check a KITTI-format data set: bad lines by file and line, counts, cameras, odd labels, statistics, pictures.
 
-    Example: monolift inspect kitti --split kitti/ImageSets/train.txt --plots samples
+    monolift inspect kitti --split kitti/ImageSets/train.txt --plots samples
     """
 
-    root: Annotated[Path, tyro.conf.Positional]
+    root: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
     """Folder with label_2, calib and image_2 (or with training/ holding them)."""
-    split: Path | None = None
+    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """File with one image id per line; without it all label files are checked."""
-    json: str | None = None
-    """Write all findings to this file, or to standard output with "-"."""
-    plots: Path | None = None
+    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """All findings in this file, or on standard output with "-"."""
+    plots: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Write pictures of random samples, labels drawn, to this folder."""
     samples: int = 8
     """Number of pictures."""
     decode: bool = False
     """Decode every image instead of reading its header only."""
     quiet: bool = False
-    """Print no report; for use with --json or --plots."""
+    """No report; for use with --json or --plots."""
 
-    def run(self) -> int:
-        """Check, print, draw; returns 1 if something cannot be read or is missing, else 0. Raises InputError."""
-        from monolift.data.kitti_format import write_atomically
-        from monolift.evaluate.dataset import inspect, training_folder
 
-        if self.samples < 0:
-            raise InputError(f"--samples: expected a number of at least 0, got {self.samples}")
-        findings = inspect(self.root, self.split, self.decode)
-        if not self.quiet:
-            print(findings, file=sys.stderr if self.json == "-" else sys.stdout)
-        if self.json == "-":
-            print(findings.to_json())
-        elif self.json is not None:
-            write_atomically(self.json, (findings.to_json() + "\n").encode())
-        if self.plots is not None:
-            from monolift.evaluate.sample_pictures import draw_samples
+def run(options: Inspect) -> int:
+    """Check, print, draw; returns 1 if something cannot be read or is missing. Raises InputError for a wrong ROOT."""
+    from monolift.data.kitti_format import write_atomically
+    from monolift.evaluate.dataset import inspect, training_folder
 
-            drawn = draw_samples(training_folder(self.root), findings.ids, self.plots, self.samples)
-            if not self.quiet:
-                print(f"wrote {len(drawn)} pictures to {self.plots}", file=sys.stderr)
-        return 1 if findings.errors else 0
+    if options.samples < 0:
+        raise InputError(f"--samples: expected a number of at least 0, got {options.samples}")
+    findings = inspect(options.root, options.split, options.decode)
+    if not options.quiet:
+        (sys.stderr if options.json == "-" else sys.stdout).write(f"{findings}\n")
+    if options.json == "-":
+        sys.stdout.write(findings.to_json() + "\n")
+    elif options.json is not None:
+        write_atomically(options.json, (findings.to_json() + "\n").encode())
+    if options.plots is not None:
+        from monolift.evaluate.sample_pictures import draw_samples
+
+        drawn = draw_samples(training_folder(options.root), findings.ids, options.plots, options.samples)
+        if not options.quiet:
+            sys.stderr.write(f"wrote {len(drawn)} pictures to {options.plots}\n")
+    return 1 if findings.errors else 0

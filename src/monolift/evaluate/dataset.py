@@ -114,13 +114,15 @@ class Inspection:
                 f"{group.centre[1]:.2f}   fourth column {', '.join(f'{v:.4g}' for v in group.translation)}"
             )
         for kind, places in self.odd.items():
-            lines += ["", f"{len(places):,} {kind}", *_some(places)]
+            lines += ["", f"{kind}: {len(places):,}", *_some(places)]
         if self.errors:
-            lines += ["", f"{len(self.errors):,} errors", *_some(self.errors, 50)]
-        lines += [
-            "",
-            "no errors" if not self.errors else f"{len(self.errors):,} errors: mend them before training",
-        ]
+            lines += [
+                "",
+                f"ERRORS, to be mended before training: {len(self.errors):,}",
+                *_some(self.errors, 50),
+            ]
+        else:
+            lines += ["", "No errors: every file was read."]
         return "\n".join(lines)
 
 
@@ -137,7 +139,7 @@ def inspect(
     calibs = {p.stem: p for p in sorted((folder / "calib").glob("*.txt"))}
     images = {p.stem: p for p in sorted((folder / "image_2").glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
     ids = fmt.read_split(split) if split is not None else tuple(labels)
-    errors = _missing(folder, ids, labels, calibs, images)
+    errors = _missing(ids, labels, calibs, images)
     found, table = _read_labels([labels[i] for i in ids if i in labels], errors)
     cameras = _read_calibs(ids, calibs, errors)
     sizes = _read_images(ids, images, errors, decode)
@@ -163,18 +165,15 @@ def training_folder(root: str | os.PathLike[str]) -> Path:
     raise InputError(f"{root}: expected a folder with label_2 (or training/label_2) inside, found none")
 
 
-def _missing(folder: Path, ids: Sequence[str], labels: Any, calibs: Any, images: Any) -> list[str]:
+def _missing(ids: Sequence[str], labels: Any, calibs: Any, images: Any) -> list[str]:
     errors = []
     for kind, present, suffix in (
         ("label_2", labels, ".txt"),
         ("calib", calibs, ".txt"),
         ("image_2", images, ".png"),
     ):
-        if not present:
-            if kind != "label_2":
-                errors.append(f"{kind}: no such files in {folder}")
-            continue
-        errors += [f"{kind}/{i}{suffix}: missing" for i in ids if i not in present]
+        if present or kind == "label_2":  # labels alone can be inspected too: the count of 0 says so
+            errors += [f"{kind}/{i}{suffix}: missing" for i in ids if i not in present]
     return errors
 
 
