@@ -20,6 +20,7 @@ VERBS = {
     "detect": "3D boxes of images, folders, globs and videos",
     "train": "train a detector on KITTI-format data",
     "evaluate": "official KITTI AP of a folder of results",
+    "inspect": "check a KITTI-format folder, draw its labels, count its objects",
     "models": "the models that ship with the package",
 }
 
@@ -82,11 +83,11 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
     module: Any = importlib.import_module(f"monolift.commands.{verb}")
     options_type = getattr(module, verb.capitalize())
     sentence, _, example = inspect.cleandoc(options_type.__doc__).partition("\n\n")
+    example = "\n".join("  " + line.strip() for line in example.removeprefix("Example:").strip().splitlines())
     options = tyro.cli(
         options_type,
         prog=f"monolift {verb}",
-        description=sentence
-        + ("\n\nexample:\n  " + example.strip().replace("\n", "\n  ") if example else ""),
+        description=f"{sentence}\n\nexample:\n{example}",
         args=list(arguments),
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
     )

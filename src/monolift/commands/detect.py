@@ -104,6 +104,10 @@ def write_json(target: str, content: Any) -> None:
         write_atomically(target, text.encode())
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def _formats(save: str) -> list[str]:
     names = [name.strip() for name in save.split(",") if name.strip() not in ("", "none")]
     unknown = [name for name in names if name not in FORMATS]
