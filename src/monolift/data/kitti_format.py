@@ -31,6 +31,8 @@ FIELDS = (
     "height", "width", "length", "x", "y", "z", "rotation_y", "score",
 )  # fmt: skip
 N_LABEL, N_RESULT = 15, 16
+MAX_OCCLUSION = 1e9
+"""Results may carry any number below this as `occluded`."""
 
 # What KITTI writes, as a bare integer, where a value is unknown (DontCare rows; the first columns of
 # results). None of them is a possible measurement, so the value alone decides the spelling and no original
@@ -137,7 +139,7 @@ def parse_labels(text: str | bytes, name: str = "labels", scored: bool | None = 
     several spaces, CRLF and a missing last newline are accepted. Raises InputError, beginning with
     `name:line:`, for all else.
     """
-    rows = split_rows(text, name)
+    rows = split_rows(text)
     want = None if scored is None else (N_RESULT if scored else N_LABEL)
     for line, words in rows:
         check_row(words, f"{name}:{line}")
@@ -147,34 +149,26 @@ def parse_labels(text: str | bytes, name: str = "labels", scored: bool | None = 
             raise InputError(f"{name}:{line}: expected {expected}, got {len(words)}")
     if not rows:
         return KittiLabels.empty(bool(scored))
-    return from_numbers([_text(w[0]) for _, w in rows], np.array([[*map(float, w[1:])] for _, w in rows]))
+    return from_numbers([w[0].decode() for _, w in rows], np.array([[*map(float, w[1:])] for _, w in rows]))
 
 
-def split_rows(text: str | bytes, name: str) -> list[tuple[int, list[bytes]]]:
-    """(line number, fields) of every line that is not blank. Raises InputError unless it is UTF-8."""
+def split_rows(text: str | bytes) -> list[tuple[int, list[bytes]]]:
+    """(line number, fields) of every line that is not blank."""
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     split = [(i, line.split()) for i, line in enumerate(data.splitlines(), 1)]
-    rows = [(i, words) for i, words in split if words]
-    if not data.isascii():
-        for i, words in rows:
-            for k, word in enumerate(words):
-                try:
-                    _text(word)
-                except UnicodeDecodeError:
-                    got = f"bytes {word[:16]!r}"
-                    raise InputError(f"{name}:{i}: {_field(k)}: expected UTF-8 text, got {got}") from None
-    return rows
+    return [(i, words) for i, words in split if words]
 
 
 def check_row(words: Sequence[bytes], where: str) -> None:
     """Raise InputError unless the fields are a row of a label or result file; `where` is `file:line`."""
     if len(words) not in (N_LABEL, N_RESULT):
         raise InputError(f"{where}: expected 15 fields (or 16 with a score), got {len(words)}")
+    _text(words[0], f"{where}: type")
     for k, word in enumerate(words[1:], 1):
-        _number(word, f"{where}: {_field(k)}")
+        _number(word, f"{where}: {FIELDS[k]}")
     # Results may carry any number here: nobody reads it. In ground truth it decides the difficulty, and the
     # official program, which reads it with %d, silently loses a row that says 0.00.
-    if not is_integer(words[2]) and (len(words) == N_LABEL or abs(float(words[2])) >= 1e9):
+    if not is_integer(words[2]) and (len(words) == N_LABEL or abs(float(words[2])) >= MAX_OCCLUSION):
         raise InputError(f"{where}: occluded: expected an integer from -1 to 3, got {_show(words[2])}")
 
 
@@ -197,7 +191,7 @@ def format_labels(labels: KittiLabels) -> str:
             raise InputError(f"row {i}: type: expected a class name without white space, got {name!r}")
         for k, value in enumerate(row, 1):
             if not math.isfinite(value):
-                raise InputError(f"row {i}: {_field(k)}: expected a finite number, got {value}")
+                raise InputError(f"row {i}: {FIELDS[k]}: expected a finite number, got {value}")
         words = [_spell(value, unknown) for value, unknown in zip(row, _UNKNOWN, strict=False)]
         words[1] = str(int(row[1]))
         lines.append(" ".join([name, *words]) + "\n")
@@ -272,8 +266,9 @@ def read_calib(path: str | os.PathLike[str]) -> KittiCalib:
 def parse_calib(text: str | bytes, name: str = "calib") -> KittiCalib:
     """Parse `NAME: numbers` lines; every matrix keeps its name and the file's order."""
     matrices: dict[str, FloatArray] = {}
-    for line, words in split_rows(text, name):
-        key, where = _text(words[0]), f"{name}:{line}"
+    for line, words in split_rows(text):
+        where = f"{name}:{line}"
+        key = _text(words[0], where)
         if not key.endswith(":") or len(key) < 2:
             raise InputError(
                 f"{where}: expected a line such as 'P2: ' followed by 12 numbers, got {_show(words[0])}"
@@ -329,8 +324,8 @@ def read_split(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """
     name = short_name(path)
     seen: dict[str, int] = {}
-    for line, words in split_rows(_read_bytes(path), name):
-        image_id = _text(words[0])
+    for line, words in split_rows(_read_bytes(path)):
+        image_id = _text(words[0], f"{name}:{line}")
         if (
             len(words) != 1
             or "/" in image_id
@@ -338,7 +333,7 @@ def read_split(path: str | os.PathLike[str]) -> tuple[str, ...]:
             or "\0" in image_id
             or image_id in (".", "..")
         ):
-            got = " ".join(_text(w) for w in words)[:60]
+            got = b" ".join(words)[:60].decode("utf-8", "replace")
             raise InputError(f"{name}:{line}: expected one image id such as 000123, got {got!r}")
         if image_id in seen:
             raise InputError(f"{name}:{line}: {image_id} comes a second time, first in line {seen[image_id]}")
@@ -391,12 +386,11 @@ def _number(word: bytes, where: str) -> float:
     return value
 
 
-def _field(k: int) -> str:
-    return FIELDS[k] if k < len(FIELDS) else f"field {k + 1}"
-
-
-def _text(word: bytes) -> str:
-    return word.decode("utf-8")
+def _text(word: bytes, where: str) -> str:
+    try:
+        return word.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{where}: expected UTF-8 text, got bytes {word[:16]!r}") from None
 
 
 def _show(word: bytes) -> str:

@@ -7,6 +7,7 @@ so that whoever evaluates can say it.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,28 +47,33 @@ def read_table(paths: Sequence[str | os.PathLike[str]], scored: bool) -> KittiTa
     """
     names = tuple(os.fspath(p) for p in paths)
     want = fmt.N_RESULT if scored else fmt.N_LABEL
-    flat: list[
-        bytes
-    ] = []  # all fields of all rows: one list, not one per row, keeps the garbage collector out
+    flat: list[bytes] = []  # one list for all fields: a list per row would keep the garbage collector busy
     image: list[int] = []
     line: list[int] = []
     unscored: list[str] = []
     surplus: list[str] = []
+    underscores = 0
     for i, path in enumerate(names):
-        for number, text in enumerate(_read(path).splitlines(), 1) if path else ():
+        data = _read(path) if path else b""
+        underscores += data.count(b"_")
+        for number, text in enumerate(data.splitlines(), 1):
             words = text.split()
             if len(words) != want:
-                if not words:
-                    continue
-                where = f"{fmt.short_name(path)}:{number}"
-                words = _trim(words, want, where, unscored, surplus)
+                if words:
+                    where = f"{fmt.short_name(path)}:{number}"
+                    words = _trim(words, want, where, unscored, surplus)
                 if not words:
                     continue
             flat += words
             image.append(i)
             line.append(number)
-    types, numbers = _columns(flat, want, names, image, line)
-    labels = fmt.from_numbers(types, numbers)
+    numbers = _numbers(flat, want, underscores)
+    if numbers is None:  # row by row, to name the culprit
+        for k, (i, number) in enumerate(zip(image, line, strict=True)):
+            fmt.check_row(flat[k * want : (k + 1) * want], f"{fmt.short_name(names[i])}:{number}")
+        numbers = _convert(flat, want)
+    text_of = {word: word.decode("utf-8") for word in set(flat[::want])}
+    labels = fmt.from_numbers([text_of[word] for word in flat[::want]], numbers)
     at = np.array([image, line], dtype=np.int64)
     return KittiTable(names, labels, at[0], at[1], tuple(unscored), tuple(surplus))
 
@@ -93,28 +99,29 @@ def _trim(words: list[bytes], want: int, where: str, unscored: list[str], surplu
     return words[:want]
 
 
-def _columns(
-    flat: list[bytes], want: int, paths: Sequence[str], image: Sequence[int], line: Sequence[int]
-) -> tuple[list[str], npt.NDArray[np.float64]]:
-    """Class names and (N, want - 1) numbers, converted all at once; where that fails, row by row to name the culprit."""
-    names, words = flat[::want], flat.copy()
-    del words[::want]
+def _numbers(flat: list[bytes], want: int, underscores: int) -> npt.NDArray[np.float64] | None:
+    """(N, want - 1) numbers, converted all at once; None where something may be wrong with some row."""
+    types = Counter(flat[::want])
     try:
-        text = {name: name.decode("utf-8") for name in set(names)}
-        numbers = np.fromiter(map(float, words), np.float64, len(words)).reshape(len(names), want - 1)
-        if not np.isfinite(numbers).all() or b"_" in b"".join(words):
-            raise ValueError
-        if want == fmt.N_LABEL and not all(map(fmt.is_integer, set(words[1 :: want - 1]))):
-            raise ValueError
-        if want == fmt.N_RESULT and (np.abs(numbers[:, 1]) >= 1e9).any():
-            raise ValueError
+        for word in types:
+            word.decode("utf-8")
+        numbers = _convert(flat, want)
     except ValueError:  # UnicodeDecodeError is one too
-        for k, (i, number) in enumerate(zip(image, line, strict=True)):
-            row, name = flat[k * want : (k + 1) * want], fmt.short_name(paths[i])
-            fmt.split_rows(b"\n" * (number - 1) + b" ".join(row), name)
-            fmt.check_row(row, f"{name}:{number}")
-        raise
-    return [text[name] for name in names], numbers
+        return None
+    sound = bool(np.isfinite(numbers).all())
+    # Python reads 1_000 as a number, no other reader does: underscores belong into class names only
+    sound &= underscores == sum(n * word.count(b"_") for word, n in types.items())
+    if want == fmt.N_LABEL:
+        sound &= all(map(fmt.is_integer, set(flat[2::want])))
+    else:
+        sound &= not bool((np.abs(numbers[:, 1]) >= fmt.MAX_OCCLUSION).any())
+    return numbers if sound else None
+
+
+def _convert(flat: list[bytes], want: int) -> npt.NDArray[np.float64]:
+    words = flat.copy()
+    del words[::want]
+    return np.fromiter(map(float, words), np.float64, len(words)).reshape(-1, want - 1)
 
 
 def _read(path: str) -> bytes:

@@ -139,9 +139,11 @@ def rows_of(matched: Matched, mode: str) -> list[Row]:
     s = matched.steps
     totals = [np.cumsum(x, axis=0) for x in (s.tp, s.fp, s.swallowed, s.similarity)]
     rows, aos = [], []
+    gt_counts = matched.gt_per_image.sum(axis=0)
+    ranks = threshold_ranks(s.hit.sum(axis=0), gt_counts)
     for i, level in enumerate(LEVELS):
-        n_gt = int(matched.gt_per_image[:, i].sum())
-        thresholds = choose_thresholds(matched.score[s.hit[:, i]], n_gt)
+        n_gt = int(gt_counts[i])
+        thresholds = matched.score[s.hit[:, i]][ranks[i][ranks[i] >= 0]]
         last = np.searchsorted(-matched.score, -thresholds, side="right") - 1
         tp, fp, swallowed, similarity = (x[last, i] for x in totals)
         fn = n_gt - tp - swallowed
@@ -152,18 +154,13 @@ def rows_of(matched: Matched, mode: str) -> list[Row]:
     return rows + aos
 
 
-def choose_thresholds(scores: FloatArray, n_gt: int) -> FloatArray:
-    """The scores (T <= 41) at which recall comes nearest to 0, 1/40, 2/40 ...; `scores` of true positives, falling."""
-    ranks = threshold_ranks(np.array([len(scores)]), np.array([n_gt]))[0]
-    return scores[ranks[ranks >= 0]]
-
-
 def threshold_ranks(n: IntArray, n_gt: IntArray) -> IntArray:
-    """Which of n falling scores become thresholds: (S, 41) ranks from 0, then -1; n and n_gt are (S,), one per sample.
+    """Which of n true positives, by falling score, become thresholds: where recall is nearest to 0, 1/40, 2/40 ...
 
-    From the one taken before, the official program walks down the scores to the first at which recall is not nearer to the
-    wanted one than at the next; the last score is always taken. The wanted recall is accumulated in double precision as
-    it does, because rounding decides ties.
+    n and n_gt are (S,), one pair per sample; the result is (S, 41) ranks from 0, then -1. From the one taken before,
+    the official program walks down the scores to the first at which recall is not nearer to the wanted one than at the
+    next; the last score is always taken. The wanted recall is accumulated in double precision as it does, because
+    rounding decides ties.
     """
     ranks = np.full((len(n), N_SAMPLES), -1)
     found = np.maximum(n_gt, 1)

@@ -185,11 +185,9 @@ def _read_labels(paths: Sequence[Path], errors: list[str]) -> tuple[list[tuple[s
     for path in paths:
         name = fmt.short_name(path)
         try:
-            rows = fmt.split_rows(path.read_bytes(), name)
-        except (InputError, OSError) as error:
-            errors.append(
-                str(error) if isinstance(error, InputError) else f"{name}: cannot read: {error.strerror}"
-            )
+            rows = fmt.split_rows(path.read_bytes())
+        except OSError as error:
+            errors.append(f"{name}: cannot read: {error.strerror}")
             continue
         for line, words in rows:
             try:
