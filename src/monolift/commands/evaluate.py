@@ -65,10 +65,8 @@ class Evaluate:
             result = evaluate_against(truth, folder, self.missing, name)
             runs = (result,)
         else:
-            _say(
-                options,
-                f"comparing {len(folders)} folders by {self.bootstrap} samples of {len(truth.ids):,} images",
-            )
+            images = f"{len(truth.ids):,} images"
+            self._say(f"comparing {len(folders)} folders by {self.bootstrap} samples of {images}")
             result = comparison = compare(truth, folders, missing=self.missing, draws=self.bootstrap)
             runs = comparison.runs
         if not self.quiet:
