@@ -91,7 +91,7 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
         args=list(arguments),
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
     )
-    return int(options.run())
+    return int(module.run(options))
 
 
 def _fail(message: str, code: int) -> int:

@@ -45,45 +45,44 @@ class Demo:
     quiet: bool = False
     """No table."""
 
-    def run(self) -> int:
-        from monolift.detect import load
-        from monolift.render.draw import Objects, picture
-        from monolift.result import save_picture
 
-        sample = example()
-        start = time.perf_counter()
-        model = load(self.model, self.device)
-        loaded = time.perf_counter() - start
-        result = model.detect(sample.image, sample.camera, score=self.score)
-        pairs = match(result, sample)
-        drawn = self.out / "demo.png"
-        found = Objects(result.boxes, result.classes, result.scores)
-        save_picture(
-            picture(sample.image, sample.camera, found, Objects(sample.boxes, sample.classes)), drawn
+def run(options: Demo) -> int:
+    from monolift.detect import load
+    from monolift.render.draw import Objects, picture
+    from monolift.result import save_picture
+
+    sample = example()
+    start = time.perf_counter()
+    model = load(options.model, options.device)
+    loaded = time.perf_counter() - start
+    result = model.detect(sample.image, sample.camera, score=options.score)
+    pairs = match(result, sample)
+    drawn = options.out / "demo.png"
+    found = Objects(result.boxes, result.classes, result.scores)
+    save_picture(picture(sample.image, sample.camera, found, Objects(sample.boxes, sample.classes)), drawn)
+    result.save_kitti(options.out / "demo.txt")
+    result.save_json(options.out / "demo.json")
+    if options.json is not None:
+        write_json(options.json, {**result.to_dict(), "pairs": [pair.to_dict() for pair in pairs]})
+    if not options.quiet:
+        terminal = console(stderr=options.json == "-")
+        terminal.print(_table(pairs), highlight=False)
+        both = [p for p in pairs if p.found is not None and p.true is not None]
+        errors = sorted(abs(p.found - p.true) for p in both if p.found is not None and p.true is not None)
+        median = f", median distance error {errors[len(errors) // 2]:.2f} m" if errors else ""
+        terminal.print(f"{len(both)} of {len(sample)} objects found{median}", highlight=False)
+        seconds = sum(result.timings.values())
+        terminal.print(
+            f"{model.name} loaded in {loaded:.1f} s, detected in {seconds:.2f} s on {model.device}",
+            highlight=False,
         )
-        result.save_kitti(self.out / "demo.txt")
-        result.save_json(self.out / "demo.json")
-        if self.json is not None:
-            write_json(self.json, {**result.to_dict(), "pairs": [pair.to_dict() for pair in pairs]})
-        if not self.quiet:
-            terminal = console(stderr=self.json == "-")
-            terminal.print(_table(pairs), highlight=False)
-            both = [p for p in pairs if p.found is not None and p.true is not None]
-            errors = sorted(abs(p.found - p.true) for p in both if p.found is not None and p.true is not None)
-            median = f", median distance error {errors[len(errors) // 2]:.2f} m" if errors else ""
-            terminal.print(f"{len(both)} of {len(sample)} objects found{median}", highlight=False)
-            seconds = sum(result.timings.values())
-            terminal.print(
-                f"{model.name} loaded in {loaded:.1f} s, detected in {seconds:.2f} s on {model.device}",
-                highlight=False,
-            )
-            terminal.print(
-                f"picture: {drawn} (white dashes: the truth)\n\n{NEXT}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
-        return 0
+        terminal.print(
+            f"picture: {drawn} (white dashes: the truth)\n\n{NEXT}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return 0
 
 
 def example() -> Sample:

@@ -50,45 +50,46 @@ class Detect:
     quiet: bool = False
     """Only warnings and errors."""
 
-    def run(self) -> int:
-        """Every file in turn; one that cannot be used is reported, and the others still get done."""
-        formats = _formats(self.save)
-        if not self.source:
-            raise InputError(
-                "nothing to look at: expected images, folders, globs or videos, as in `monolift detect street.jpg`"
-            )
-        from monolift.cameras import CameraChoice
-        from monolift.detect import load
-        from monolift.sources import expand, is_video
 
-        choice = CameraChoice.of(self.camera, self.calib, self.fov)
-        files = [path for source in self.source for path in expand(source)]
-        model = load(self.model, self.device)
-        in_full = len(files) <= SHOWN_IN_FULL and not any(map(is_video, files))
-        writer = _Writer(self.out, formats)
-        rows: list[dict[str, Any]] = []
-        failed = 0
-        with Progress(len(files), "files", self.quiet or in_full) as progress:
-            report = _Report(progress, self, in_full)
-            for path in files:
-                try:
-                    for result in model.detect_file(path, choice, self.score):
-                        writer.write(result)
-                        report.result(result)
-                        rows.append(result.to_dict())
-                except InputError as error:
-                    failed += 1
-                    report.complain(str(error))
-                    rows.append({"source": str(path), "error": str(error)})
-                progress.advance(1, path.name)
-        if self.json is not None:
-            write_json(self.json, rows)
-        found = sum(len(row.get("objects", ())) for row in rows)
-        seen = len(rows) - failed
-        text = f"{_count(found, 'object')} in {_count(seen, 'picture')}"
-        text += f"; {failed} of {_count(len(files), 'file')} failed" if failed else ""
-        report.say(text + (f"; {_count(writer.written, 'file')} in {self.out}" if writer.written else ""))
-        return 2 if failed else 0
+def run(options: Detect) -> int:
+    """Every file in turn; one that cannot be used is reported, and the others still get done."""
+    formats = _formats(options.save)
+    if not options.source:
+        raise InputError(
+            "nothing to look at: expected images, folders, globs or videos, as in `monolift detect street.jpg`"
+        )
+    from monolift.cameras import CameraChoice
+    from monolift.detect import load
+    from monolift.sources import expand, is_video
+
+    choice = CameraChoice.of(options.camera, options.calib, options.fov)
+    files = [path for source in options.source for path in expand(source)]
+    model = load(options.model, options.device)
+    in_full = len(files) <= SHOWN_IN_FULL and not any(map(is_video, files))
+    writer = _Writer(options.out, formats)
+    rows: list[dict[str, Any]] = []
+    failed = 0
+    with Progress(len(files), "files", options.quiet or in_full) as progress:
+        report = _Report(progress, options, in_full)
+        for path in files:
+            try:
+                for result in model.detect_file(path, choice, options.score):
+                    writer.write(result)
+                    report.result(result)
+                    rows.append(result.to_dict())
+            except InputError as error:
+                failed += 1
+                report.complain(str(error))
+                rows.append({"source": str(path), "error": str(error)})
+            progress.advance(1, path.name)
+    if options.json is not None:
+        write_json(options.json, rows)
+    found = sum(len(row.get("objects", ())) for row in rows)
+    seen = len(rows) - failed
+    text = f"{_count(found, 'object')} in {_count(seen, 'picture')}"
+    text += f"; {failed} of {_count(len(files), 'file')} failed" if failed else ""
+    report.say(text + (f"; {_count(writer.written, 'file')} in {options.out}" if writer.written else ""))
+    return 2 if failed else 0
 
 
 def write_json(target: str, content: Any) -> None:

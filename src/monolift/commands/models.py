@@ -25,20 +25,21 @@ class Models:
     quiet: bool = False
     """No table."""
 
-    def run(self) -> int:
-        cards = [describe(model_zoo.find(name)) for name in model_zoo.names()]
-        if self.json is not None:
-            write_json(self.json, cards)
-        if not self.quiet:
-            from rich.table import Table
 
-            table = Table()
-            for column in COLUMNS:
-                table.add_column(column)
-            for card in cards:
-                table.add_row(*(str(card.get(column) or "not stated") for column in COLUMNS))
-            console(stderr=self.json == "-").print(table)
-        return 0
+def run(options: Models) -> int:
+    cards = [describe(model_zoo.find(name)) for name in model_zoo.names()]
+    if options.json is not None:
+        write_json(options.json, cards)
+    if not options.quiet:
+        from rich.table import Table
+
+        table = Table()
+        for column in COLUMNS:
+            table.add_column(column)
+        for card in cards:
+            table.add_row(*(str(card.get(column) or "not stated") for column in COLUMNS))
+        console(stderr=options.json == "-").print(table)
+    return 0
 
 
 def describe(folder: Path) -> dict[str, Any]:

@@ -56,41 +56,42 @@ class Train:
     json: str | None = None
     """Where the best checkpoint lies, as JSON in this file, or on standard output with "-"."""
 
-    def run(self) -> int:
-        for path in (*self.data, self.split, self.val_split, self.init):
-            if path is not None and not path.exists():
-                raise InputError(f"{path}: no such file or folder")
-        if self.devices < 1:
-            raise InputError(f"--devices: expected 1 or more, got {self.devices}")
-        if self.devices > 1 and "WORLD_SIZE" not in os.environ:
-            return _on_several(self.devices)
-        from monolift.commands.detect import write_json
-        from monolift.train import TrainOptions, train
 
-        best = train(
-            TrainOptions(
-                method=self.method,
-                data=self.data,
-                out=self.out,
-                preset=self.preset,
-                split=self.split,
-                val_split=self.val_split,
-                settings=self.settings,
-                init=self.init,
-                seed=self.seed,
-                device=self.device,
-                workers=self.workers,
-                val_every=self.val_every,
-                resume=self.resume,
-                quiet=self.quiet,
-            )
+def run(options: Train) -> int:
+    for path in (*options.data, options.split, options.val_split, options.init):
+        if path is not None and not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+    if options.devices < 1:
+        raise InputError(f"--devices: expected 1 or more, got {options.devices}")
+    if options.devices > 1 and "WORLD_SIZE" not in os.environ:
+        return _on_several(options.devices)
+    from monolift.commands.detect import write_json
+    from monolift.train import TrainOptions, train
+
+    best = train(
+        TrainOptions(
+            method=options.method,
+            data=options.data,
+            out=options.out,
+            preset=options.preset,
+            split=options.split,
+            val_split=options.val_split,
+            settings=options.settings,
+            init=options.init,
+            seed=options.seed,
+            device=options.device,
+            workers=options.workers,
+            val_every=options.val_every,
+            resume=options.resume,
+            quiet=options.quiet,
         )
-        if os.environ.get("RANK", "0") == "0":
-            if self.json is not None:
-                write_json(self.json, {"checkpoint": str(best)})
-            if not self.quiet:
-                sys.stderr.write(f"trained: {best}\ntry it: monolift detect PICTURE --model {best}\n")
-        return 0
+    )
+    if os.environ.get("RANK", "0") == "0":
+        if options.json is not None:
+            write_json(options.json, {"checkpoint": str(best)})
+        if not options.quiet:
+            sys.stderr.write(f"trained: {best}\ntry it: monolift detect PICTURE --model {best}\n")
+    return 0
 
 
 def _on_several(devices: int) -> int:
