@@ -11,27 +11,43 @@ How the labels come about (KITTI's readme leaves the measuring to its annotators
 - truncated: share of the object's outline, in pixels, that lies outside the picture.
 - occluded: from the share of the outline's pixels inside the picture that other things hide:
   up to 15 % is 0 (fully visible), up to 50 % is 1 (partly), above is 2 (largely); 3 (unknown) is never written.
-- DontCare: objects of which less than 8 % or fewer than 30 pixels are seen, or lower than 10 pixels, as long as anything is seen.
+- DontCare: objects of which less than 8 % or fewer than 30 pixels are seen, or lower than 10 pixels, if anything is seen.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from monolift.data.kitti_format import KittiCalib, KittiLabels, from_numbers, write_calib, write_labels
-from monolift.data.scene_layout import Actor, Scene, sample_scene
-from monolift.data.scene_render import Stage, develop, shoot
+from monolift.data.kitti_format import (
+    KittiCalib,
+    KittiLabels,
+    format_calib,
+    format_labels,
+    from_numbers,
+    write_atomically,
+    write_split,
+)
+from monolift.data.scene.layout import Actor, Scene, sample_scene
+from monolift.data.scene.render import Stage, shoot, survey
+from monolift.data.scene.sensor import develop
+from monolift.data.scene.surroundings import build_surroundings
+from monolift.errors import InputError
 from monolift.render import raster
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
 
 PARTLY, LARGELY = 0.15, 0.50  # hidden shares above which occlusion is 1 and 2
-MIN_SEEN, MIN_PIXELS, MIN_HEIGHT = 0.08, 30, 10.0
+MIN_SEEN, MIN_PIXELS, MIN_HEIGHT, MIN_DEPTH = 0.08, 30, 10.0, 0.5
 
 # The four rigs of KITTI's training set for pictures of 1242 x 375, how often each was used, and P2's last column in metres
 # (divided by the focal length for the first two rows).
@@ -48,14 +64,26 @@ KITTI_SIZE = (1242, 375)
 class Frame:
     """One synthetic picture.
 
-    image (H, W, 3) uint8; labels; calib with P0-P3, R0_rect and the two sensor transforms; instances (H, W) uint16, 0 for
-    nothing, k + 1 for row k of the labels; scene with all that is in it.
+    image (H, W, 3) uint8, RGB; labels, DontCare rows last; actors, for each row the index into `scene.actors`; calib with P0 to
+    P3, R0_rect and the sensor transforms; scene with all that stands in it.
     """
 
     image: npt.NDArray[np.uint8]
     labels: KittiLabels
+    actors: tuple[int, ...]
     calib: KittiCalib
     scene: Scene
+
+    def truth(self) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]:
+        """What the pixel centres show: instances (H, W), k + 1 for row k of the labels and 0 for all else; depth (H, W), z in
+        metres, inf for the sky."""
+        height, width = self.image.shape[:2]
+        owner, depth = survey(_stage(self.scene), self.scene.ground, self.calib.p2, (width, height))
+        row = np.zeros(
+            len(self.scene.actors) + len(self.scene.scenery) + 2, np.uint16
+        )  # the last two: sky and ground
+        row[list(self.actors)] = np.arange(1, len(self.actors) + 1)
+        return row[owner], depth
 
 
 def generator(seed: int, index: int) -> np.random.Generator:
@@ -73,35 +101,46 @@ def sample_calib(rng: np.random.Generator, width: int, height: int, focal: float
     # Pixel centres at integers: scaling maps u to s (u + 0.5) - 0.5.
     cx, cy = scale * (cx + 0.5) - 0.5, scale * (cy + 0.5) - 0.5 + (height - scale * KITTI_SIZE[1]) / 2
     f = f * scale if focal is None else focal
-    matrices = {}
+    matrices: dict[str, npt.NDArray[np.float64]] = {}
     for name, baseline in (("P0", 0.0), ("P1", -0.5372), ("P2", tx), ("P3", -0.4731)):
         shift = (tx, ty, tz) if name == "P2" else (baseline, 0.0, 0.0)
         last = np.array([f * shift[0] + cx * shift[2], f * shift[1] + cy * shift[2], shift[2]])
-        matrices[name] = np.column_stack([[[f, 0, cx], [0, f, cy], [0, 0, 1]], last])
+        matrices[name] = np.column_stack([np.array([[f, 0, cx], [0, f, cy], [0, 0, 1]]), last])
     matrices["R0_rect"] = np.eye(3)
     matrices["Tr_velo_to_cam"] = np.array([[0.0, -1, 0, 0], [0, 0, -1, -0.08], [1, 0, 0, -0.27]])
     matrices["Tr_imu_to_velo"] = np.array([[1.0, 0, 0, -0.81], [0, 1, 0, 0.32], [0, 0, 1, -0.80]])
     return KittiCalib(matrices)
 
 
-def make_frame(seed: int, index: int, width: int = 1242, height: int = 375, focal: float | None = None) -> Frame:
+def make_frame(
+    seed: int, index: int, width: int = 1242, height: int = 375, focal: float | None = None
+) -> Frame:
     """Picture `index` of the world `seed`."""
     rng = generator(seed, index)
     calib = sample_calib(rng, width, height, focal)
-    return render_scene(sample_scene(rng), calib, width, height, rng)
+    scene = sample_scene(rng)
+    build_surroundings(scene, rng)
+    return render_scene(scene, calib, width, height, rng)
 
 
-def render_scene(scene: Scene, calib: KittiCalib, width: int, height: int, rng: np.random.Generator, supersample: int = 2) -> Frame:
+def render_scene(
+    scene: Scene, calib: KittiCalib, width: int, height: int, rng: np.random.Generator, supersample: int = 2
+) -> Frame:
     """A scene as the camera sees it, with its labels."""
-    stage = Stage()
-    for part in [a.part for a in scene.actors] + scene.scenery:
-        stage.add(part)
-    prints = np.array([[a.bottom[0], a.bottom[2], a.size[0], a.size[2], a.yaw] for a in scene.actors]).reshape(-1, 5)
+    stage = _stage(scene)
+    prints = np.array(
+        [[a.bottom[0], a.bottom[2], a.size[0], a.size[2], a.yaw] for a in scene.actors]
+    ).reshape(-1, 5)
     shot = shoot(stage, scene.ground, scene.light, prints, calib.p2, (width, height), rng, supersample)
     image = develop(shot.image, scene.sensor, rng)
     seen = np.bincount(shot.owner[shot.owner >= 0], minlength=len(stage.parts))[: len(scene.actors)]
-    labels = label_scene(scene.actors, seen / supersample**2, calib.p2, width, height)
-    return Frame(image, labels, calib, scene)
+    labels, rows = label_scene(scene.actors, seen / supersample**2, calib.p2, width, height)
+    return Frame(image, labels, rows, calib, scene)
+
+
+def _stage(scene: Scene) -> Stage:
+    """The actors first: their numbers on the stage are their indices."""
+    return Stage([a.part for a in scene.actors] + scene.scenery)
 
 
 # --- labels
@@ -171,10 +210,12 @@ def bounds_inside(pixels: FloatArray, width: int, height: int) -> FloatArray | N
     return np.concatenate([points.min(0), points.max(0)]) if len(points) else None
 
 
-def label_scene(actors: list[Actor], seen: FloatArray, projection: FloatArray, width: int, height: int) -> KittiLabels:
-    """KITTI rows of the actors, nearest first as far as z goes; seen (N,) visible pixels of each."""
-    rows: list[tuple[str, list[float]]] = []
-    ignored: list[tuple[str, list[float]]] = []
+def label_scene(
+    actors: list[Actor], seen: FloatArray, projection: FloatArray, width: int, height: int
+) -> tuple[KittiLabels, tuple[int, ...]]:
+    """KITTI rows of the actors, nearest first, DontCare last, and which actor each row is; seen (N,) visible pixels of each."""
+    rows: list[tuple[int, str, list[float]]] = []
+    ignored: list[tuple[int, str, list[float]]] = []
     for k in np.argsort([a.bottom[2] for a in actors], kind="stable"):
         actor, visible = actors[k], float(seen[k])
         shape = outline(actor.part.corners, projection, width, height)
@@ -182,35 +223,144 @@ def label_scene(actors: list[Actor], seen: FloatArray, projection: FloatArray, w
             continue
         box = shape.rectangle
         share = min(visible / shape.inside, 1.0)
-        if share < MIN_SEEN or visible < MIN_PIXELS or box[3] - box[1] < MIN_HEIGHT or actor.bottom[2] < 0.5:
-            ignored.append(("DontCare", [-1, -1, -10, *box, -1, -1, -1, -1000, -1000, -1000, -10]))
+        if (
+            share < MIN_SEEN
+            or visible < MIN_PIXELS
+            or box[3] - box[1] < MIN_HEIGHT
+            or actor.bottom[2] < MIN_DEPTH
+        ):
+            ignored.append((int(k), "DontCare", [-1, -1, -10, *box, -1, -1, -1, -1000, -1000, -1000, -10]))
             continue
-        truncation = 1 - min(shape.inside / shape.total, 1.0)
-        truncation = truncation if truncation > 0.01 else 0.0
+        truncation = max(1 - shape.inside / shape.total, 0.0)
+        truncation = truncation if truncation > 0.01 else 0.0  # counting pixels is no better than that
         occlusion = 0 if 1 - share <= PARTLY else 1 if 1 - share <= LARGELY else 2
-        alpha = actor.yaw - np.arctan2(actor.bottom[0], actor.bottom[2])
-        alpha = (alpha + np.pi) % (2 * np.pi) - np.pi
+        alpha = (actor.yaw - np.arctan2(actor.bottom[0], actor.bottom[2]) + np.pi) % (2 * np.pi) - np.pi
         length, tall, wide = actor.size
-        rows.append((actor.name, [truncation, occlusion, alpha, *box, tall, wide, length, *actor.bottom, actor.yaw]))
+        numbers = [truncation, occlusion, alpha, *box, tall, wide, length, *actor.bottom, actor.yaw]
+        rows.append((int(k), actor.name, numbers))
     table = rows + ignored
-    numbers = np.round(np.array([r for _, r in table], float).reshape(-1, 14), 2)
-    return from_numbers([name for name, _ in table], numbers + 0.0)
+    # Two decimals, as KITTI's files have; adding zero turns -0.0 into 0.0.
+    numbers_2 = np.round(np.array([r for _, _, r in table], float).reshape(-1, 14), 2) + 0.0
+    return from_numbers([name for _, name, _ in table], numbers_2), tuple(k for k, _, _ in table)
 
 
 # --- files
 
 
-def write_frame(frame: Frame, root: Path, name: str, image_format: str = "jpg") -> None:
-    """image_2, label_2 and calib of one frame under root/training."""
+@dataclass(frozen=True)
+class World:
+    """What a synthetic data set is made from: the same World gives the same files."""
+
+    seed: int = 0
+    width: int = 1242
+    height: int = 375
+    focal: float | None = None
+    """Focal length in pixels; without it the field of view is KITTI's."""
+    image_format: str = "jpg"
+    """jpg (quality 92) or png."""
+    masks: bool = False
+    """Also instance_2/ID.png, 16 bit: k + 1 for row k of the labels, 0 for all else."""
+    depth: bool = False
+    """Also depth_2/ID.png, 16 bit: z in metres times 256, 0 for the sky and beyond 255 m."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height"):
+            if not 32 <= getattr(self, name) <= 16384:
+                raise InputError(f"{name}: expected 32 to 16384 pixels, got {getattr(self, name)}")
+        if self.focal is not None and not self.focal > 0:
+            raise InputError(f"focal: expected a positive number of pixels, got {self.focal}")
+        if self.image_format not in ("jpg", "png"):
+            raise InputError(f"image format: expected jpg or png, got {self.image_format!r}")
+        if self.seed < 0:
+            raise InputError(f"seed: expected 0 or more, got {self.seed}")
+
+
+def files_of(world: World, name: str) -> list[str]:
+    """Paths of one frame's files below ROOT/training; the label comes last, it marks the frame as complete."""
+    extras = [f"instance_2/{name}.png"] * world.masks + [f"depth_2/{name}.png"] * world.depth
+    return [f"image_2/{name}.{world.image_format}", f"calib/{name}.txt", *extras, f"label_2/{name}.txt"]
+
+
+def frame_files(world: World, index: int) -> dict[str, bytes]:
+    """The files of picture `index`: path below ROOT/training -> content, in the order of `files_of`."""
+    frame = make_frame(world.seed, index, world.width, world.height, world.focal)
+    contents = [_encoded(frame.image, world.image_format), format_calib(frame.calib).encode()]
+    if world.masks or world.depth:
+        instances, depth = frame.truth()
+        coded = np.where(depth < 255, depth * 256, 0).astype(np.uint16)
+        contents += [_encoded(instances, "png")] * world.masks + [_encoded(coded, "png")] * world.depth
+    contents.append(format_labels(frame.labels).encode())
+    return dict(zip(files_of(world, f"{index:06d}"), contents, strict=True))
+
+
+def _encoded(picture: npt.NDArray[np.integer], image_format: str) -> bytes:
     from PIL import Image
 
-    base = root / "training"
-    for folder in ("image_2", "label_2", "calib"):
-        (base / folder).mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(frame.image)
+    file = BytesIO()
     if image_format == "jpg":
-        picture.save(base / "image_2" / f"{name}.jpg", quality=92)
+        Image.fromarray(picture).save(file, "JPEG", quality=92)
     else:
-        picture.save(base / "image_2" / f"{name}.png")
-    write_calib(base / "calib" / f"{name}.txt", frame.calib)
-    write_labels(base / "label_2" / f"{name}.txt", frame.labels)
+        Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_frame(root: Path, world: World, index: int) -> int:
+    """Write picture `index` below root/training; returns the number of its labelled objects."""
+    files = frame_files(world, index)
+    for path, content in files.items():
+        write_atomically(root / "training" / path, content)
+    labels = next(reversed(files.values())).decode().splitlines()
+    return sum(not line.startswith("DontCare") for line in labels)
+
+
+def write_world(root: Path, world: World, images: int, workers: int = 1) -> Iterator[int]:
+    """Write pictures 0 .. images - 1 in KITTI's layout, and ImageSets/all.txt; yields each one's number of objects when done.
+
+    Pictures that are complete already are left alone (and yield -1), so a killed run goes on where it stopped. Raises
+    InputError when the folder holds another world.
+    """
+    _claim(root, world)
+    names = [f"{k:06d}" for k in range(images)]
+    write_split(root / "ImageSets" / "all.txt", names)
+    missing = []
+    for index, name in enumerate(names):
+        if all((root / "training" / path).is_file() for path in files_of(world, name)):
+            yield -1
+        else:
+            missing.append(index)
+    if workers <= 1:
+        for index in missing:
+            yield write_frame(root, world, index)
+        return
+    # spawn: a fork would copy locks of threads that no longer exist
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(write_frame, root, world, index) for index in missing]):
+            yield done.result()
+
+
+def _claim(root: Path, world: World) -> None:
+    """Make the folders and note what they hold."""
+    note = root / "synth.json"
+    wanted = asdict(world)
+    try:
+        if note.is_file():
+            found = json.loads(note.read_text())
+            if found != wanted:
+                differ = ", ".join(
+                    f"{k} {found.get(k)!r} there, {v!r} asked for"
+                    for k, v in wanted.items()
+                    if found.get(k) != v
+                )
+                raise InputError(
+                    f"{note}: this folder holds another synthetic world ({differ}): choose another folder"
+                )
+        elif root.is_dir() and any(root.iterdir()):
+            raise InputError(f"{root}: is not empty and not a synthetic world: choose an empty or new folder")
+        for folder in {Path(path).parent for path in files_of(world, "0")}:
+            (root / "training" / folder).mkdir(parents=True, exist_ok=True)
+        (root / "ImageSets").mkdir(exist_ok=True)
+        note.write_text(json.dumps(wanted, indent=1) + "\n")
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{root}: cannot be written to: {getattr(error, 'strerror', None) or error}"
+        ) from None

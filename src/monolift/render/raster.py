@@ -206,12 +206,16 @@ def rasterise(
     slope, first = _inv_depth_planes(pixels.astype(np.float64), inv_depth.astype(np.float64))
     spans = _spans(pixels, height, width)
     face = spans.face
-    at_zero = first[face] + slope[face, 1] * (spans.row - pixels[face, 0, 1]) - slope[face, 0] * pixels[face, 0, 0]
+    at_zero = (
+        first[face] + slope[face, 1] * (spans.row - pixels[face, 0, 1]) - slope[face, 0] * pixels[face, 0, 0]
+    )
     # Depth and face in one integer: positive float32 order as their bits do, so one maximum finds the nearest.
     if background is None:
         keys = np.zeros(height * width, np.int64)
     else:
-        keys = np.ascontiguousarray(background, np.float32).view(np.int32).astype(np.int64).ravel() << _FACE_BITS
+        keys = (
+            np.ascontiguousarray(background, np.float32).view(np.int32).astype(np.int64).ravel() << _FACE_BITS
+        )
     lowest, highest = inv_depth.min(1, initial=np.inf), inv_depth.max(1, initial=0.0)
     for span, column, pixel in _fragments(spans, width):
         value = at_zero[span] + slope[face[span], 0] * column

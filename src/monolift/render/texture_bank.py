@@ -41,9 +41,9 @@ class TextureBank:
             if level.shape[0] == 1 and level.shape[1] == 1:
                 break
             if level.shape[0] > 1:
-                level = (level[0::2] + level[1::2]) / 2
+                level = (level[0::2] + level[1::2]) * np.float32(0.5)
             if level.shape[1] > 1:
-                level = (level[:, 0::2] + level[:, 1::2]) / 2
+                level = (level[:, 0::2] + level[:, 1::2]) * np.float32(0.5)
         self._tables.append(np.array(table))
         return len(self._tables) - 1
 

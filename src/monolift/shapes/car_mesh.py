@@ -1,9 +1,9 @@
 """The mesh of a `CarShape`: every car has the same vertices, faces and texture coordinates, only the positions differ.
 
-The body is a grid of stations (from the nose over the roof to the stern) by rings (from the middle of the roof down
-the side to the middle of the floor), mirrored; each grid point starts where the unrounded body would have it and is moved onto the
-zero of the signed distance. A station has one meaning in all cars (`STATION_MARKS`: the middle of the windscreen, the edge of
-the boot), so one texel does too. Arches are painted, not cut: the wheels cover them.
+The body is a grid of stations (from the nose over the roof to the stern) by rings (from the middle of the roof down the side
+to the middle of the floor), mirrored; each grid point starts where the unrounded body would have it and is moved onto the zero
+of the signed distance. A station has one meaning in all cars (`STATION_MARKS`: the middle of the windscreen, the edge of the
+boot), so one texel does too. Arches are painted, not cut: the wheels cover them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ _UPPER = (4, 5, 5, 6, 4, 3, 5)
 # ... and, on the lower edge, nose - front sill - rear sill - stern: the same number in all.
 _LOWER = (4, 23, 5)
 STATIONS = sum(_UPPER) + 1
-TOP, SIDE, FLOOR = 4, 6, 1  # ring points on the upper face (middle to edge), down the side, in the floor's middle
+TOP, SIDE, FLOOR = (
+    4,
+    6,
+    1,
+)  # ring points on the upper face (middle to edge), down the side, in the floor's middle
 RING = TOP + SIDE + FLOOR
 STATION_MARKS = np.concatenate([k + np.arange(n) / n for k, n in enumerate(_UPPER)] + [[7.0]])
 """(STATIONS,) landmark coordinate of each station's upper edge, see `CarShape.outline`."""
@@ -70,7 +74,11 @@ def body_grid(shape: CarShape) -> tuple[FloatArray, FloatArray]:
     points, marks = points[order], marks[order]
     upper = np.stack([np.interp(STATION_MARKS, marks, points[:, k], period=10) for k in range(2)], 1)
     lower_marks = np.concatenate(
-        [10 - np.arange(_LOWER[0]) / _LOWER[0], np.full(_LOWER[1], np.nan), 8 - np.arange(_LOWER[2] + 1) / _LOWER[2]]
+        [
+            10 - np.arange(_LOWER[0]) / _LOWER[0],
+            np.full(_LOWER[1], np.nan),
+            8 - np.arange(_LOWER[2] + 1) / _LOWER[2],
+        ]
     )
     lower = np.stack([np.interp(lower_marks, marks, points[:, k], period=10) for k in range(2)], 1)
     under = np.isnan(lower_marks)
@@ -89,7 +97,7 @@ def body_grid(shape: CarShape) -> tuple[FloatArray, FloatArray]:
     across[:, -1] = 0
     grid[..., 2] = across
     start = np.stack([grid[..., 0], shape.height / 2 - grid[..., 1], grid[..., 2]], -1).reshape(-1, 3)
-    moved = start
+    moved: FloatArray = start
     for _ in range(3):
         value, normal = body_distance_and_normal(shape, moved)
         moved = moved - value[:, None] * normal
@@ -141,7 +149,10 @@ def topology() -> tuple[IntArray, FloatArray]:
         outer, inner = rim + SPOKES, rim + 2 * SPOKES
         disc = np.stack([np.full(SPOKES, hub), rim + spoke, rim + after], 1)
         tread = np.concatenate(
-            [np.stack([outer + spoke, inner + spoke, inner + after], 1), np.stack([outer + spoke, inner + after, outer + after], 1)]
+            [
+                np.stack([outer + spoke, inner + spoke, inner + after], 1),
+                np.stack([outer + spoke, inner + after, outer + after], 1),
+            ]
         )
         mine = np.concatenate([disc, tread])
         faces.append(mine if wheel % 2 == 0 else mine[:, ::-1])

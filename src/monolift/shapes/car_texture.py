@@ -6,12 +6,22 @@ below the bonnet's edge) and fits every shape. Front and rear differ: white lamp
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from monolift.shapes.car_mesh import ATLAS, BODY_ROWS, STATION_MARKS, STATIONS, TOP, WHEEL_PATCH, body_grid, ring_row
+from monolift.shapes.car_mesh import (
+    ATLAS,
+    BODY_ROWS,
+    STATION_MARKS,
+    STATIONS,
+    TOP,
+    WHEEL_PATCH,
+    body_grid,
+    ring_row,
+)
 from monolift.shapes.procedural import COWL, REAR_GLASS, ROOF_END, SCREEN_TOP, CarShape, polygon_distance
 
 FloatArray = npt.NDArray[np.floating]
@@ -104,7 +114,7 @@ def _paint_body(shape: CarShape, style: CarStyle, position: FloatArray, mark: Fl
     def fill(where: BoolArray, colour: tuple[float, float, float], gloss: float) -> None:
         canvas[where] = (*colour, gloss)
 
-    plastic = (0.02, 0.02, 0.021)
+    plastic = (0.028, 0.028, 0.03)
     glass = (style.glass, style.glass * 1.1, style.glass * 1.15)
     fill(up < shape.clearance + 0.07, plastic, 0.05)
     if style.trim:
@@ -119,19 +129,34 @@ def _paint_body(shape: CarShape, style: CarStyle, position: FloatArray, mark: Fl
     fill(front & (lateral < 0.62) & (up < 0.8 * shape.nose) & (up > 0.8 * shape.nose - 0.16), plastic, 0.1)
     lamp = front & (lateral > 0.56) & (from_front < 0.34) & (up < chin + 0.03) & (up > chin - lamp_height)
     fill(lamp, (0.03, 0.03, 0.032), 0.9)
-    fill(lamp & (lateral > 0.60) & (from_front < 0.30) & (np.abs(up - chin + 0.5 * lamp_height) < 0.4 * lamp_height), (0.7, 0.73, 0.76), 1.0)
-    fill(front & (from_front < 0.2) & (across < 0.26) & (np.abs(up - 0.98 * shape.nose) < 0.06), (0.8, 0.8, 0.78), 0.2)
+    fill(
+        lamp
+        & (lateral > 0.60)
+        & (from_front < 0.30)
+        & (np.abs(up - chin + 0.5 * lamp_height) < 0.4 * lamp_height),
+        (0.7, 0.73, 0.76),
+        1.0,
+    )
+    fill(
+        front & (from_front < 0.2) & (across < 0.26) & (np.abs(up - 0.98 * shape.nose) < 0.06),
+        (0.8, 0.8, 0.78),
+        0.2,
+    )
     # Rear lamps stand upright at hatchbacks and vans, lie below the edge of a boot.
     upright = shape.rear_glass_at > 0.9
     top = shape.rear_glass + (0.02 if upright else -0.06)
     bottom = top - (0.34 if upright else 0.17) * shape.height / 1.5
-    fill(rear & (lateral > (0.74 if upright else 0.6)) & (from_rear < 0.24) & (up < top) & (up > bottom), (0.42, 0.012, 0.01), 0.9)
+    fill(
+        rear & (lateral > (0.74 if upright else 0.6)) & (from_rear < 0.24) & (up < top) & (up > bottom),
+        (0.42, 0.012, 0.01),
+        0.9,
+    )
     middle = bottom + 0.3 * (top - bottom)
     band = rear & (lateral > (0.74 if upright else 0.6)) & (np.abs(up - middle) < 0.03) & (from_rear < 0.2)
     fill(band, (0.75, 0.55, 0.5), 0.9)
     plate = 0.5 * (bottom + shape.stern) if upright else 0.98 * shape.stern + 0.1
     fill(rear & (across < 0.26) & (np.abs(up - plate) < 0.06), (0.8, 0.8, 0.76), 0.2)
-    fill((from_rear < 0.3) & (up < 0.75 * shape.stern) & (up > shape.clearance) & (mark > 6), plastic, 0.1)
+    fill((from_rear < 0.3) & (up < 0.66 * shape.stern) & (lateral < 0.8) & (mark > 6), plastic, 0.1)
 
     _paint_side_lines(shape, forward, up, side, canvas)
     for axle in shape.axles():
@@ -141,7 +166,14 @@ def _paint_body(shape: CarShape, style: CarStyle, position: FloatArray, mark: Fl
     return canvas
 
 
-def _paint_windows(shape: CarShape, style: CarStyle, position: FloatArray, mark: FloatArray, side: BoolArray, fill) -> None:  # type: ignore[no-untyped-def]
+def _paint_windows(
+    shape: CarShape,
+    style: CarStyle,
+    position: FloatArray,
+    mark: FloatArray,
+    side: BoolArray,
+    fill: Callable[[BoolArray], None],
+) -> None:
     """Windscreen, rear window and side windows, with pillars of paint between them."""
     forward, up, across = np.moveaxis(position, -1, 0)
     half = shape.half_width(forward, up)
@@ -170,7 +202,9 @@ def _rear_pillar(shape: CarShape) -> float:
     return 0.66 if shape.kind == "van" else 0.76
 
 
-def _paint_side_lines(shape: CarShape, forward: FloatArray, up: FloatArray, side: BoolArray, canvas: FloatArray) -> None:
+def _paint_side_lines(
+    shape: CarShape, forward: FloatArray, up: FloatArray, side: BoolArray, canvas: FloatArray
+) -> None:
     """Gaps between the doors, and handles."""
     places = [shape.cowl_at + 0.03, _door_split(shape), _rear_pillar(shape) - 0.03]
     for share in places:

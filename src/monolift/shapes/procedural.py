@@ -1,10 +1,11 @@
-"""A parametric family of cars as an analytic signed distance: from it a TSDF, a mesh (`car_mesh`) and a texture (`car_texture`).
+"""A parametric family of cars as an analytic signed distance.
 
-A body is its side profile (bumper, bonnet, windscreen, roof, rear) extruded across its width; the width tapers
-towards the ends and, above the belt line, towards the roof (tumblehome). Arches are cut out and wheels put in.
+From it come a TSDF (`tsdf`), a mesh of fixed topology (`car_mesh`) and a texture (`car_texture`). A body is its side profile
+(bumper, bonnet, windscreen, roof, rear) extruded across its width; the width tapers towards the ends and, above the belt line,
+towards the roof (tumblehome). Arches are cut out and wheels put in.
 
 Object frame, as `geometry.Boxes3D`: x to the front, y down, z along the width, origin in the centre of the box, metres.
-Inside this module the profile is written in (forward, up) coordinates with the ground at 0, where cars are easier to think of.
+The profile is written in (forward, up) coordinates with the ground at 0, where cars are easier to think of.
 """
 
 from __future__ import annotations
@@ -136,8 +137,13 @@ class CarShape:
     def resized(self, length: float, height: float, width: float) -> CarShape:
         """The same design in another box: heights follow the height, all else stays in proportion."""
         up = height / self.height
-        scaled = {n: getattr(self, n) * up for n in ("clearance", "nose", "bonnet", "cowl", "rear_glass", "tail", "stern")}
-        return replace(self, length=length, height=height, width=width, wheel_radius=self.wheel_radius * up, **scaled)
+        scaled = {
+            n: getattr(self, n) * up
+            for n in ("clearance", "nose", "bonnet", "cowl", "rear_glass", "tail", "stern")
+        }
+        return replace(
+            self, length=length, height=height, width=width, wheel_radius=self.wheel_radius * up, **scaled
+        )
 
 
 def _smooth_loop(points: FloatArray, sigma: float) -> FloatArray:
@@ -203,7 +209,7 @@ def wheel_middle(shape: CarShape) -> float:
 
 
 def polygon_distance(polygon: FloatArray, points: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Exact signed distance (N,) of points (N, 2) to a simple closed polygon (P, 2), negative inside, and its gradient (N, 2)."""
+    """Exact signed distance (N,), negative inside, of points (N, 2) to a closed polygon (P, 2); and its gradient (N, 2)."""
     parts = [_polygon_distance(polygon, points[k : k + 4096]) for k in range(0, len(points), 4096)]
     if not parts:
         return np.zeros(0), np.zeros((0, 2))
@@ -278,21 +284,18 @@ KINDS = tuple(SIZES)
 CAR_SHARES = {"small": 0.26, "car": 0.41, "large": 0.21, "suv": 0.11, "pickup": 0.01}
 
 # Means of the remaining parameters: heights as shares of the height, places as shares of the length.
+_DESIGN_FIELDS = (
+    "clearance", "nose", "bonnet", "cowl_at", "cowl", "screen_top_at", "roof_end_at",
+    "roof_end", "rear_glass_at", "rear_glass", "tail", "stern", "tumblehome",
+)  # fmt: skip
 _DESIGNS = {
-    "small": dict(clearance=0.12, nose=0.33, bonnet=0.50, cowl_at=0.235, cowl=0.63, screen_top_at=0.405, roof_end_at=0.86,
-                  roof_end=0.955, rear_glass_at=0.955, rear_glass=0.64, tail=0.60, stern=0.33, tumblehome=0.83),
-    "hatch": dict(clearance=0.12, nose=0.33, bonnet=0.49, cowl_at=0.265, cowl=0.625, screen_top_at=0.435, roof_end_at=0.83,
-                  roof_end=0.95, rear_glass_at=0.945, rear_glass=0.65, tail=0.60, stern=0.33, tumblehome=0.81),
-    "sedan": dict(clearance=0.12, nose=0.33, bonnet=0.49, cowl_at=0.275, cowl=0.625, screen_top_at=0.43, roof_end_at=0.68,
-                  roof_end=0.97, rear_glass_at=0.82, rear_glass=0.69, tail=0.655, stern=0.34, tumblehome=0.79),
-    "estate": dict(clearance=0.12, nose=0.33, bonnet=0.48, cowl_at=0.265, cowl=0.62, screen_top_at=0.42, roof_end_at=0.885,
-                   roof_end=0.94, rear_glass_at=0.965, rear_glass=0.64, tail=0.60, stern=0.33, tumblehome=0.81),
-    "suv": dict(clearance=0.145, nose=0.36, bonnet=0.54, cowl_at=0.265, cowl=0.63, screen_top_at=0.405, roof_end_at=0.87,
-                roof_end=0.955, rear_glass_at=0.955, rear_glass=0.64, tail=0.61, stern=0.36, tumblehome=0.82),
-    "pickup": dict(clearance=0.16, nose=0.38, bonnet=0.56, cowl_at=0.26, cowl=0.64, screen_top_at=0.36, roof_end_at=0.575,
-                   roof_end=0.975, rear_glass_at=0.605, rear_glass=0.62, tail=0.60, stern=0.38, tumblehome=0.83),
-    "van": dict(clearance=0.11, nose=0.25, bonnet=0.42, cowl_at=0.135, cowl=0.555, screen_top_at=0.275, roof_end_at=0.955,
-                roof_end=0.975, rear_glass_at=0.978, rear_glass=0.57, tail=0.50, stern=0.26, tumblehome=0.90),
+    "small": (0.12, 0.33, 0.5, 0.235, 0.63, 0.405, 0.86, 0.955, 0.955, 0.64, 0.6, 0.33, 0.83),
+    "hatch": (0.12, 0.33, 0.49, 0.265, 0.625, 0.435, 0.83, 0.95, 0.945, 0.65, 0.6, 0.33, 0.81),
+    "sedan": (0.12, 0.33, 0.49, 0.275, 0.625, 0.43, 0.68, 0.97, 0.82, 0.69, 0.655, 0.34, 0.79),
+    "estate": (0.12, 0.33, 0.48, 0.265, 0.62, 0.42, 0.885, 0.94, 0.965, 0.64, 0.6, 0.33, 0.81),
+    "suv": (0.145, 0.36, 0.54, 0.265, 0.63, 0.405, 0.87, 0.955, 0.955, 0.64, 0.61, 0.36, 0.82),
+    "pickup": (0.16, 0.38, 0.56, 0.26, 0.64, 0.36, 0.575, 0.975, 0.605, 0.62, 0.6, 0.38, 0.83),
+    "van": (0.11, 0.25, 0.42, 0.135, 0.555, 0.275, 0.955, 0.975, 0.978, 0.57, 0.5, 0.26, 0.9),
 }  # fmt: skip
 _VARIANTS = {
     "small": (("small", 1.0),),
@@ -316,7 +319,7 @@ def sample_shape(rng: np.random.Generator, kind: str | None = None) -> CarShape:
         raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
     length, height, width = (m + s * float(np.clip(rng.normal(), -2.2, 2.2)) for m, s in SIZES[kind])
     names, shares = zip(*_VARIANTS[kind], strict=True)
-    values = dict(_DESIGNS[str(rng.choice(names, p=shares))])
+    values = dict(zip(_DESIGN_FIELDS, _DESIGNS[str(rng.choice(names, p=shares))], strict=True))
     for name, value in values.items():
         spread = 0.012 if name.endswith("_at") else 0.018
         values[name] = value + float(np.clip(rng.normal(0, spread), -0.03, 0.03))

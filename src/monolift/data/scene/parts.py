@@ -1,4 +1,4 @@
-"""Things that stand beside and on a synthetic road: houses, trees, poles, people, bicycles, lorries.
+"""Things that stand beside a synthetic road, and the bricks they are made of.
 
 Each function returns a `Part` in its own frame: x forward, y down, z across, standing at y = 0 with its middle at the origin.
 """
@@ -11,12 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from monolift.shapes.car_mesh import build_mesh
-from monolift.shapes.car_texture import CarStyle, paint
-from monolift.shapes.procedural import CarShape
-
 FloatArray = npt.NDArray[np.floating]
-GLOSS = (0.0,)
+Numbers = Sequence[float] | FloatArray
 
 
 @dataclass(frozen=True)
@@ -75,18 +71,10 @@ def join(parts: Sequence[Part]) -> Part:
     return Part(corners, normals, np.concatenate(uvs), texture)
 
 
-def car(shape: CarShape, style: CarStyle) -> Part:
-    """A car of the family."""
-    mesh = build_mesh(shape)
-    vertices = mesh.vertices - np.array([0, shape.height / 2, 0])
-    f = mesh.faces
-    return Part(vertices[f], mesh.normals[f], mesh.uv[f], paint(shape, style), solid=True)
-
-
 # --- bricks to build with
 
 
-def box(size: Sequence[float], centre: Sequence[float], texture: FloatArray, tile: float | None = None) -> Part:
+def box(size: Numbers, centre: Numbers, texture: FloatArray, tile: float | None = None) -> Part:
     """An upright box; with `tile` the texture repeats every so many metres."""
     half = np.array(size) / 2
     corners, normals, uvs = [], [], []
@@ -109,7 +97,9 @@ def box(size: Sequence[float], centre: Sequence[float], texture: FloatArray, til
     return Part(np.concatenate(corners), np.concatenate(normals), np.concatenate(uvs), texture)
 
 
-def tube(points: FloatArray, radii: FloatArray, texture: FloatArray, sides: int = 8, flat: float = 1.0) -> Part:
+def tube(
+    points: FloatArray, radii: FloatArray, texture: FloatArray, sides: int = 8, flat: float = 1.0
+) -> Part:
     """A closed tube along points (P, 3) with radii (P,); `flat` squeezes it along z."""
     points, radii = np.asarray(points, float), np.asarray(radii, float)
     along = np.gradient(points, axis=0)
@@ -123,7 +113,10 @@ def tube(points: FloatArray, radii: FloatArray, texture: FloatArray, sides: int 
     offset = ring * radii[:, None, None] * np.array([1, 1, flat])
     grid = points[:, None] + offset
     k, j = np.meshgrid(np.arange(len(points) - 1), np.arange(sides), indexing="ij")
-    quad = np.stack([k * sides + j, k * sides + (j + 1) % sides, (k + 1) * sides + (j + 1) % sides, (k + 1) * sides + j], -1)
+    quad = np.stack(
+        [k * sides + j, k * sides + (j + 1) % sides, (k + 1) * sides + (j + 1) % sides, (k + 1) * sides + j],
+        -1,
+    )
     faces = np.concatenate([quad[..., [0, 1, 2]].reshape(-1, 3), quad[..., [0, 2, 3]].reshape(-1, 3)])
     corners, normals = grid.reshape(-1, 3)[faces], ring.reshape(-1, 3)[faces]
     for end, sign in ((0, -1.0), (-1, 1.0)):
@@ -133,7 +126,7 @@ def tube(points: FloatArray, radii: FloatArray, texture: FloatArray, sides: int 
     return Part(corners, normals, np.full((len(corners), 3, 2), 0.5), texture)
 
 
-def ball(centre: Sequence[float], radii: Sequence[float], texture: FloatArray) -> Part:
+def ball(centre: Numbers, radii: Numbers, texture: FloatArray) -> Part:
     """An ellipsoid as a tube with round ends."""
     share = np.cos(np.linspace(0, np.pi, 7))
     points = np.stack([np.full(7, centre[0]), centre[1] + share * radii[1], np.full(7, centre[2])], 1)
@@ -191,7 +184,7 @@ _WALLS = (
 _ROOFS = ((0.25, 0.07, 0.04), (0.10, 0.09, 0.09), (0.18, 0.09, 0.06), (0.13, 0.06, 0.04))
 
 
-def speckle(rng: np.random.Generator, base: Sequence[float], spread: float, side: int = 32) -> FloatArray:
+def speckle(rng: np.random.Generator, base: Numbers, spread: float, side: int = 32) -> FloatArray:
     """(side, side, 4) a colour with noise on it: hedges, leaves, plaster."""
     texture = np.zeros((side, side, 4), np.float32)
     texture[..., :3] = np.array(base) * rng.uniform(1 - spread, 1 + spread, (side, side, 1))
@@ -207,7 +200,9 @@ def tree(rng: np.random.Generator, height: float, leaves: int = 900) -> list[Par
     direction = rng.normal(size=(leaves, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     where = direction * rng.uniform(0.3, 1.0, (leaves, 1)) ** 0.5
-    lump = 1 + 0.25 * np.sin(3 * direction[:, 0] + rng.uniform(0, 6)) * np.cos(4 * direction[:, 1] + rng.uniform(0, 6))
+    lump = 1 + 0.25 * np.sin(3 * direction[:, 0] + rng.uniform(0, 6)) * np.cos(
+        4 * direction[:, 1] + rng.uniform(0, 6)
+    )
     radii = np.array([crown * 0.42, crown * 0.5, crown * 0.42])
     centres = where * lump[:, None] * radii + np.array([0, -height + crown * 0.5, 0])
     size = crown * 0.062
@@ -242,106 +237,13 @@ def clutter(rng: np.random.Generator) -> Part:
     choice = rng.random()
     if choice < 0.4:
         size = rng.uniform((0.4, 0.8, 0.4), (0.9, 1.4, 0.8))
-        shade = colour(*rng.choice([(0.05, 0.06, 0.05), (0.02, 0.05, 0.12), (0.25, 0.25, 0.22), (0.3, 0.2, 0.02)]))
+        shade = colour(
+            *rng.choice([(0.05, 0.06, 0.05), (0.02, 0.05, 0.12), (0.25, 0.25, 0.22), (0.3, 0.2, 0.02)])
+        )
         return box(size, (0, -size[1] / 2, 0), shade)
     radius = rng.uniform(0.4, 1.1)
-    bush = ball((0, -radius * 0.8, 0), (radius, radius * 0.85, radius), speckle(rng, (0.04, 0.08, 0.025), 0.6))
+    bush = ball(
+        (0, -radius * 0.8, 0), (radius, radius * 0.85, radius), speckle(rng, (0.04, 0.08, 0.025), 0.6)
+    )
     uv = rng.uniform(0, 1, (len(bush.uv), 1, 2)) + rng.uniform(-0.2, 0.2, bush.uv.shape)
     return Part(bush.corners, bush.normals, uv, bush.texture)
-
-
-# --- people
-
-_CLOTHES = (
-    (0.02, 0.02, 0.025), (0.03, 0.05, 0.12), (0.12, 0.12, 0.13), (0.30, 0.28, 0.25), (0.35, 0.04, 0.04),
-    (0.55, 0.55, 0.53), (0.08, 0.12, 0.06), (0.10, 0.18, 0.35), (0.20, 0.13, 0.08),
-)  # fmt: skip
-_SKIN = ((0.45, 0.25, 0.17), (0.35, 0.19, 0.12), (0.16, 0.08, 0.05), (0.50, 0.31, 0.22))
-_HAIR = ((0.02, 0.015, 0.01), (0.08, 0.05, 0.03), (0.20, 0.13, 0.06), (0.25, 0.24, 0.23))
-
-
-def _pick(rng: np.random.Generator, colours: Sequence[Sequence[float]]) -> FloatArray:
-    return colour(*(np.array(colours[rng.integers(len(colours))]) * rng.uniform(0.8, 1.2)))
-
-
-def pedestrian(rng: np.random.Generator) -> Part:
-    """A walking figure, 1.75 m tall, facing +x."""
-    swing = rng.uniform(-0.45, 0.45)
-    trousers, jacket, skin, hair = _pick(rng, _CLOTHES), _pick(rng, _CLOTHES), _pick(rng, _SKIN), _pick(rng, _HAIR)
-    shoes = colour(0.02, 0.02, 0.02)
-    parts = []
-    for side in (1.0, -1.0):
-        reach = side * swing
-        knee, foot = np.array([reach * 0.35 + 0.04, -0.48, side * 0.09]), np.array([reach * 0.8, -0.06, side * 0.09])
-        hip = np.array([0, -0.92, side * 0.08])
-        parts.append(tube(np.array([hip, knee, foot]), np.array([0.095, 0.07, 0.05]), trousers))
-        parts.append(tube(np.array([foot + [-0.07, 0.02, 0], foot + [0.17, 0.03, 0]]), np.array([0.045, 0.035]), shoes, 6))
-        shoulder = np.array([0, -1.40, side * 0.20])
-        hand = np.array([-reach * 0.6 + 0.05, -0.82, side * 0.25])
-        elbow = (shoulder + hand) / 2 + [-0.04, 0, side * 0.02]
-        parts.append(tube(np.array([shoulder, elbow, hand]), np.array([0.06, 0.05, 0.035]), jacket, 6))
-        parts.append(ball(hand, (0.045, 0.06, 0.04), skin))
-    torso = np.array([(0, -0.86, 0), (0.0, -1.05, 0), (0.01, -1.25, 0), (0, -1.42, 0), (0, -1.48, 0)])
-    parts.append(tube(torso, np.array([0.13, 0.125, 0.14, 0.12, 0.05]), jacket, 10, 1.45))
-    parts.append(ball((0.02, -1.62, 0), (0.095, 0.125, 0.085), skin))
-    parts.append(ball((-0.01, -1.67, 0), (0.10, 0.10, 0.093), hair))
-    return join(parts)
-
-
-def cyclist(rng: np.random.Generator) -> Part:
-    """A bicycle with its rider, heading +x."""
-    frame, black = _pick(rng, _CLOTHES), colour(0.012, 0.012, 0.012)
-    trousers, jacket, skin, head = _pick(rng, _CLOTHES), _pick(rng, _CLOTHES), _pick(rng, _SKIN), _pick(rng, _CLOTHES + _HAIR)
-    angle = np.linspace(0, 2 * np.pi, 17)
-    parts = []
-    for hub in (0.53, -0.53):
-        ring = np.stack([hub + 0.33 * np.cos(angle), -0.34 + 0.33 * np.sin(angle), np.zeros(17)], 1)
-        parts.append(tube(ring, np.full(17, 0.022), black, 4))
-        for spoke in (0.3, 1.35, 2.4):
-            reach = 0.3 * np.array([np.cos(spoke), np.sin(spoke), 0])
-            middle = np.array([hub, -0.34, 0])
-            parts.append(tube(np.array([middle - reach, middle + reach]), np.full(2, 0.006), colour(0.2, 0.2, 0.2), 3))
-    joints = {"rear": (-0.53, -0.34, 0), "crank": (-0.08, -0.30, 0), "seat": (-0.22, -0.92, 0), "stem": (0.36, -0.95, 0), "front": (0.53, -0.34, 0)}
-    for a, b in (("rear", "crank"), ("crank", "seat"), ("seat", "rear"), ("crank", "stem"), ("stem", "front"), ("seat", "stem")):
-        parts.append(tube(np.array([joints[a], joints[b]]), np.full(2, 0.022), frame, 5))
-    parts.append(tube(np.array([(0.38, -1.02, -0.26), (0.38, -1.02, 0.26)]), np.full(2, 0.018), black, 5))
-    phase = rng.uniform(0, 2 * np.pi)
-    for side, turn in ((1.0, phase), (-1.0, phase + np.pi)):
-        foot = np.array([-0.08 + 0.16 * np.cos(turn), -0.28 + 0.16 * np.sin(turn), side * 0.10])
-        hip = np.array([-0.22, -0.98, side * 0.09])
-        knee = (hip + foot) / 2 + np.array([0.22, -0.08, side * 0.03])
-        parts.append(tube(np.array([hip, knee, foot]), np.array([0.09, 0.065, 0.045]), trousers))
-        parts.append(tube(np.array([foot + [-0.06, 0.02, 0], foot + [0.16, 0.03, 0]]), np.array([0.04, 0.03]), black, 6))
-        shoulder, hand = np.array([0.08, -1.45, side * 0.19]), np.array([0.40, -1.05, side * 0.24])
-        elbow = (shoulder + hand) / 2 + np.array([-0.03, 0.06, side * 0.04])
-        parts.append(tube(np.array([shoulder, elbow, hand]), np.array([0.055, 0.045, 0.035]), jacket, 6))
-    torso = np.array([(-0.24, -0.95, 0), (-0.13, -1.15, 0), (0.02, -1.38, 0), (0.10, -1.50, 0)])
-    parts.append(tube(torso, np.array([0.13, 0.13, 0.13, 0.05]), jacket, 10, 1.4))
-    parts.append(ball((0.16, -1.63, 0), (0.095, 0.125, 0.085), skin))
-    parts.append(ball((0.14, -1.68, 0), (0.10, 0.10, 0.093), head))
-    return join(parts)
-
-
-def lorry(rng: np.random.Generator, length: float, height: float, width: float) -> Part:
-    """A box lorry: cab, load, wheels, lamps."""
-    cab = colour(*rng.choice([(0.6, 0.6, 0.58), (0.3, 0.02, 0.02), (0.03, 0.07, 0.25), (0.5, 0.3, 0.02)]), gloss=0.3)
-    load = colour(*(rng.choice([(0.65, 0.65, 0.63), (0.4, 0.4, 0.42), (0.08, 0.15, 0.3), (0.35, 0.25, 0.1)]) * rng.uniform(0.7, 1.1)))
-    black, glass, red = colour(0.012, 0.012, 0.012), colour(0.02, 0.025, 0.03, gloss=1.0), colour(0.4, 0.01, 0.01, gloss=0.5)
-    front, cab_height = length / 2, min(height, rng.uniform(2.4, 3.0))
-    reach = rng.uniform(1.7, 2.2)
-    parts = [
-        box((reach, cab_height - 0.45, width), (front - reach / 2, -(cab_height + 0.45) / 2, 0), cab),
-        box((0.03, 0.8, 0.86 * width), (front + 0.001, -cab_height + 0.65, 0), glass),
-        box((0.7, 0.65, width + 0.01), (front - 0.75, -cab_height + 0.6, 0), glass),
-        box((0.04, 0.18, 0.96 * width), (front, -0.75, 0), black),
-        box((length - reach - 0.15, height - 0.95, width), (-(reach + 0.15) / 2, -(height + 0.95) / 2, 0), load),
-        box((length - 0.3, 0.45, 0.8 * width), (-0.1, -0.75, 0), black),
-    ]
-    for side in (1.0, -1.0):
-        parts.append(box((0.05, 0.16, 0.3), (front + 0.01, -0.78, side * (width / 2 - 0.25)), colour(0.7, 0.72, 0.74, gloss=1.0)))
-        parts.append(box((0.04, 0.16, 0.3), (-front - 0.01, -0.85, side * (width / 2 - 0.25)), red))
-        for axle in (front - 1.1, -front + 1.6, *([-front + 2.8] if length > 9 else [])):
-            inner, outer = side * (width / 2 - 0.28), side * (width / 2)
-            parts.append(tube(np.array([(axle, -0.48, inner), (axle, -0.48, outer)]), np.full(2, 0.48), black, 14))
-            parts.append(tube(np.array([(axle, -0.48, outer), (axle, -0.48, outer + side * 0.005)]), np.full(2, 0.24), colour(0.2, 0.2, 0.2), 10))
-    return join(parts).fitted(length, height, width)

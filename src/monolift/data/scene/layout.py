@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from monolift.data import scene_props as props
-from monolift.data.scene_props import Part
-from monolift.data.scene_render import Ground, Light, Sensor
+from monolift.data.scene import figures
+from monolift.data.scene.ground import Ground
+from monolift.data.scene.parts import Part
+from monolift.data.scene.render import Light
+from monolift.data.scene.sensor import Sensor
 from monolift.shapes.car_texture import CarStyle, sample_style
 from monolift.shapes.procedural import CarShape, sample_shape
 
@@ -70,16 +72,21 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     """A whole scene; the same generator state gives the same scene."""
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
     scene = Scene(kind, _sample_ground(rng, kind), _sample_light(rng), _sample_sensor(rng))
-    scene.occupied.append((0.0, -float(scene.ground.middle(0.0)), 4.0, 1.2))  # the car that carries the camera
+    scene.occupied.append(
+        (0.0, -float(scene.ground.middle(0.0)), 4.0, 1.2)
+    )  # the car that carries the camera
     _park(scene, rng)
     _drive(scene, rng)
     _walk(scene, rng)
-    _build(scene, rng)
     return scene
 
 
 def _sample_ground(rng: np.random.Generator, kind: str) -> Ground:
-    road = {"residential": rng.uniform(2.4, 3.6), "city": rng.uniform(3.2, 6.5), "country": rng.uniform(3.2, 5.0)}[kind]
+    road = {
+        "residential": rng.uniform(2.4, 3.6),
+        "city": rng.uniform(3.2, 6.5),
+        "country": rng.uniform(3.2, 5.0),
+    }[kind]
     parks = rng.random() < {"residential": 0.85, "city": 0.7, "country": 0.12}[kind]
     lane = road * rng.uniform(0.35, 0.6) if kind != "residential" else rng.uniform(0.0, 1.2)
     bend = rng.normal(0, 0.0012) if rng.random() < 0.75 else rng.normal(0, 0.006)
@@ -88,7 +95,9 @@ def _sample_ground(rng: np.random.Generator, kind: str) -> Ground:
     green = np.array([0.075, 0.115, 0.03]) * rng.uniform(0.6, 1.5)
     soil = green if kind != "city" and rng.random() < 0.8 else paving * 0.9
     cobbled = paving * np.array([0.9, 0.85, 0.8]) if rng.random() < 0.5 else asphalt * 0.9
-    albedo = np.array([asphalt, [0.62, 0.62, 0.60], paving * 1.2, paving if kind != "country" else green, soil, cobbled])
+    albedo = np.array(
+        [asphalt, [0.62, 0.62, 0.60], paving * 1.2, paving if kind != "country" else green, soil, cobbled]
+    )
     crosses = rng.random() < {"residential": 0.35, "city": 0.45, "country": 0.12}[kind]
     return Ground(
         height=1.65 + rng.normal(0, 0.03), slope_x=rng.normal(0, 0.008), slope_z=rng.normal(0.002, 0.010),
@@ -103,7 +112,9 @@ def _sample_ground(rng: np.random.Generator, kind: str) -> Ground:
 def _sample_light(rng: np.random.Generator) -> Light:
     overcast = rng.random() < 0.3
     height, round_about = rng.uniform(0.30, 1.15), rng.uniform(0, 2 * np.pi)
-    sun = np.array([np.cos(height) * np.cos(round_about), -np.sin(height), np.cos(height) * np.sin(round_about)])
+    sun = np.array(
+        [np.cos(height) * np.cos(round_about), -np.sin(height), np.cos(height) * np.sin(round_about)]
+    )
     warm = np.array([1.0, 0.93 - 0.1 * (height < 0.5), 0.82 - 0.15 * (height < 0.5)])
     blue = np.array([0.85, 0.95, 1.08])
     if overcast:
@@ -113,7 +124,15 @@ def _sample_light(rng: np.random.Generator) -> Light:
     zenith = np.array([0.16, 0.33, 0.72]) * sky + 0.05
     horizon = np.array([0.75, 0.85, 0.97]) * rng.uniform(0.8, 1.15)
     diffuse = blue * rng.uniform(0.35, 0.6)
-    return Light(sun, warm * rng.uniform(1.2, 2.0), diffuse, zenith, horizon, rng.uniform(0, 0.8), rng.uniform(180, 700))
+    return Light(
+        sun,
+        warm * rng.uniform(1.2, 2.0),
+        diffuse,
+        zenith,
+        horizon,
+        rng.uniform(0, 0.8),
+        rng.uniform(180, 700),
+    )
 
 
 def _sample_sensor(rng: np.random.Generator) -> Sensor:
@@ -126,28 +145,54 @@ def _sample_sensor(rng: np.random.Generator) -> Sensor:
 # --- vehicles
 
 
-def vehicle(rng: np.random.Generator) -> tuple[str, tuple[float, float, float], Part, CarShape | None, CarStyle | None]:
-    """KITTI class, size (length, height, width), mesh, and for the family's cars shape and style."""
+@dataclass(frozen=True)
+class Vehicle:
+    """A vehicle that stands nowhere yet: KITTI class, size (length, height, width); shape and style of the family's cars."""
+
+    name: str
+    size: tuple[float, float, float]
+    shape: CarShape | None = None
+    style: CarStyle | None = None
+
+    def part(self, rng: np.random.Generator) -> Part:
+        """Its mesh."""
+        if self.shape is not None and self.style is not None:
+            return figures.car(self.shape, self.style)
+        return figures.lorry(rng, *self.size)
+
+
+def sample_vehicle(rng: np.random.Generator) -> Vehicle:
+    """KITTI's mixture of cars, vans and lorries."""
     draw = rng.random()
     if draw < 0.035:
         size = (float(rng.uniform(5.5, 12)), float(rng.uniform(2.6, 3.7)), float(rng.uniform(2.2, 2.7)))
-        return "Truck", size, props.lorry(rng, *size), None, None
-    shape = sample_shape(rng, "van" if draw < 0.125 else None)
-    style = sample_style(rng, shape.kind)
+        return Vehicle("Truck", size)
+    return car_of(sample_shape(rng, "van" if draw < 0.125 else None), rng)
+
+
+def car_of(shape: CarShape, rng: np.random.Generator, style: CarStyle | None = None) -> Vehicle:
+    """A shape of the family in a style, drawn when none is given."""
     name = "Van" if shape.kind == "van" else "Car"
-    return name, (shape.length, shape.height, shape.width), props.car(shape, style), shape, style
+    return Vehicle(
+        name, (shape.length, shape.height, shape.width), shape, style or sample_style(rng, shape.kind)
+    )
 
 
-def add_vehicle(scene: Scene, rng: np.random.Generator, s: float, t: float, turn: float) -> bool:
-    """Put a random vehicle at (s, t), turned against the road by `turn` (0: with it, pi: oncoming), if there is room."""
-    name, size, part, shape, style = vehicle(rng)
+def add_vehicle(
+    scene: Scene, rng: np.random.Generator, s: float, t: float, turn: float, vehicle: Vehicle | None = None
+) -> bool:
+    """Put a vehicle (a random one if none is given) at (s, t), turned against the road by `turn` (0: with it, pi: oncoming),
+    if there is room."""
+    vehicle = vehicle or sample_vehicle(rng)
+    size = vehicle.size
     length = abs(size[0] * np.cos(turn)) + abs(size[2] * np.sin(turn))
     width = abs(size[0] * np.sin(turn)) + abs(size[2] * np.cos(turn))
     if not scene.free(s, t, length + 0.7, width + 0.25):
         return False
     bottom, road = scene.place(s, t)
     yaw = _wrapped(road - np.pi / 2 + turn)
-    scene.actors.append(Actor(name, bottom, size, yaw, part.placed(bottom, yaw), shape, style))
+    part = vehicle.part(rng).placed(bottom, yaw)
+    scene.actors.append(Actor(vehicle.name, bottom, size, yaw, part, vehicle.shape, vehicle.style))
     return True
 
 
@@ -173,7 +218,10 @@ def _park(scene: Scene, rng: np.random.Generator) -> None:
                 turn = float(np.pi * (rng.random() < against)) + rng.normal(0, 0.03)
                 t = g.road + 1.05 + rng.normal(0, 0.1)
                 if across:
-                    turn, t = rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.05), g.road + 2.4 + rng.normal(0, 0.2)
+                    turn, t = (
+                        rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.05),
+                        g.road + 2.4 + rng.normal(0, 0.2),
+                    )
                 add_vehicle(scene, rng, s, side * t, turn)
             s += (2.6 if across else 5.2) + rng.uniform(0, 0.8)
 
@@ -194,9 +242,17 @@ def _drive(scene: Scene, rng: np.random.Generator) -> None:
             turn = (np.pi / 2 if right else -np.pi / 2) + rng.normal(0, 0.12)
             add_vehicle(scene, rng, s, rng.uniform(-16, 16), turn)
         for _ in range(rng.poisson(0.25)):  # in the middle of a turn
-            add_vehicle(scene, rng, g.crossing_at + rng.normal(0, 2), rng.normal(0, 4), rng.uniform(-np.pi, np.pi))
+            add_vehicle(
+                scene, rng, g.crossing_at + rng.normal(0, 2), rng.normal(0, 4), rng.uniform(-np.pi, np.pi)
+            )
     if rng.random() < 0.12:
-        add_vehicle(scene, rng, rng.uniform(8, 50), rng.choice([-1, 1]) * (g.road + g.parking + rng.uniform(3, 7)), rng.uniform(-np.pi, np.pi))
+        add_vehicle(
+            scene,
+            rng,
+            rng.uniform(8, 50),
+            rng.choice([-1, 1]) * (g.road + g.parking + rng.uniform(3, 7)),
+            rng.uniform(-np.pi, np.pi),
+        )
 
 
 # --- people
@@ -211,97 +267,44 @@ def _walk(scene: Scene, rng: np.random.Generator) -> None:
         turn = rng.choice([0, np.pi]) + rng.normal(0, 0.25)
         if rng.random() < 0.2:
             t, turn = rng.uniform(-g.road, g.road), rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.2)
-        size = (float(rng.uniform(0.5, 1.1)), float(np.clip(rng.normal(1.76, 0.09), 1.45, 1.98)), float(np.clip(rng.normal(0.66, 0.08), 0.45, 0.9)))
-        _add_person(scene, rng, "Pedestrian", 5 + rng.gamma(2.0, 6.5), t, turn, size)
+        size = (
+            float(rng.uniform(0.5, 1.1)),
+            float(np.clip(rng.normal(1.76, 0.09), 1.45, 1.98)),
+            float(np.clip(rng.normal(0.66, 0.08), 0.45, 0.9)),
+        )
+        add_person(scene, rng, "Pedestrian", 5 + rng.gamma(2.0, 6.5), t, turn, size)
     for _ in range(rng.poisson(riders)):
         side = rng.choice([-1.0, 1.0], p=[0.4, 0.6])
         turn = (0.0 if side > 0 else np.pi) + rng.normal(0, 0.12)
-        size = (float(np.clip(rng.normal(1.76, 0.1), 1.4, 2.1)), float(np.clip(rng.normal(1.74, 0.08), 1.5, 1.95)), float(np.clip(rng.normal(0.6, 0.06), 0.42, 0.85)))
-        _add_person(scene, rng, "Cyclist", 6 + rng.gamma(2.0, 8.5), side * (g.road - rng.uniform(0.2, 1.0)), turn, size)
+        size = (
+            float(np.clip(rng.normal(1.76, 0.1), 1.4, 2.1)),
+            float(np.clip(rng.normal(1.74, 0.08), 1.5, 1.95)),
+            float(np.clip(rng.normal(0.6, 0.06), 0.42, 0.85)),
+        )
+        add_person(
+            scene,
+            rng,
+            "Cyclist",
+            6 + rng.gamma(2.0, 8.5),
+            side * (g.road - rng.uniform(0.2, 1.0)),
+            turn,
+            size,
+        )
 
 
-def _add_person(
-    scene: Scene, rng: np.random.Generator, name: str, s: float, t: float, turn: float, size: tuple[float, float, float]
+def add_person(
+    scene: Scene,
+    rng: np.random.Generator,
+    name: str,
+    s: float,
+    t: float,
+    turn: float,
+    size: tuple[float, float, float],
 ) -> None:
+    """Put a Pedestrian or a Cyclist of a size (length, height, width) at (s, t), if there is room."""
     if s > 60 or not scene.free(s, t, max(size[0], size[2]) + 0.2, max(size[0], size[2]) + 0.2):
         return
-    figure = (props.cyclist(rng) if name == "Cyclist" else props.pedestrian(rng)).fitted(*size)
+    figure = (figures.cyclist(rng) if name == "Cyclist" else figures.pedestrian(rng)).fitted(*size)
     bottom, road = scene.place(s, t)
     yaw = _wrapped(road - np.pi / 2 + turn)
     scene.actors.append(Actor(name, bottom, size, yaw, figure.placed(bottom, yaw)))
-
-
-# --- the rest
-
-
-def _build(scene: Scene, rng: np.random.Generator) -> None:
-    g = scene.ground
-    density = {"residential": 0.75, "city": 0.92, "country": 0.15}[scene.kind]
-    for side in (1.0, -1.0):
-        setback = g.road + g.parking + g.pavement + (rng.uniform(0.2, 1.5) if scene.kind == "city" else rng.uniform(2, 9))
-        s = rng.uniform(-10, 0)
-        while s < 95:
-            length = rng.uniform(8, 22)
-            height = rng.uniform(3, 6.5) if scene.kind != "city" else rng.uniform(7, 18)
-            opening = g.crossing_at is not None and s - 2 < g.crossing_at + g.crossing and s + length + 2 > g.crossing_at - g.crossing
-            if rng.random() < density and not opening:
-                depth = rng.uniform(7, 11)
-                gabled = scene.kind != "city" or rng.random() < 0.4
-                _stand(scene, props.house(rng, length, depth, height, gabled), s + length / 2, side * (setback + depth / 2), rng.normal(0, 0.02))
-            elif rng.random() < 0.8 and not opening:
-                for _ in range(rng.integers(1, 4)):
-                    _stand(scene, props.tree(rng, rng.uniform(5, 13)), s + rng.uniform(0, length), side * (setback + rng.uniform(0, 6)), 0.0)
-            s += length + (rng.uniform(0.0, 0.5) if scene.kind == "city" else rng.uniform(1, 10))
-        _line(scene, rng, side, setback)
-    # Beyond what is placed: a belt of woods and roofs that closes the view.
-    _backdrop(scene, rng)
-
-
-def _line(scene: Scene, rng: np.random.Generator, side: float, setback: float) -> None:
-    """Trees, lamps, hedges and small things along the kerb."""
-    g = scene.ground
-    kerb = g.road + g.parking + 0.15
-    row = rng.random() < {"residential": 0.45, "city": 0.35, "country": 0.6}[scene.kind]
-    s = rng.uniform(4, 14)
-    while row and s < 85:
-        if rng.random() < 0.75:
-            _stand(scene, props.tree(rng, rng.uniform(4, 9), 700), s, side * (kerb + rng.uniform(0.5, 1.2)), 0.0)
-        s += rng.uniform(7, 14)
-    for s in rng.uniform(6, 70, rng.poisson(3.0)):
-        turn = np.pi / 2 if side > 0 else -np.pi / 2
-        _stand(scene, [props.pole(rng)], float(s), side * (kerb + rng.uniform(0.2, 0.7)), turn - np.pi / 2)
-    for s in rng.uniform(6, 50, rng.poisson(2.0)):
-        _stand(scene, [props.clutter(rng)], float(s), side * rng.uniform(kerb + 0.9, max(setback, kerb + 1.5)), rng.uniform(-0.2, 0.2))
-    if scene.kind == "residential" and rng.random() < 0.6:
-        green = rng.random() < 0.6
-        texture = props.speckle(rng, (0.035, 0.07, 0.02) if green else (0.3, 0.27, 0.23), 0.55 if green else 0.15)
-        height, thickness = rng.uniform(0.7, 1.8), 0.8 if green else 0.25
-        for k in range(14):
-            s = 3.0 + 6.0 * k
-            if g.crossing_at is not None and abs(s - g.crossing_at) < g.crossing + 4:
-                continue
-            if rng.random() < 0.85:
-                hedge = props.box((5.4, height, thickness), (0, -height / 2, 0), texture, 1.5)
-                _stand(scene, [hedge], s, side * (kerb + g.pavement + 0.6), 0.0)
-
-
-def _stand(scene: Scene, parts: list[Part], s: float, t: float, turn: float) -> None:
-    bottom, road = scene.place(s, t)
-    yaw = road - np.pi / 2 + turn
-    scene.scenery += [p.placed(bottom, yaw) for p in parts]
-
-
-def _backdrop(scene: Scene, rng: np.random.Generator) -> None:
-    n = 60
-    angle = np.linspace(-1.1, 1.1, n)
-    radius = 110.0
-    x, z = radius * np.sin(angle), radius * np.cos(angle)
-    base = scene.ground.y(x, z)
-    height = rng.uniform(3, 8) * (1 + 0.35 * np.sin(angle * rng.uniform(5, 15)) + 0.3 * rng.normal(size=n))
-    low, high = np.stack([x, base + 1, z], 1), np.stack([x, base - np.maximum(height, 1), z], 1)
-    first, second = np.arange(n - 1), np.arange(1, n)
-    corners = np.concatenate([np.stack([low[first], high[first], high[second]], 1), np.stack([low[first], high[second], low[second]], 1)])
-    normals = np.zeros_like(corners)
-    normals[..., 2], normals[..., 1] = -0.9, -0.43
-    uv = np.stack([corners[..., 0], corners[..., 1]], -1) / 12.0
-    scene.scenery.append(Part(corners, normals, uv, props.speckle(rng, np.array([0.06, 0.085, 0.04]) * rng.uniform(0.7, 1.4), 0.5)))

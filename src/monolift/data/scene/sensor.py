@@ -1,0 +1,49 @@
+"""What a camera makes of light: blur, exposure, noise, tone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """exposure: factor on linear light; blur: standard deviation in pixels; noise: of a mid-grey in 8-bit steps."""
+
+    exposure: float
+    contrast: float
+    warmth: float
+    blur: float
+    noise: float
+
+
+def develop(linear: FloatArray, sensor: Sensor, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Linear light (H, W, 3) to an 8-bit picture: lens blur, exposure, shot and read noise, tone curve."""
+    light = linear * sensor.exposure
+    light = light * np.array([1 + sensor.warmth, 1.0, 1 - sensor.warmth], np.float32)
+    light = _blurred(light.astype(np.float32), sensor.blur)
+    grain = rng.standard_normal(light.shape, np.float32)
+    # Photon noise grows with the root of light; its standard deviation at mid-grey is `noise` steps after the tone curve.
+    light = light + grain * (sensor.noise / 255 * 0.8) * np.sqrt(np.maximum(light, 0) * 0.18 + 0.001)
+    tone = np.clip(light, 0, 1) ** np.float32(1 / 2.2)
+    # A KITTI picture is contrasty: pull away from mid-grey, clip the bright end.
+    tone = 0.45 + (tone - 0.45) * sensor.contrast
+    return (np.clip(tone, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _blurred(image: FloatArray, sigma: float) -> FloatArray:
+    """Gaussian blur with a five-tap kernel; edges repeat."""
+    if sigma <= 0.05:
+        return image
+    taps = np.exp(-0.5 * (np.arange(-2, 3) / sigma) ** 2)
+    taps = (taps / taps.sum()).astype(np.float32)
+    for axis in (0, 1):
+        padding = [(2, 2) if a == axis else (0, 0) for a in range(3)]
+        padded = np.pad(image, padding, mode="edge")
+        n = image.shape[axis]
+        image = sum(t * np.take(padded, range(k, k + n), axis) for k, t in enumerate(taps))
+    return image
