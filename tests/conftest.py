@@ -8,9 +8,9 @@ os.environ.setdefault(
     "OMP_WAIT_POLICY", "PASSIVE"
 )  # read when torch is imported; spinning threads starve other processes
 
-import importlib.util  # noqa: E402
-import random  # noqa: E402
-from pathlib import Path  # noqa: E402
+import importlib.util
+import random
+from pathlib import Path
 
 # Every annotated call of the package is checked: shapes by jaxtyping, types by beartype. The hook must stand before the
 # first import of monolift.
@@ -20,10 +20,10 @@ if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"
     # the numeric tower: an int will do for a float
     install_import_hook("monolift", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from hypothesis import HealthCheck, settings  # noqa: E402
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(2)
 settings.register_profile(
