@@ -106,8 +106,10 @@ def _paint_body(shape: CarShape, style: CarStyle, position: FloatArray, mark: Fl
     half = shape.half_width(forward, up)
     lateral = across / half
     row = np.arange(BODY_ROWS)[:, None] + np.zeros_like(forward)
-    on_top, on_floor = row < 9 * (TOP - 1) - 2, row > 91
-    side = ~on_top & ~on_floor
+    # The floor's rows also hold the lower halves of bumper and stern, where they rise.
+    below = row > 91
+    on_floor = below & (up < shape.clearance + 0.05)
+    side = (row >= 9 * (TOP - 1) - 2) & ~below
     canvas = np.empty((*forward.shape, CHANNELS), np.float32)
     canvas[:] = (*style.paint, 0.5)
 
@@ -116,7 +118,7 @@ def _paint_body(shape: CarShape, style: CarStyle, position: FloatArray, mark: Fl
 
     plastic = (0.028, 0.028, 0.03)
     glass = (style.glass, style.glass * 1.1, style.glass * 1.15)
-    fill(up < shape.clearance + 0.07, plastic, 0.05)
+    fill(up < shape.clearance + 0.045, plastic, 0.05)
     if style.trim:
         fill((up < 0.9 * shape.nose) & ((from_front < 0.35) | (from_rear < 0.35)), plastic, 0.1)
         fill(side & (np.abs(up - 0.9 * shape.nose) < 0.045), plastic, 0.1)
@@ -156,7 +158,7 @@ def _paint_body(shape: CarShape, style: CarStyle, position: FloatArray, mark: Fl
     fill(band, (0.75, 0.55, 0.5), 0.9)
     plate = 0.5 * (bottom + shape.stern) if upright else 0.98 * shape.stern + 0.1
     fill(rear & (across < 0.26) & (np.abs(up - plate) < 0.06), (0.8, 0.8, 0.76), 0.2)
-    fill((from_rear < 0.3) & (up < 0.66 * shape.stern) & (lateral < 0.8) & (mark > 6), plastic, 0.1)
+    fill((from_rear < 0.3) & (up < shape.clearance + 0.11) & (lateral < 0.7) & (mark > 6), plastic, 0.1)
 
     _paint_side_lines(shape, forward, up, side, canvas)
     for axle in shape.axles():
