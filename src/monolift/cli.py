@@ -21,6 +21,7 @@ VERBS = {
     "train": "train a detector on KITTI-format data",
     "evaluate": "official KITTI AP of a folder of results",
     "inspect": "check a KITTI-format folder, draw its labels, count its objects",
+    "synth": "a synthetic KITTI-format world with exact labels, masks and depth",
     "models": "the models that ship with the package",
 }
 
@@ -91,7 +92,7 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
         args=list(arguments),
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
     )
-    return int(module.run(options))
+    return int(options.run() if hasattr(options, "run") else module.run(options))
 
 
 def _fail(message: str, code: int) -> int:
