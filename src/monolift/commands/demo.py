@@ -67,10 +67,9 @@ def run(options: Demo) -> int:
     if not options.quiet:
         terminal = console(stderr=options.json == "-")
         terminal.print(_table(pairs), highlight=False)
-        both = [p for p in pairs if p.found is not None and p.true is not None]
-        errors = sorted(abs(p.found - p.true) for p in both if p.found is not None and p.true is not None)
+        errors = sorted(abs(p.found - p.true) for p in pairs if p.found is not None and p.true is not None)
         median = f", median distance error {errors[len(errors) // 2]:.2f} m" if errors else ""
-        terminal.print(f"{len(both)} of {len(sample)} objects found{median}", highlight=False)
+        terminal.print(f"{len(errors)} of {len(sample)} objects found{median}", highlight=False)
         seconds = sum(result.timings.values())
         terminal.print(
             f"{model.name} loaded in {loaded:.1f} s, detected in {seconds:.2f} s on {model.device}",
@@ -119,28 +118,50 @@ class Pair:
 
 
 def match(result: Results3D, truth: Sample) -> list[Pair]:
-    """Each detection, best first, takes the nearest true object of its class that nobody has; in order of true distance."""
-    import torch
+    """Each detection, best first, takes the nearest true object that nobody has; those of its class go first.
 
-    distances = torch.linalg.vector_norm(truth.boxes.center[:, [0, 2]], dim=1).tolist()
-    free = set(range(len(truth)))
-    pairs = []
+    In order of true distance. A van found as a car is such a pair too, named "Van as Car".
+    """
+    free, pairs = set(range(len(truth))), []
+    unpaired = []
     for i, name in enumerate(result.classes):
-        score, found = float(result.scores[i]), float(result.distance[i])
-        apart = {
-            k: float((truth.boxes.center[k] - result.boxes.center[i]).norm())
-            for k in free
-            if truth.classes[k] == name
-        }
-        nearest = min(apart, key=lambda k: apart[k], default=None)
-        if nearest is None or apart[nearest] > PAIR_METRES:
-            pairs.append(Pair(name, score, found))
-            continue
-        free.remove(nearest)
-        turned = abs(math.remainder(float(result.boxes.yaw[i] - truth.boxes.yaw[nearest]), 2 * math.pi))
-        pairs.append(Pair(name, score, found, distances[nearest], apart[nearest], turned))
-    pairs += [Pair(truth.classes[k], true=distances[k]) for k in free]
+        k = _nearest(result, i, truth, {k for k in free if truth.classes[k] == name})
+        if k is None:
+            unpaired.append(i)
+        else:
+            free.remove(k)
+            pairs.append(_pair(result, i, truth, k))
+    for i in unpaired:
+        k = _nearest(result, i, truth, free)
+        if k is None:
+            pairs.append(Pair(result.classes[i], float(result.scores[i]), float(result.distance[i])))
+        else:
+            free.remove(k)
+            pairs.append(_pair(result, i, truth, k))
+    pairs += [Pair(truth.classes[k], true=_distance(truth, k)) for k in free]
     return sorted(pairs, key=lambda p: (p.true if p.true is not None else p.found) or 0.0)
+
+
+def _nearest(result: Results3D, i: int, truth: Sample, among: set[int]) -> int | None:
+    apart = {k: float((truth.boxes.center[k] - result.boxes.center[i]).norm()) for k in among}
+    near = {k: metres for k, metres in apart.items() if metres <= PAIR_METRES}
+    return min(near, key=lambda k: near[k], default=None)
+
+
+def _pair(result: Results3D, i: int, truth: Sample, k: int) -> Pair:
+    name, true_name = result.classes[i], truth.classes[k]
+    return Pair(
+        name=name if name == true_name else f"{true_name} as {name}",
+        score=float(result.scores[i]),
+        found=float(result.distance[i]),
+        true=_distance(truth, k),
+        apart=float((truth.boxes.center[k] - result.boxes.center[i]).norm()),
+        turned=abs(math.remainder(float(result.boxes.yaw[i] - truth.boxes.yaw[k]), 2 * math.pi)),
+    )
+
+
+def _distance(truth: Sample, k: int) -> float:
+    return float(truth.boxes.center[k, [0, 2]].norm())
 
 
 def _table(pairs: list[Pair]) -> Any:

@@ -24,6 +24,7 @@ __all__ = ["Objects", "birds_eye", "overlay", "picture"]
 
 WHITE: Color = (255, 255, 255)
 GAP = 6  # pixels between photograph and panel
+FRONT_FACE = 1  # of _faces_seen: the positive side of axis 0, the length
 _SIGNS = np.array(CORNER_SIGNS, dtype=np.float64)
 
 
@@ -92,10 +93,11 @@ def _draw_box(
     canvas: Canvas, camera: Camera, corners: Tensor, color: Color, line: float, dash: float | None
 ) -> None:
     """One box of (8, 3) corners: front face tinted and crossed, hidden edges thin, visible ones with a dark rim."""
+    seen = _faces_seen(camera, corners)
+    hidden = {edge for edge in EDGES if not seen.intersection(_faces_of(*edge))}
     front = _visible_polygon(camera, corners[list(FRONT)].numpy())
     if len(front) >= 3:
-        canvas.polygon(front, color, 0.12 if dash else 0.28)
-    hidden = _hidden_edges(camera, corners)
+        canvas.polygon(front, color, 0.12 if dash else 0.3 if FRONT_FACE in seen else 0.15)
     edges = [(_visible_segment(camera, corners[[a, b]].numpy()), (a, b) in hidden) for a, b in EDGES]
     drawn = [(segment, is_hidden) for segment, is_hidden in edges if segment is not None]
     for segment, is_hidden in drawn:
@@ -109,23 +111,22 @@ def _draw_box(
             canvas.line(diagonal, color, 0.6 * line, 0.9, dash)
 
 
-def _hidden_edges(camera: Camera, corners: Tensor) -> set[tuple[int, int]]:
-    """Edges of which neither face is turned towards the camera. A box is convex, so this is exact."""
+def _faces_seen(camera: Camera, corners: Tensor) -> set[int]:
+    """Faces turned towards the camera, as 2 * axis + (1 for the positive side). A box is convex, so these are all it shows."""
     points = corners.numpy()
-    eye = -camera.translation.numpy()
-    center = points.mean(0)
-    seen: set[int] = set()  # faces as 2 * axis + (1 where the sign is positive)
+    eye, center = -camera.translation.numpy(), points.mean(0)
+    seen = set()
     for axis in range(3):
-        for sign in (-1, 1):
-            face = points[_SIGNS[:, axis] == sign].mean(0)
+        for positive in (0, 1):
+            face = points[(_SIGNS[:, axis] > 0) == positive].mean(0)
             if (eye - face) @ (face - center) > 0:
-                seen.add(2 * axis + (sign > 0))
-    hidden = set()
-    for a, b in EDGES:
-        shared = [2 * k + int(_SIGNS[a, k] > 0) for k in range(3) if _SIGNS[a, k] == _SIGNS[b, k]]
-        if not seen.intersection(shared):
-            hidden.add((a, b))
-    return hidden
+                seen.add(2 * axis + positive)
+    return seen
+
+
+def _faces_of(a: int, b: int) -> set[int]:
+    """The two faces that share the edge between corners ``a`` and ``b``."""
+    return {2 * k + int(_SIGNS[a, k] > 0) for k in range(3) if _SIGNS[a, k] == _SIGNS[b, k]}
 
 
 def _visible_polygon(camera: Camera, points: Points) -> Points:
