@@ -163,12 +163,18 @@ def check_row(words: Sequence[bytes], where: str) -> None:
     """Raise InputError unless the fields are a row of a label or result file; `where` is `file:line`."""
     if len(words) not in (N_LABEL, N_RESULT):
         raise InputError(f"{where}: expected 15 fields (or 16 with a score), got {len(words)}")
-    _text(words[0], f"{where}: type")
-    for k, word in enumerate(words[1:], 1):
-        _number(word, f"{where}: {FIELDS[k]}")
+    try:
+        words[0].decode("utf-8")
+        sound = all(map(math.isfinite, map(float, words[1:]))) and b"_" not in b"".join(words[1:])
+    except ValueError:
+        sound = False
+    if not sound:
+        _text(words[0], f"{where}: type")
+        for k, word in enumerate(words[1:], 1):
+            _number(word, f"{where}: {FIELDS[k]}")
     # Results may carry any number here: nobody reads it. In ground truth it decides the difficulty, and the
     # official program, which reads it with %d, silently loses a row that says 0.00.
-    if not is_integer(words[2]) and (len(words) == N_LABEL or abs(float(words[2])) >= MAX_OCCLUSION):
+    if not _INTEGER.match(words[2]) and (len(words) == N_LABEL or abs(float(words[2])) >= MAX_OCCLUSION):
         raise InputError(f"{where}: occluded: expected an integer from -1 to 3, got {_show(words[2])}")
 
 
@@ -187,14 +193,13 @@ def format_labels(labels: KittiLabels) -> str:
     """
     lines = []
     for i, (name, row) in enumerate(zip(labels.names, to_numbers(labels).tolist(), strict=True), 1):
-        if name.encode("utf-8", "replace").split() != [name.encode("utf-8", "replace")]:
+        written = name.encode("utf-8", "replace")
+        if written.split() != [written]:
             raise InputError(f"row {i}: type: expected a class name without white space, got {name!r}")
-        for k, value in enumerate(row, 1):
-            if not math.isfinite(value):
-                raise InputError(f"row {i}: {FIELDS[k]}: expected a finite number, got {value}")
-        words = [_spell(value, unknown) for value, unknown in zip(row, _UNKNOWN, strict=False)]
-        words[1] = str(int(row[1]))
-        lines.append(" ".join([name, *words]) + "\n")
+        if not all(map(math.isfinite, row)):
+            k = [math.isfinite(value) for value in row].index(False)
+            raise InputError(f"row {i}: {FIELDS[k + 1]}: expected a finite number, got {row[k]}")
+        lines.append(f"{name} {_spell(row)}\n")
     return "".join(lines)
 
 
@@ -203,11 +208,15 @@ def write_labels(path: str | os.PathLike[str], labels: KittiLabels) -> None:
     write_atomically(path, format_labels(labels).encode())
 
 
-def _spell(value: float, unknown: int | None) -> str:
-    if unknown is not None and value == unknown:
-        return str(unknown)
-    short = f"{value:.2f}"
-    return short if float(short) == value else np.format_float_positional(value, unique=True, min_digits=2)
+def _spell(row: Sequence[float]) -> str:
+    """The numbers of one row: two decimals where they suffice, bare integers for what is unknown."""
+    words = [f"{value:.2f}" for value in row]
+    for k, (value, word) in enumerate(zip(row, words, strict=True)):
+        if value == _UNKNOWN[k] or k == 1:
+            words[k] = str(int(value))
+        elif float(word) != value:
+            words[k] = np.format_float_positional(value, unique=True, min_digits=2)
+    return " ".join(words)
 
 
 # --- calibration
