@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +68,8 @@ def run(options: Demo) -> int:
     if not options.quiet:
         terminal = console(stderr=options.json == "-")
         terminal.print(_table(pairs), highlight=False)
-        errors = sorted(abs(p.found - p.true) for p in pairs if p.found is not None and p.true is not None)
-        median = f", median distance error {errors[len(errors) // 2]:.2f} m" if errors else ""
+        errors = [abs(p.found - p.true) for p in pairs if p.found is not None and p.true is not None]
+        median = f", median distance error {statistics.median(errors):.2f} m" if errors else ""
         terminal.print(f"{len(errors)} of {len(sample)} objects found{median}", highlight=False)
         seconds = sum(result.timings.values())
         terminal.print(

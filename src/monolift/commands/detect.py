@@ -154,7 +154,7 @@ class _Report:
                 self._warned.add(warning)
                 self.complain(f"{result.name}: warning: {warning}")
         if self.in_full:
-            self.say(result.table())
+            self.say(result.table() if len(result) else str(result))
         else:
             self.progress.say(f"{result}  ({sum(result.timings.values()):.2f} s)")
 
