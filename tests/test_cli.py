@@ -118,6 +118,12 @@ def test_json_on_standard_output_is_nothing_but_json(capsys: pytest.CaptureFixtu
     assert [r["objects"][0]["class"] for r in json.loads(capsys.readouterr().out)] == ["Car", "Pedestrian"]
 
 
+@pytest.mark.usefixtures("fake", "folder")
+def test_only_the_classes_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["detect", "photos", FOUR, "--classes", "Car", "--save", "none", "--json", "-"]) == 0
+    assert [len(r["objects"]) for r in json.loads(capsys.readouterr().out)] == [1, 0]
+
+
 @pytest.mark.usefixtures("fake")
 def test_a_folder_goes_on_after_a_bad_file_and_counts_it(
     folder: Path, capsys: pytest.CaptureFixture[str]
@@ -198,6 +204,9 @@ def test_bad_pictures_and_cameras(folder: Path, capsys: pytest.CaptureFixture[st
     assert "not in millimetres" in said("photos/a.png", "--camera", "26,26,620,187")
     assert "does not fit a picture of 1242 x 376" in said("photos/a.png", "--camera", "2000,2000,1920,1080")
     assert "expected one of camera, calib and fov" in said("photos/a.png", FOUR, "--fov", "70")
+    assert "this model knows Car, Pedestrian, got Unicorn" in said(
+        "photos/a.png", FOUR, "--classes", "Car,Unicorn"
+    )
     assert "from 0 to 1, got 25" in said("photos/a.png", FOUR, "--score", "25")
 
 

@@ -7,7 +7,9 @@ import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
 
 from monolift import model_zoo
 from monolift.commands.detect import console, write_json
@@ -41,7 +43,7 @@ class Demo:
     """cpu, cuda or auto."""
     out: Path = Path("out/demo")
     """Folder of the picture and the results."""
-    json: str | None = None
+    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Results and truth as JSON in this file, or on standard output with "-"."""
     quiet: bool = False
     """No table."""

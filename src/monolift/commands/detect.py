@@ -33,19 +33,21 @@ class Detect:
     """A name that `monolift models` lists, or a checkpoint folder."""
     camera: Annotated[str | None, tyro.conf.arg(metavar="FX,FY,CX,CY")] = None
     """Intrinsics in pixels; FX,FY,CX,CY,WIDTH,HEIGHT where calibrated at another size."""
-    calib: Path | None = None
+    calib: Annotated[Path | None, tyro.conf.arg(metavar="FILE-or-DIR")] = None
     """KITTI calib file, or a folder of them matched by name."""
-    fov: float | None = None
+    fov: Annotated[float | None, tyro.conf.arg(metavar="DEGREES")] = None
     """Horizontal field of view, degrees. With no camera at all: EXIF, else a guess and a warning."""
     score: float = 0.25
     """Lowest score that is kept."""
+    classes: Annotated[str | None, tyro.conf.arg(metavar="CLASS,...")] = None
+    """Only these classes."""
     device: str = "auto"
     """cpu, cuda, cuda:1 or auto."""
     out: Path = Path("out")
     """Folder of the saved files."""
     save: str = "image"
     """What to save, separated by commas: image, json, kitti; or none."""
-    json: str | None = None
+    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """All results as one JSON list in this file, or on standard output with "-"."""
     quiet: bool = False
     """Only warnings and errors."""
@@ -65,6 +67,7 @@ def run(options: Detect) -> int:
     choice = CameraChoice.of(options.camera, options.calib, options.fov)
     files = [path for source in options.source for path in expand(source)]
     model = load(options.model, options.device)
+    classes = _classes(options.classes, model.classes)
     in_full = len(files) <= SHOWN_IN_FULL and not any(map(is_video, files))
     writer = _Writer(options.out, formats)
     rows: list[dict[str, Any]] = []
@@ -73,7 +76,8 @@ def run(options: Detect) -> int:
         report = _Report(progress, options, in_full)
         for path in files:
             try:
-                for result in model.detect_file(path, choice, options.score):
+                for everything in model.detect_file(path, choice, options.score):
+                    result = everything.filter(classes=classes)
                     writer.write(result)
                     report.result(result)
                     rows.append(result.to_dict())
@@ -113,6 +117,14 @@ def _formats(save: str) -> list[str]:
     if unknown:
         raise InputError(f"--save: expected {', '.join(FORMATS)} or none, got {', '.join(unknown)}")
     return list(dict.fromkeys(names))
+
+
+def _classes(wanted: str | None, known: tuple[str, ...]) -> list[str]:
+    names = list(known) if wanted is None else [name.strip() for name in wanted.split(",")]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InputError(f"--classes: this model knows {', '.join(known)}, got {', '.join(unknown)}")
+    return names
 
 
 class _Writer:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from monolift import model_zoo
 from monolift.checkpoint import WEIGHTS_FILE, read_config
@@ -20,7 +22,7 @@ class Models:
     monolift models --json models.json
     """
 
-    json: str | None = None
+    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """The model cards as JSON in this file, or on standard output with "-"."""
     quiet: bool = False
     """No table."""

@@ -27,9 +27,9 @@ class Train:
     """The run's folder: checkpoints last/ and best/, metrics.jsonl, results.csv, pictures/."""
     data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="ROOT...")]
     """KITTI folders; --split and --val-split belong to the first, further ones are used whole."""
-    split: Path | None = None
+    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Training ids of the first folder, one per line; all of them without it."""
-    val_split: Path | None = None
+    val_split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Validation ids of the first folder; no validation without it."""
     preset: str = "default"
     """Configuration and recipe to start from: default, paper, official."""
@@ -37,7 +37,7 @@ class Train:
         tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")
     ] = ()
     """Change one value of configuration or recipe; may be given several times."""
-    init: Path | None = None
+    init: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Weights to start from: a checkpoint folder, or a file for the backbone alone."""
     resume: bool = False
     """Go on from OUT/last, to the same end as a run that was never interrupted."""
@@ -53,7 +53,7 @@ class Train:
     """Of everything random."""
     quiet: bool = False
     """Only errors."""
-    json: str | None = None
+    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Where the best checkpoint lies, as JSON in this file, or on standard output with "-"."""
 
 
