@@ -17,6 +17,7 @@ from fake_detector import COLORS, FakeDetector
 from monolift.data.kitti_format import parse_labels
 from monolift.detect import Model, load, pick_device
 from monolift.errors import InputError, MissingExtraError
+from monolift.json_text import format_json
 from monolift.result import SCHEMA, Results3D
 from monolift.sources import expand, photograph, read_photograph
 
@@ -146,6 +147,15 @@ def test_json_is_metres_and_radians(model: Model) -> None:
     x, _, z = first["center"]
     assert first["distance"] == pytest.approx(math.hypot(x, z), abs=1e-3)
     assert first["alpha"] == pytest.approx(first["yaw"] - math.atan2(x, z), abs=1e-3)
+
+
+def test_json_text_reads_back_and_keeps_numbers_on_one_line() -> None:
+    content = {"a": [1.5, -2, 3e-7], "b": [{"c": []}, "[1,\n 2]", '"[3, 4]'], "d": [[1, 2], [3, 4]]}
+    text = format_json(content)
+    assert json.loads(text) == content
+    assert '"a": [1.5, -2, 3e-07]' in text
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        format_json([math.nan])
 
 
 def test_filter_by_class_and_score(model: Model) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from monolift.data.kitti_format import format_labels, from_numbers, to_numbers, 
 from monolift.data.sample import Detections
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
+from monolift.json_text import format_json
 from monolift.typing import Float, Tensor, UInt8
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Results3D:
             "box2d": _rounded(self.boxes2d[i]),
         }
 
-    def to_json(self, indent: int | None = 2) -> str:
+    def to_json(self) -> str:
         """One JSON object; fields are added in later versions, never renamed.
 
         schema; name; source; image {width, height}; camera {fx, fy, cx, cy in pixels, translation in metres: pixels are
@@ -131,7 +131,7 @@ class Results3D:
         rotation_y and alpha), distance along the ground in metres, box2d [x1, y1, x2, y2] in pixels; seconds by stage;
         warnings.
         """
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+        return format_json(self.to_dict())
 
     def table(self) -> Table:
         """For a terminal: ``rich.print(result.table())``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from monolift.errors import InputError
+from monolift.json_text import format_json
 from monolift.progress import Progress
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def write_json(target: str, content: Any) -> None:
     """To a file, complete or not at all, or to standard output with "-"."""
     from monolift.data.kitti_format import write_atomically
 
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = format_json(content) + "\n"
     if target == "-":
         sys.stdout.write(text)
     else:
