@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import slow_protocol as slow
 from hypothesis import given
 from hypothesis import strategies as st
 
+import slow_protocol as slow
 from monolift.data.kitti_format import from_numbers
 from monolift.data.kitti_table import KittiTable
 from monolift.evaluate import matching

@@ -104,7 +104,7 @@ def _check_sizes(table: KittiTable) -> None:
     labels = table.labels
     placed = (labels.bottom[:, 0] != UNKNOWN_PLACE) & (labels.bottom[:, 2] != UNKNOWN_PLACE)
     bad = (labels.size_hwl < 0) & placed[:, None]
-    for row, column in np.argwhere(bad):
+    for row, column in np.argwhere(bad).tolist():
         if labels.names[row].lower() != DONT_CARE:
             field = ("height", "width", "length")[column]
             raise InputError(
@@ -180,18 +180,15 @@ def _check_empty(corpus: Corpus, gt: IntArray, det: IntArray) -> None:
     """Two boxes without ground area in one image have no union: there the official program dies."""
     flat_d = (corpus.det.labels.size_hwl[:, 1:] == 0).any(axis=1)[det]
     flat_g = (corpus.gt.labels.size_hwl[:, 1:] == 0).any(axis=1)[gt]
-    both = np.flatnonzero(flat_d & flat_g)
-    if len(both) and _seen_from_above(corpus, int(corpus.gt_group[gt[both[0]]])):
-        row = det[both[0]]
+    above = [c for c in range(len(CLASSES)) if is_evaluated(corpus, "bev", c)]
+    both = np.flatnonzero(flat_d & flat_g & np.isin(corpus.gt_group[gt], above))
+    if len(both):
+        row, other = int(det[both[0]]), int(gt[both[0]])
         field = "width" if corpus.det.labels.size_hwl[row, 1] == 0 else "length"
         raise InputError(
-            f"{corpus.det.where(row)}: {field}: expected a size above 0, got 0, as at {corpus.gt.where(gt[both[0]])}: "
+            f"{corpus.det.where(row)}: {field}: expected a size above 0, got 0, as at {corpus.gt.where(other)}: "
             "the overlap of two empty boxes is undefined"
         )
-
-
-def _seen_from_above(corpus: Corpus, group: int) -> bool:
-    return group < len(CLASSES) and is_evaluated(corpus, "bev", group)
 
 
 def is_evaluated(corpus: Corpus, metric: str, class_index: int) -> bool:
