@@ -49,13 +49,13 @@ IntArray = npt.NDArray[np.integer]
 PARTLY, LARGELY = 0.15, 0.50  # hidden shares above which occlusion is 1 and 2
 MIN_SEEN, MIN_PIXELS, MIN_HEIGHT, MIN_DEPTH = 0.08, 30, 10.0, 0.5
 
-# The four rigs of KITTI's training set for pictures of 1242 x 375, how often each was used, and P2's last column in metres
-# (divided by the focal length for the first two rows).
+# The rigs of KITTI's training set with pictures of about 1242 x 375: how often each was used; focal length, principal point
+# and last column of P2.
 _RIGS = (
-    (0.81, (721.5377, 609.5593, 172.8540, 0.0622, 0.0003, 0.0027)),
-    (0.10, (707.0493, 604.0814, 180.5066, 0.0647, -0.0005, 0.0050)),
-    (0.05, (718.3351, 600.3891, 181.5122, 0.0620, -0.0008, 0.0027)),
-    (0.04, (718.8560, 607.1928, 185.2157, 0.0631, -0.0002, 0.0027)),
+    (0.81, (721.5377, 609.5593, 172.8540, 44.85728, 0.2163791, 0.002745884)),
+    (0.10, (707.0493, 604.0814, 180.5066, 45.75831, -0.3454157, 0.004981016)),
+    (0.05, (718.3351, 600.3891, 181.5122, 44.50382, -0.5951107, 0.002616315)),
+    (0.04, (718.8560, 607.1928, 185.2157, 45.38225, -0.1130887, 0.003779761)),
 )
 KITTI_SIZE = (1242, 375)
 
@@ -96,16 +96,18 @@ def sample_calib(rng: np.random.Generator, width: int, height: int, focal: float
 
     focal (pixels) replaces KITTI's; without it the field of view is KITTI's, scaled with the width.
     """
-    f, cx, cy, tx, ty, tz = _RIGS[int(rng.choice(len(_RIGS), p=[share for share, _ in _RIGS]))][1]
+    f, cx, cy, *column = _RIGS[int(rng.choice(len(_RIGS), p=[share for share, _ in _RIGS]))][1]
+    # P2 = K [I | t]: where the left colour camera stands in the frame of the labels, metres.
+    shift = np.linalg.solve(np.array([[f, 0, cx], [0, f, cy], [0, 0, 1]]), np.array(column))
     scale = width / KITTI_SIZE[0]
     # Pixel centres at integers: scaling maps u to s (u + 0.5) - 0.5.
     cx, cy = scale * (cx + 0.5) - 0.5, scale * (cy + 0.5) - 0.5 + (height - scale * KITTI_SIZE[1]) / 2
     f = f * scale if focal is None else focal
+    intrinsic = np.array([[f, 0, cx], [0, f, cy], [0, 0, 1]])
     matrices: dict[str, npt.NDArray[np.float64]] = {}
-    for name, baseline in (("P0", 0.0), ("P1", -0.5372), ("P2", tx), ("P3", -0.4731)):
-        shift = (tx, ty, tz) if name == "P2" else (baseline, 0.0, 0.0)
-        last = np.array([f * shift[0] + cx * shift[2], f * shift[1] + cy * shift[2], shift[2]])
-        matrices[name] = np.column_stack([np.array([[f, 0, cx], [0, f, cy], [0, 0, 1]]), last])
+    for name, place in (("P0", [0, 0, 0]), ("P1", [-0.5372, 0, 0]), ("P2", shift), ("P3", [-0.4731, 0, 0])):
+        exact = np.column_stack([intrinsic, intrinsic @ np.array(place, float)])
+        matrices[name] = np.vectorize(lambda v: float(f"{v:.12e}"))(exact)  # as many digits as the file holds
     matrices["R0_rect"] = np.eye(3)
     matrices["Tr_velo_to_cam"] = np.array([[0.0, -1, 0, 0], [0, 0, -1, -0.08], [1, 0, 0, -0.27]])
     matrices["Tr_imu_to_velo"] = np.array([[1.0, 0, 0, -0.81], [0, 1, 0, 0.32], [0, 0, 1, -0.80]])

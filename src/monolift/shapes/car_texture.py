@@ -180,7 +180,7 @@ def _paint_windows(
     forward, up, across = np.moveaxis(position, -1, 0)
     half = shape.half_width(forward, up)
     upright = shape.rear_glass_at > 0.9
-    in_frame = across < half - 0.085
+    in_frame = (across < half - 0.085) & (up > 0.45 * shape.height)
     fill(in_frame & (mark > COWL + 0.06) & (mark < SCREEN_TOP - 0.06))
     if not style.blind:
         fill(in_frame & (mark > ROOF_END + (0.12 if upright else 0.1)) & (mark < REAR_GLASS - 0.04))

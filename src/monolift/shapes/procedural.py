@@ -131,7 +131,7 @@ class CarShape:
         return self.length * (0.5 - np.array([self.front_axle_at, self.rear_axle_at]))
 
     def vector(self) -> FloatArray:
-        """(19,) the numbers of the shape in the order of its fields: its code."""
+        """(21,) the numbers of the shape in the order of its fields: its code."""
         return np.array([getattr(self, f.name) for f in fields(self)[1:]])
 
     def resized(self, length: float, height: float, width: float) -> CarShape:
@@ -272,10 +272,10 @@ def tsdf(shape: CarShape, grid: Grid) -> npt.NDArray[np.float32]:
 # Car has KITTI's statistics (28,742 labelled cars: 3.88 +- 0.43, 1.53 +- 0.14, 1.63 +- 0.10) and van those of its 2,914
 # vans (5.08 +- 0.83, 2.21 +- 0.32, 1.90 +- 0.17).
 SIZES = {
-    "small": ((3.47, 0.17), (1.49, 0.06), (1.56, 0.06)),
-    "car": ((3.93, 0.21), (1.48, 0.06), (1.63, 0.07)),
-    "large": ((4.38, 0.20), (1.50, 0.08), (1.69, 0.07)),
-    "suv": ((4.20, 0.26), (1.75, 0.11), (1.73, 0.09)),
+    "small": ((3.42, 0.17), (1.50, 0.085), (1.56, 0.06)),
+    "car": ((3.87, 0.21), (1.485, 0.085), (1.63, 0.07)),
+    "large": ((4.32, 0.20), (1.515, 0.105), (1.69, 0.07)),
+    "suv": ((4.17, 0.26), (1.77, 0.12), (1.73, 0.09)),
     "pickup": ((4.95, 0.20), (1.74, 0.08), (1.76, 0.07)),
     "van": ((5.08, 0.70), (2.21, 0.28), (1.90, 0.14)),
 }

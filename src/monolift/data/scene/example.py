@@ -53,7 +53,7 @@ def example_frame() -> Frame:
         sun=sun / np.linalg.norm(sun), direct=np.array([1.55, 1.42, 1.2]), diffuse=np.array([0.40, 0.45, 0.52]),
         zenith=np.array([0.17, 0.34, 0.70]), horizon=np.array([0.80, 0.88, 0.97]), cloud=0.45, haze=500.0,
     )  # fmt: skip
-    sensor = Sensor(exposure=1.05, contrast=1.12, warmth=0.0, blur=0.4, noise=1.5)
+    sensor = Sensor(exposure=1.05, contrast=1.12, warmth=0.0, blur=0.4, noise=0.7)
     scene = Scene("residential", ground, light, sensor)
     for kind, paint, s, t, turn in _CARS:
         shape = sample_shape(rng, kind)

@@ -8,6 +8,7 @@ a sloping plane this, and not a tilted car, is what an exact label can describe.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -24,16 +25,43 @@ FloatArray = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
+class Vehicle:
+    """A vehicle that stands nowhere yet: KITTI class, size (length, height, width); shape and style of the family's cars."""
+
+    name: str
+    size: tuple[float, float, float]
+    shape: CarShape | None = None
+    style: CarStyle | None = None
+
+
+@dataclass(frozen=True)
 class Actor:
-    """A labelled object: KITTI class, bottom centre (3,), size (length, height, width), yaw; its mesh, placed."""
+    """A labelled object: KITTI class, bottom centre (3,), size (length, height, width), yaw.
+
+    The family's cars have a shape and a style; how people and lorries look comes from `seed`.
+    """
 
     name: str
     bottom: FloatArray
     size: tuple[float, float, float]
     yaw: float
-    part: Part
     shape: CarShape | None = None
     style: CarStyle | None = None
+    seed: int = 0
+
+    @cached_property
+    def part(self) -> Part:
+        """Its mesh where it stands, camera frame."""
+        rng = np.random.default_rng(self.seed)
+        if self.shape is not None and self.style is not None:
+            figure = figures.car(self.shape, self.style)
+        elif self.name == "Cyclist":
+            figure = figures.cyclist(rng).fitted(*self.size)
+        elif self.name == "Pedestrian":
+            figure = figures.pedestrian(rng).fitted(*self.size)
+        else:
+            figure = figures.lorry(rng, *self.size)
+        return figure.placed(self.bottom, self.yaw)
 
 
 @dataclass
@@ -138,27 +166,11 @@ def _sample_light(rng: np.random.Generator) -> Light:
 def _sample_sensor(rng: np.random.Generator) -> Sensor:
     return Sensor(
         exposure=float(np.exp(rng.normal(0.05, 0.22))), contrast=rng.uniform(1.0, 1.25), warmth=rng.normal(0, 0.03),
-        blur=rng.uniform(0.3, 0.75), noise=rng.uniform(1.0, 4.0),
+        blur=rng.uniform(0.3, 0.75), noise=rng.uniform(0.5, 3.0),
     )  # fmt: skip
 
 
 # --- vehicles
-
-
-@dataclass(frozen=True)
-class Vehicle:
-    """A vehicle that stands nowhere yet: KITTI class, size (length, height, width); shape and style of the family's cars."""
-
-    name: str
-    size: tuple[float, float, float]
-    shape: CarShape | None = None
-    style: CarStyle | None = None
-
-    def part(self, rng: np.random.Generator) -> Part:
-        """Its mesh."""
-        if self.shape is not None and self.style is not None:
-            return figures.car(self.shape, self.style)
-        return figures.lorry(rng, *self.size)
 
 
 def sample_vehicle(rng: np.random.Generator) -> Vehicle:
@@ -191,9 +203,12 @@ def add_vehicle(
         return False
     bottom, road = scene.place(s, t)
     yaw = _wrapped(road - np.pi / 2 + turn)
-    part = vehicle.part(rng).placed(bottom, yaw)
-    scene.actors.append(Actor(vehicle.name, bottom, size, yaw, part, vehicle.shape, vehicle.style))
+    scene.actors.append(Actor(vehicle.name, bottom, size, yaw, vehicle.shape, vehicle.style, _seed(rng)))
     return True
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(1 << 32))
 
 
 def _wrapped(angle: float) -> float:
@@ -304,7 +319,6 @@ def add_person(
     """Put a Pedestrian or a Cyclist of a size (length, height, width) at (s, t), if there is room."""
     if s > 60 or not scene.free(s, t, max(size[0], size[2]) + 0.2, max(size[0], size[2]) + 0.2):
         return
-    figure = (figures.cyclist(rng) if name == "Cyclist" else figures.pedestrian(rng)).fitted(*size)
     bottom, road = scene.place(s, t)
     yaw = _wrapped(road - np.pi / 2 + turn)
-    scene.actors.append(Actor(name, bottom, size, yaw, figure.placed(bottom, yaw)))
+    scene.actors.append(Actor(name, bottom, size, yaw, seed=_seed(rng)))

@@ -27,8 +27,10 @@ def develop(linear: FloatArray, sensor: Sensor, rng: np.random.Generator) -> npt
     light = light * np.array([1 + sensor.warmth, 1.0, 1 - sensor.warmth], np.float32)
     light = _blurred(light.astype(np.float32), sensor.blur)
     grain = rng.standard_normal(light.shape, np.float32)
-    # Photon noise grows with the root of light; its standard deviation at mid-grey is `noise` steps after the tone curve.
-    light = light + grain * (sensor.noise / 255 * 0.8) * np.sqrt(np.maximum(light, 0) * 0.18 + 0.001)
+    # Photon noise grows with the root of light. At mid-grey, 0.18, the tone curve climbs by 1.158 per unit of light, which
+    # makes the standard deviation `noise` steps of 8 bits there.
+    root = np.sqrt((np.maximum(light, 0) + np.float32(0.006)) / np.float32(0.186))
+    light = light + grain * np.float32(sensor.noise / 255 / 1.158) * root
     tone = np.clip(light, 0, 1) ** np.float32(1 / 2.2)
     # A KITTI picture is contrasty: pull away from mid-grey, clip the bright end.
     tone = 0.45 + (tone - 0.45) * sensor.contrast
