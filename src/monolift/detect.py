@@ -149,7 +149,7 @@ class Model:
         height, width = photo.image.shape[1:]
         known = choice.for_picture(camera_name or photo.name, width, height, photo.film_mm)
         clock = [time.perf_counter()]
-        with torch.inference_mode():
+        with torch.no_grad():
             prepared = self.detector.prepare(photo.image, known.camera)
             images = prepared.image[None].to(self.device)
             clock.append(time.perf_counter())
