@@ -74,6 +74,10 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except OSError as error:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1)
+    except RuntimeError as error:
+        if "out of memory" not in str(error):  # torch's own class cannot be named without importing torch
+            raise
+        return _fail(str(error).splitlines()[0], 1)
     except KeyboardInterrupt:
         return _fail("interrupted; finished files are complete", 130)
 
