@@ -75,8 +75,8 @@ def save(folder: str | Path, detector: Any, card: dict[str, Any] | None = None, 
 def replace_folder(new: Path, folder: Path) -> None:
     """Puts a finished folder in the place of an old one. A kill in between leaves the old one as FOLDER.old."""
     old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
+    if folder.exists():  # else FOLDER.old is all that a kill has left: it stays until the new one stands
+        shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
     os.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
@@ -95,11 +95,7 @@ def load(folder: str | Path, device: str = "cpu") -> Any:
     folder = Path(folder)
     content = read_config(folder)
     make = method_class(content["method"])
-    known = {f.name for f in dataclasses.fields(make.Config)}
-    unknown = sorted(set(content["config"]) - known)
-    if unknown:
-        raise InputError(f"{folder / CONFIG_FILE}: {content['method']} has no option {', '.join(unknown)}")
-    detector = make(make.Config(**content["config"]))
+    detector = make(_config(make.Config, content["config"], folder / CONFIG_FILE))
     path = folder / WEIGHTS_FILE
     try:
         state = load_file(str(path))
@@ -117,3 +113,34 @@ def load(folder: str | Path, device: str = "cpu") -> Any:
         )
     detector.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()})
     return detector.to(device).eval()
+
+
+def _config(kind: Any, values: Any, path: Path) -> Any:
+    """The method's configuration from what JSON holds: lists become tuples, and each value must be of its default's kind."""
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected config to hold named options, got {values!r}")
+    default = kind()
+    values = {name: _tuples(value) for name, value in values.items()}
+    for name, value in values.items():
+        if name not in {f.name for f in dataclasses.fields(kind)}:
+            raise InputError(f"{path}: {default.__class__.__name__} has no option {name}")
+        if not _alike(value, getattr(default, name)):
+            raise InputError(
+                f"{path}: {name}: expected a value like {getattr(default, name)!r}, got {value!r}"
+            )
+    try:
+        return kind(**values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _alike(value: Any, default: Any) -> bool:
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_alike(v, default[0]) for v in value)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(default)
