@@ -72,7 +72,7 @@ def perfect_raw(codec: SmokeCodec, targets: Targets) -> dict[str, torch.Tensor]:
         cells = targets.boxes2d[near] / 4
         middle, side = (cells[:, :2] + cells[:, 2:]) / 2, cells[:, 2:] - cells[:, :2]
         numbers = torch.cat([numbers, middle - column_row, side.log()], 1)
-    if codec.config.depth_scale:
+    if codec.config.location_scale:
         numbers = torch.cat([numbers, torch.full((len(near), 1), -4.0)], 1)
     maps[targets.image[near], :, column_row[:, 1], column_row[:, 0]] = numbers
     logits = torch.logit(targets.heatmap.clamp(1e-4, 0.999))
@@ -709,7 +709,7 @@ def test_presets_say_what_the_sources_say() -> None:
         assert not (
             config.keep_outside
             or config.boxes2d
-            or config.depth_scale
+            or config.location_scale
             or config.focal
             or config.neighbourhood
         )

@@ -2,7 +2,7 @@
 
 Shape and names follow Ge et al., "YOLOX: Exceeding YOLO Series in 2021" (arXiv 2107.08430), depthwise variant of width 0.25,
 so that its published COCO weights (Apache-2.0) can start a training: with a few hundred pictures the start decides. The last
-step, from strides 8 to 32 up to stride 4, is ours.
+step, from strides 8 to 32 up to stride 4, is ours; it reads the towers of the detection head, which already know boxes.
 """
 
 from __future__ import annotations
@@ -78,8 +78,22 @@ def _up(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
+class Towers(nn.Module):
+    """YOLOX's decoupled head on one pyramid level, without its last layer: what is there, and how large it is."""
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__()
+        self.entry = ConvNorm(inputs, channels)
+        self.what = nn.Sequential(Separable(channels, channels), Separable(channels, channels))
+        self.where = nn.Sequential(Separable(channels, channels), Separable(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.entry(x)
+        return torch.cat([self.what(x), self.where(x)], 1)
+
+
 class CSPNano(nn.Module):
-    """CSP backbone + pyramid + stride-4 map of ``out_channels``.
+    """CSP backbone + pyramid + head towers + stride-4 map of ``out_channels``.
 
     ``forward``: (B, 3, H, W) ImageNet-normalised RGB, H and W multiples of 32 -> (B, out_channels, H/4, W/4).
     Modules are declared in the order in which they run: :func:`monolift.nn.yolox.load_yolox` relies on it.
@@ -111,8 +125,9 @@ class CSPNano(nn.Module):
         self.bottom4 = CSPLayer(8 * c, 8 * c, 1, shortcut=False)
         self.down5 = Separable(8 * c, 8 * c, 2)
         self.bottom5 = CSPLayer(16 * c, 16 * c, 1, shortcut=False)
+        self.towers = nn.ModuleList(Towers(k * c, 4 * c) for k in (4, 8, 16))
         # ours: every level is projected, brought to stride 8, summed, brought to stride 4 and joined with dark2's detail
-        self.project = nn.ModuleList(ConvNorm(k * c, out_channels) for k in (4, 8, 16))
+        self.project = nn.ModuleList(ConvNorm(8 * c, out_channels) for _ in self.towers)
         self.mix8 = Separable(out_channels, out_channels)
         self.detail = ConvNorm(2 * c, out_channels)
         self.mix4 = Separable(out_channels, out_channels)
@@ -126,6 +141,6 @@ class CSPNano(nn.Module):
         p3 = self.top3(torch.cat([_up(l4), c3], 1))
         n4 = self.bottom4(torch.cat([self.down4(p3), l4], 1))
         n5 = self.bottom5(torch.cat([self.down5(n4), l5], 1))
-        p3, n4, n5 = (project(x) for project, x in zip(self.project, (p3, n4, n5), strict=True))
-        p3 = self.mix8(p3 + _up(n4 + _up(n5)))
-        return self.mix4(self.detail(c2) + _up(p3))
+        levels = [tower(x) for tower, x in zip(self.towers, (p3, n4, n5), strict=True)]
+        m3, m4, m5 = (project(x) for project, x in zip(self.project, levels, strict=True))
+        return self.mix4(self.detail(c2) + _up(self.mix8(m3 + _up(m4 + _up(m5)))))

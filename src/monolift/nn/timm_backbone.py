@@ -28,7 +28,9 @@ class TimmFPN(nn.Module):
         try:
             probe = timm.create_model(name, features_only=True, pretrained=False)
         except RuntimeError as error:
-            raise InputError(f"backbone timm:{name}: timm has no feature extractor of that name ({error})") from None
+            raise InputError(
+                f"backbone timm:{name}: timm has no feature extractor of that name ({error})"
+            ) from None
         wanted = [k for k, stride in enumerate(probe.feature_info.reduction()) if 4 <= stride <= 32]
         strides = [probe.feature_info.reduction()[k] for k in wanted]
         if strides != [4, 8, 16, 32]:

@@ -17,7 +17,7 @@ RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load_yolox(model: CSPNano, path: str | Path, images: Float[Tensor, "b 3 H W"]) -> int:
-    """Fills backbone and pyramid from ``yolox_nano.onnx``; returns the number of convolutions filled.
+    """Fills backbone, pyramid and towers from ``yolox_nano.onnx``; returns the number of convolutions filled.
 
     The file has its batch norms folded into the convolutions. Training goes better with them, so they are put back: each
     norm gets the statistics of its own input on ``images`` (normalised, a dozen of the training set) and the scale and shift
@@ -35,24 +35,16 @@ def load_yolox(model: CSPNano, path: str | Path, images: Float[Tensor, "b 3 H W"
     except Exception as error:
         raise InputError(f"{path}: not a readable ONNX file ({error})") from error
     arrays = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    source = [(arrays[n.input[1]], arrays[n.input[2]]) for n in graph.node if n.op_type == "Conv"]
+    # all but the last layers, whose weights alone kept their names when the norms were folded in
+    source = [
+        (arrays[n.input[1]], arrays[n.input[2]])
+        for n in graph.node
+        if n.op_type == "Conv" and "_preds." not in n.input[1]
+    ]
     pairs = _conv_norm_pairs(model)
-    if len(source) < len(pairs):
-        raise InputError(
-            f"{path}: expected a YOLOX-nano with at least {len(pairs)} convolutions, got {len(source)}"
-        )
+    if len(source) != len(pairs):
+        raise InputError(f"{path}: expected a YOLOX-nano with {len(pairs)} convolutions, got {len(source)}")
     source[0] = _stem_from_focus(*source[0])
-    head = source[len(pairs) :]
-    source = source[: len(pairs)]
-    for project in model.project:
-        # the detection head enters each pyramid level by a 1x1 convolution: a better start for ours than chance
-        assert isinstance(project, nn.Sequential)
-        conv, norm, _ = project
-        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        entry = next((e for e in head if e[0].shape == conv.weight.shape), None)
-        if entry is not None:
-            pairs.append((conv, norm))
-            source.append(entry)
     for k, ((conv, norm), (weight, bias)) in enumerate(zip(pairs, source, strict=True)):
         if tuple(conv.weight.shape) != weight.shape:
             raise InputError(

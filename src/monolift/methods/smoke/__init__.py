@@ -60,7 +60,7 @@ class Smoke(nn.Module):
         self.network = SmokeNetwork(
             self.config.backbone,
             len(self.config.classes),
-            self.codec.channels,
+            self.codec.heads,
             self.config.head_channels,
             self.config.norm,
             self.config.deformable,

@@ -6,7 +6,7 @@ channel   meaning                                             box
 3, 4, 5   d_l, d_h, d_w                                       size = reference exp(limit (2 sigmoid(d) - 1))  eq. 3
 6, 7      cos alpha, -sin alpha (a vector of any length)      yaw = alpha + atan2(x, z)                 eq. 4
 [8, 9]    (orientation="quaternion": 6 to 9 are w, x, y, z of the allocentric rotation)
-then, not in the paper: 4 of the 2D box (centre offset and log size, cells), 1 log scale of the depth error
+then, not in the paper: 4 of the 2D box (centre offset and log size, cells), 1 log scale of the location's error
 
 The sigmoid of eq. 3 is the released code's, exp(sigmoid(d) - 0.5), for limit 0.5. f / f_ref is ours: the same object seen
 through a lens twice as long looks half as far, so the network can only ever tell z f_ref / f.
@@ -88,8 +88,10 @@ class SmokeCodec:
         self.config = config
         self.turn = 2 if config.orientation == "vector" else 4
         self.box2d_at = 6 + self.turn
-        self.depth_scale_at = self.box2d_at + 4 * config.boxes2d
-        self.channels = self.depth_scale_at + config.depth_scale
+        self.location_scale_at = self.box2d_at + 4 * config.boxes2d
+        self.channels = self.location_scale_at + config.location_scale
+        extra = self.channels - self.box2d_at
+        self.heads = (self.box2d_at, extra) if extra else (self.box2d_at,)
 
     # -- the eight numbers ------------------------------------------------------------------------------------------
 
@@ -295,8 +297,9 @@ class SmokeCodec:
             camera = cameras[b]
             boxes = self.lift(numbers, cell, label, camera, w)
             boxes2d = self._final_boxes2d(numbers, boxes, cell, w, camera)
-            if config.depth_scale:
-                score = score * self.depth_confidence(numbers, boxes)
+            if config.location_scale:
+                # a sure key point at an unsure place is a poor 3D box: the expected error lowers the rank
+                score = score * torch.exp(-torch.exp(self.log_scale(numbers)))
             ahead = boxes.center[:, 2] > 0.5
             order = torch.argsort(torch.where(ahead, score, -1.0), descending=True, stable=True)[
                 : int(ahead.sum())
@@ -304,14 +307,9 @@ class SmokeCodec:
             found.append(Detections(boxes, score, label, boxes2d)[order])
         return found
 
-    def depth_confidence(self, numbers: Tensor, boxes: Boxes3D) -> Tensor:
-        """Share of score kept: 1 for a sure depth, falling with its expected error in units of the object's size."""
-        scale = self._depth_error(numbers)
-        return torch.exp(-scale / 2)
-
-    def _depth_error(self, numbers: Tensor) -> Tensor:
-        """Expected absolute error of the depth, metres."""
-        return torch.exp(numbers[:, self.depth_scale_at].clamp(-4, 4))
+    def log_scale(self, numbers: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
+        """Logarithm of the expected error of the location, metres: mean over the corners' coordinates."""
+        return numbers[:, self.location_scale_at].clamp(-3, 4)
 
     def _final_boxes2d(
         self, numbers: Tensor, boxes: Boxes3D, cell: Tensor, width: int, camera: Camera

@@ -78,8 +78,9 @@ class SmokeConfig:
     steps: Liu et al., Training-Time-Friendly Network, AAAI 2020."""
     boxes2d: bool = True
     """Predict the 2D box beside the eight numbers (four more channels; not in the paper): truncated and occluded objects."""
-    depth_scale: bool = True
-    """Predict the error scale of the depth, which ranks detections (one more channel; not in the paper)."""
+    location_scale: bool = True
+    """Predict the scale of the location's error: it weighs the location group as a Laplace likelihood does, so that the
+    unavoidable metres of far objects do not drown the near ones, and it ranks detections. One more channel; not in the paper."""
     direction_weight: float = 1.0
     """Weight of the L1 distance of the predicted vector from the unit vector of alpha (not in the paper): the corner loss
     does not see the vector's length, and between two opposite headings it has almost no slope."""
@@ -129,7 +130,7 @@ def paper(**changes: Any) -> SmokeConfig:
         min_height=0.0,
         neighbourhood=0.0,
         boxes2d=False,
-        depth_scale=False,
+        location_scale=False,
         direction_weight=0.0,
     )
     return replace(base, **changes)

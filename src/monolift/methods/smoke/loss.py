@@ -16,7 +16,6 @@ from monolift.nn.losses import generalized_iou_loss, heatmap_focal, laplace_nll
 from monolift.typing import Tensor
 
 BOX2D_WEIGHT = 1.0
-DEPTH_SCALE_WEIGHT = 0.2
 
 
 def smoke_loss(codec: SmokeCodec, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
@@ -29,7 +28,10 @@ def smoke_loss(codec: SmokeCodec, raw: dict[str, Tensor], targets: Targets) -> d
     objects = max(len(targets.boxes), 1)
     share = 1 / objects if config.regression_per_object else 1.0
     for name, error in corner_losses(codec, numbers, targets, width).items():
-        losses[name] = config.regression_weight * share * (weight * error).sum()
+        if name == "location" and config.location_scale:
+            losses[name] = share * (weight * laplace_nll(error, codec.log_scale(numbers))).sum()
+        else:
+            losses[name] = config.regression_weight * share * (weight * error).sum()
     if config.direction_weight and config.orientation == "vector":
         alpha = targets.boxes.alpha[near]
         error = (numbers[:, 6:8] - torch.stack([torch.cos(alpha), -torch.sin(alpha)], 1)).abs().sum(1)
@@ -38,13 +40,6 @@ def smoke_loss(codec: SmokeCodec, raw: dict[str, Tensor], targets: Targets) -> d
         predicted = codec.boxes2d(numbers, targets.near_cell, width)
         error = generalized_iou_loss(predicted, targets.boxes2d[near])
         losses["box2d"] = BOX2D_WEIGHT * (weight * error).sum() / objects
-    if config.depth_scale:
-        camera = targets.cameras[targets.image[near]]
-        depth = codec.parts(numbers, targets.label[near], camera).depth
-        # the depth itself is trained by the corners alone: here only the scale of its error is learnt
-        error = (depth - targets.boxes.center[near, 2]).detach()
-        log_scale = numbers[:, codec.depth_scale_at].clamp(-4, 4)
-        losses["depth_scale"] = DEPTH_SCALE_WEIGHT * (weight * laplace_nll(error, log_scale)).sum() / objects
     losses["total"] = torch.stack(list(losses.values())).sum()
     return losses
 

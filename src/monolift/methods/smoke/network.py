@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from monolift.nn.backbones import build_backbone
@@ -13,32 +14,46 @@ HEATMAP_PRIOR = (
 
 
 class SmokeNetwork(nn.Module):
-    """(B, 3, H, W) -> {"heatmap": (B, K, H/4, W/4) logits, "regression": (B, C, H/4, W/4)}."""
+    """(B, 3, H, W) -> {"heatmap": (B, K, H/4, W/4) logits, "regression": (B, C, H/4, W/4)}.
+
+    regression: channels of each regression head; their maps are joined along C. The paper has one head of 8.
+    """
 
     def __init__(
-        self, backbone: str, classes: int, channels: int, head_channels: int, norm: str, deformable: bool
+        self,
+        backbone: str,
+        classes: int,
+        regression: tuple[int, ...],
+        head_channels: int,
+        norm: str,
+        deformable: bool,
     ) -> None:
         super().__init__()
         self.backbone = build_backbone(backbone, norm, deformable)
         width = int(self.backbone.out_channels)  # type: ignore[arg-type]
         self.heatmap = _head(width, head_channels, classes)
-        self.regression = _head(width, head_channels, channels)
+        self.regression = nn.ModuleList(_head(width, head_channels, outputs) for outputs in regression)
         nn.init.constant_(self.heatmap[-1].bias, HEATMAP_PRIOR)  # type: ignore[arg-type]
-        for layer in self.regression:
+        for layer in self.regression.modules():
             if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> dict[str, Tensor]:
         features = self.backbone(images)
+        regression = torch.cat([head(features) for head in self.regression], 1)
         # float32 out of any autocast: metres need more than bfloat16's three digits
-        return {"heatmap": self.heatmap(features).float(), "regression": self.regression(features).float()}
+        return {"heatmap": self.heatmap(features).float(), "regression": regression.float()}
 
 
 def _head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """3x3, group norm, ReLU, 1x1 (paper section 3.2)."""
+    """3x3, group norm, ReLU, 1x1 (paper section 3.2).
+
+    The released code's 32 groups of 256 channels are groups of eight; fewer channels keep eight to a group, since groups of
+    two would be close to instance norm, which forgets how strong a feature was.
+    """
     return nn.Sequential(
         nn.Conv2d(inputs, hidden, 3, padding=1),
-        nn.GroupNorm(32 if hidden % 32 == 0 else 16, hidden),
+        nn.GroupNorm(max(1, hidden // 8), hidden),
         nn.ReLU(inplace=True),
         nn.Conv2d(hidden, outputs, 1),
     )
