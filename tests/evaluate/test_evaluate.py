@@ -6,33 +6,17 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from evaluate_corpora import label, write
 from monolift.cli import main
 from monolift.errors import InputError
 from monolift.evaluate import evaluate
 from monolift.evaluate.ap import Row
 from monolift.evaluate.protocol import ap_caps
 from monolift.evaluate.table import Evaluation
-
-
-def label(name: str = "Car", x: float = 0.0, top: float = 100.0, height: float = 80.0, z: float = 20.0,
-          yaw: float = 0.3, occluded: int = 0, truncated: float = 0.0) -> str:  # fmt: skip
-    left = 500 + 20 * x
-    return (
-        f"{name} {truncated:.2f} {occluded} {yaw - math.atan2(x, z):.4f} {left:.2f} {top:.2f} {left + 100:.2f} "
-        f"{top + height:.2f} 1.50 1.60 4.00 {x:.2f} 1.65 {z:.2f} {yaw:.2f}"
-    )
-
-
-def write(folder: Path, images: Iterable[Iterable[str]]) -> Path:
-    folder.mkdir(parents=True)
-    for i, rows in enumerate(images):
-        (folder / f"{i:06d}.txt").write_text("".join(f"{row}\n" for row in rows))
-    return folder
 
 
 def perfect(tmp_path: Path, n: int, per_image: int = 5) -> Evaluation:

@@ -113,13 +113,12 @@ def _check_sizes(table: KittiTable) -> None:
             )
 
 
-def _candidates(corpus: Corpus) -> Iterator[tuple[IntArray, IntArray]]:
-    """All pairs within an image that a table may look at, in blocks of whole ground truths."""
-    n_images = len(corpus.ids)
-    det_rows = np.flatnonzero((corpus.det_class >= 0) | corpus.det_small.any(axis=1))
-    per_image = np.bincount(corpus.det.image[det_rows], minlength=n_images)
+def within_images(
+    corpus: Corpus, gt_rows: IntArray, det_rows: IntArray
+) -> Iterator[tuple[IntArray, IntArray]]:
+    """All pairs of these ground truths and detections that share an image, in blocks of whole ground truths."""
+    per_image = np.bincount(corpus.det.image[det_rows], minlength=len(corpus.ids))
     first = np.cumsum(per_image) - per_image
-    gt_rows = np.flatnonzero(corpus.gt_group >= 0)
     n = per_image[corpus.gt.image[gt_rows]]
     ends = np.cumsum(n)
     start = 0
@@ -129,14 +128,19 @@ def _candidates(corpus: Corpus) -> Iterator[tuple[IntArray, IntArray]]:
         block, count = gt_rows[start:stop], n[start:stop]
         gt = np.repeat(block, count)
         within = np.arange(len(gt)) - np.repeat(np.cumsum(count) - count, count)
-        det = det_rows[np.repeat(first[corpus.gt.image[block]], count) + within]
+        yield gt, det_rows[np.repeat(first[corpus.gt.image[block]], count) + within]
+        start = stop
+
+
+def _candidates(corpus: Corpus) -> Iterator[tuple[IntArray, IntArray]]:
+    """The pairs that some table may look at."""
+    small = corpus.det_small.any(axis=1)
+    gt_rows, det_rows = np.flatnonzero(corpus.gt_group >= 0), np.flatnonzero((corpus.det_class >= 0) | small)
+    for gt, det in within_images(corpus, gt_rows, det_rows):
         group = corpus.gt_group[gt]
         # a detection of another class matters only if it is small enough to be ignored at some level
-        keep = (
-            (group == corpus.det_class[det]) | (group == _DONT_CARE_GROUP) | corpus.det_small[det].any(axis=1)
-        )
+        keep = (group == corpus.det_class[det]) | (group == _DONT_CARE_GROUP) | small[det]
         yield gt[keep], det[keep]
-        start = stop
 
 
 def _pair_up(corpus: Corpus) -> Pairs:

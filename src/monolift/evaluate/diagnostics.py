@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from monolift.data.kitti_format import KittiLabels
 from monolift.evaluate.ap import Matched
-from monolift.evaluate.corpus import Corpus
-from monolift.evaluate.overlap import iou_3d
+from monolift.evaluate.corpus import Corpus, within_images
+from monolift.evaluate.overlap import area_2d, intersection_2d, iou_3d
 from monolift.evaluate.protocol import CLASSES, LEVELS, LOOSE, STRICT
 
 FloatArray = npt.NDArray[np.float64]
@@ -91,16 +91,12 @@ def to_json(diagnostics: dict[str, ClassDiagnostics]) -> str:
     return json.dumps({"causes": CAUSES, "classes": classes}, indent=1)
 
 
-def assign(corpus: Corpus, class_index: int | None, target: int, metric: str, least: float) -> IntArray:
-    """(G,) the detection given to each object of class `target`, or -1: one to one, by falling score, by largest overlap.
-
-    class_index: only detections of this class; None takes those of all three.
-    """
+def assign(corpus: Corpus, class_index: int, metric: str, least: float) -> IntArray:
+    """(G,) the detection given to each object of a class, or -1: one to one, by falling score, by largest overlap."""
     pairs, score = corpus.pairs, corpus.det.labels.score
     assert score is not None
-    det_class = corpus.det_class[pairs.det]
-    own = det_class == class_index if class_index is not None else det_class >= 0
-    use = np.flatnonzero(own & (corpus.gt_class[pairs.gt] == target) & (pairs.overlap[metric] > least))
+    own = (corpus.det_class[pairs.det] == class_index) & (corpus.gt_class[pairs.gt] == class_index)
+    use = np.flatnonzero(own & (pairs.overlap[metric] > least))
     gt, det, overlap = pairs.gt[use], pairs.det[use], pairs.overlap[metric][use]
     order = np.lexsort((-overlap, det, -score[det]))
     taker = np.full(len(corpus.gt.labels), -1)
@@ -110,6 +106,17 @@ def assign(corpus: Corpus, class_index: int | None, target: int, metric: str, le
             taker[g] = d
             placed.add(d)
     return taker
+
+
+def _covered_by_others(corpus: Corpus, class_index: int, rows: IntArray) -> BoolArray:
+    """(N,) whether a detection of another class lies where the object is."""
+    others = np.flatnonzero((corpus.det_class >= 0) & (corpus.det_class != class_index))
+    covered = np.zeros(len(corpus.gt.labels), dtype=bool)
+    for gt, det in within_images(corpus, rows, others):
+        a, b = corpus.gt.labels.boxes2d[gt], corpus.det.labels.boxes2d[det]
+        common = intersection_2d(a, b)
+        covered[gt[common > IOU_2D * (area_2d(a) + area_2d(b) - common)]] = True
+    return covered[rows]
 
 
 def _diagnose_class(
@@ -124,10 +131,10 @@ def _diagnose_class(
         "3D, loose": ("3d", LOOSE),
     }
     found = {
-        f"{title} (> {table[metric][c]:g})": assign(corpus, c, c, metric, table[metric][c])[rows] >= 0
+        f"{title} (> {table[metric][c]:g})": assign(corpus, c, metric, table[metric][c])[rows] >= 0
         for title, (metric, table) in overlaps.items()
     }
-    partner = assign(corpus, c, c, "bbox", IOU_2D)[rows]
+    partner = assign(corpus, c, "bbox", IOU_2D)[rows]
     gt, det = rows[partner >= 0], partner[partner >= 0]
     train = None if training is None else _counted(training, CLASSES[c])
     labels = corpus.gt.labels
@@ -222,8 +229,8 @@ def _failures(
     corpus: Corpus, c: int, rows: IntArray, partner: IntArray, least: float
 ) -> dict[str, list[int]]:
     """Per cause (in the order of CAUSES) the objects of each depth bin. Each object has exactly one cause."""
-    found = assign(corpus, c, c, "3d", least)[rows] >= 0
-    other = assign(corpus, None, c, "bbox", IOU_2D)[rows] >= 0
+    found = assign(corpus, c, "3d", least)[rows] >= 0
+    other = _covered_by_others(corpus, c, rows)
     seen = partner >= 0
     truth, guess = _boxes(corpus.gt.labels, rows), _boxes(corpus.det.labels, np.maximum(partner, 0))
     # the detection slid along the ray of its own bottom centre, which keeps its place in the image
