@@ -32,7 +32,7 @@ SMALL = World(seed=5, width=W, height=H, masks=True, depth=True)
 
 @pytest.fixture(scope="module")
 def frames() -> list[synthetic.Frame]:
-    return [make_frame(1, k, W, H) for k in (3, 11)]
+    return [make_frame(1, k, W, H) for k in (2, 6)]
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +65,10 @@ def test_boxes_are_tight_round_what_is_seen(frames: list[synthetic.Frame]) -> No
             if frame.labels.occlusion[k] == 0 and frame.labels.truncation[k] == 0 and name in ("Car", "Van"):
                 hidden = outline(frame.scene.actors[frame.actors[k]].part.corners, frame.calib.p2, W, H)
                 assert hidden is not None
-                if mask.sum() > 0.99 * hidden.inside:
+                if mask.sum() > 0.97 * hidden.inside:
                     assert np.abs(seen - box).max() <= 1.0, (k, name)
                     checked += 1
-    assert checked >= 3
+    assert checked >= 5
 
 
 def test_labels_agree_with_the_projected_3d_boxes(frames: list[synthetic.Frame]) -> None:
@@ -152,7 +152,7 @@ def test_occlusion_is_counted() -> None:
             assert labels.names[1] == "DontCare"
             levels.add("DontCare")
         else:
-            expected = 0 if hidden <= 0.15 else 1 if hidden <= 0.5 else 2
+            expected = 0 if hidden <= 0.10 else 1 if hidden <= 0.55 else 2
             assert labels.occlusion[1] == expected, hidden
             levels.add(expected)
     assert levels >= {0, 1, 2}

@@ -67,8 +67,9 @@ def build_mesh(shape: CarShape) -> CarMesh:
     return CarMesh(vertices, np.concatenate([normals, wheel_normals]), faces, uv)
 
 
+@lru_cache(maxsize=64)  # mesh and texture both ask for it
 def body_grid(shape: CarShape) -> tuple[FloatArray, FloatArray]:
-    """Positions and outward normals (STATIONS, RING, 3) of the half of the body with z >= 0."""
+    """Positions and outward normals (STATIONS, RING, 3) of the half of the body with z >= 0; not to be written to."""
     points, marks = shape.outline
     order = np.argsort(marks)
     points, marks = points[order], marks[order]
@@ -103,7 +104,9 @@ def body_grid(shape: CarShape) -> tuple[FloatArray, FloatArray]:
         moved = moved - value[:, None] * normal
     moved = moved.reshape(grid.shape)
     moved[:, [0, -1], 2] = 0  # the middle stays in the middle
-    return moved, body_distance_and_normal(shape, moved.reshape(-1, 3))[1].reshape(grid.shape)
+    normals = body_distance_and_normal(shape, moved.reshape(-1, 3))[1].reshape(grid.shape)
+    moved.flags.writeable = normals.flags.writeable = False
+    return moved, normals
 
 
 def _wheels(shape: CarShape) -> tuple[FloatArray, FloatArray]:

@@ -210,7 +210,8 @@ def wheel_middle(shape: CarShape) -> float:
 
 def polygon_distance(polygon: FloatArray, points: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Exact signed distance (N,), negative inside, of points (N, 2) to a closed polygon (P, 2); and its gradient (N, 2)."""
-    parts = [_polygon_distance(polygon, points[k : k + 4096]) for k in range(0, len(points), 4096)]
+    # Portions whose (points x edges) tables stay in the processor's cache.
+    parts = [_polygon_distance(polygon, points[k : k + 256]) for k in range(0, len(points), 256)]
     if not parts:
         return np.zeros(0), np.zeros((0, 2))
     return np.concatenate([d for d, _ in parts]), np.concatenate([g for _, g in parts])
@@ -233,7 +234,7 @@ def _polygon_distance(polygon: FloatArray, points: FloatArray) -> tuple[FloatArr
     sign = np.where(crosses.sum(1) % 2, -1.0, 1.0)
     # On the polygon itself the offset has no direction: take the edge's outward normal.
     edge = np.stack([ey, -ex], 1)[nearest] / np.maximum(np.hypot(ex, ey)[nearest], 1e-12)[:, None]
-    offset = np.stack([dx, dy], -1)[rows, nearest] * sign[:, None]
+    offset = np.stack([dx[rows, nearest], dy[rows, nearest]], 1) * sign[:, None]
     far = length > 1e-7
     direction = np.where(far[:, None], offset / np.maximum(length, 1e-7)[:, None], _outward(polygon) * edge)
     return sign * length, direction

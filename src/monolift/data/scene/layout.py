@@ -117,7 +117,7 @@ def _sample_ground(rng: np.random.Generator, kind: str) -> Ground:
     }[kind]
     parks = rng.random() < {"residential": 0.85, "city": 0.7, "country": 0.12}[kind]
     lane = road * rng.uniform(0.35, 0.6) if kind != "residential" else rng.uniform(0.0, 1.2)
-    bend = rng.normal(0, 0.0012) if rng.random() < 0.75 else rng.normal(0, 0.006)
+    bend = rng.normal(0, 0.0015) if rng.random() < 0.7 else rng.normal(0, 0.007)
     asphalt = np.array([0.11, 0.11, 0.115]) * rng.uniform(0.6, 1.9)
     paving = np.array([0.26, 0.25, 0.235]) * rng.uniform(0.6, 1.3)
     green = np.array([0.075, 0.115, 0.03]) * rng.uniform(0.6, 1.5)
@@ -129,7 +129,7 @@ def _sample_ground(rng: np.random.Generator, kind: str) -> Ground:
     crosses = rng.random() < {"residential": 0.35, "city": 0.45, "country": 0.12}[kind]
     return Ground(
         height=1.65 + rng.normal(0, 0.03), slope_x=rng.normal(0, 0.008), slope_z=rng.normal(0.002, 0.010),
-        offset=-lane, heading=rng.normal(0, 0.04), bend=bend, road=road, parking=2.2 if parks else 0.0,
+        offset=-lane, heading=rng.normal(0, 0.06), bend=bend, road=road, parking=2.2 if parks else 0.0,
         pavement=rng.uniform(1.5, 3.5) if kind != "country" else rng.uniform(0.3, 1.5),
         crossing_at=rng.uniform(13, 45) if crosses else None, crossing=rng.uniform(2.8, 4.5),
         albedo=albedo, dash=0.0 if kind == "residential" and rng.random() < 0.7 else rng.uniform(2.0, 4.0),
@@ -222,19 +222,19 @@ def _park(scene: Scene, rng: np.random.Generator) -> None:
     for side in (1.0, -1.0):
         if rng.random() < 0.18:
             continue
-        across = rng.random() < 0.12
-        gap = rng.uniform(0.15, 0.65)
+        across = rng.random() < 0.17
+        gap = rng.uniform(0.1, 0.6)
         against = 0.12 if side > 0 else 0.75
-        s = rng.uniform(1.5, 12) if rng.random() < 0.6 else rng.uniform(12, 40)
+        s = rng.uniform(-1.0, 9) if rng.random() < 0.65 else rng.uniform(9, 40)
         end = s + rng.exponential(28) + 5
         while s < min(end, 72):
             crossing = g.crossing_at is not None and abs(s - g.crossing_at) < g.crossing + 4
             if rng.random() > gap and not crossing:
-                turn = float(np.pi * (rng.random() < against)) + rng.normal(0, 0.03)
+                turn = float(np.pi * (rng.random() < against)) + rng.normal(0, 0.045)
                 t = g.road + 1.05 + rng.normal(0, 0.1)
                 if across:
                     turn, t = (
-                        rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.05),
+                        rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.12),
                         g.road + 2.4 + rng.normal(0, 0.2),
                     )
                 add_vehicle(scene, rng, s, side * t, turn)
@@ -244,28 +244,28 @@ def _park(scene: Scene, rng: np.random.Generator) -> None:
 def _drive(scene: Scene, rng: np.random.Generator) -> None:
     g = scene.ground
     lane = 0.5 * g.road
-    busy = {"residential": 0.5, "city": 1.3, "country": 1.5}[scene.kind]
+    busy = {"residential": 0.6, "city": 1.5, "country": 1.7}[scene.kind]
     for side, turn in ((1.0, 0.0), (-1.0, np.pi)):
         for _ in range(rng.poisson(busy)):
-            s = 6 + rng.gamma(2.0, 14.0)
+            s = 4.5 + rng.gamma(1.8, 13.0)
             if s < 75:
-                add_vehicle(scene, rng, s, side * lane + rng.normal(0, 0.25), turn + rng.normal(0, 0.025))
+                add_vehicle(scene, rng, s, side * lane + rng.normal(0, 0.25), turn + rng.normal(0, 0.04))
     if g.crossing_at is not None:
-        for _ in range(rng.poisson(0.9)):
+        for _ in range(rng.poisson(1.1)):
             right = rng.random() < 0.5
             s = g.crossing_at + (0.5 if right else -0.5) * g.crossing + rng.normal(0, 0.3)
             turn = (np.pi / 2 if right else -np.pi / 2) + rng.normal(0, 0.12)
-            add_vehicle(scene, rng, s, rng.uniform(-16, 16), turn)
+            add_vehicle(scene, rng, s, rng.uniform(-24, 24), turn)
         for _ in range(rng.poisson(0.25)):  # in the middle of a turn
             add_vehicle(
                 scene, rng, g.crossing_at + rng.normal(0, 2), rng.normal(0, 4), rng.uniform(-np.pi, np.pi)
             )
-    if rng.random() < 0.12:
+    for _ in range(rng.poisson(0.35)):  # in drives and yards
         add_vehicle(
             scene,
             rng,
-            rng.uniform(8, 50),
-            rng.choice([-1, 1]) * (g.road + g.parking + rng.uniform(3, 7)),
+            rng.uniform(6, 55),
+            rng.choice([-1, 1]) * (g.road + g.parking + rng.uniform(3, 12)),
             rng.uniform(-np.pi, np.pi),
         )
 
