@@ -11,6 +11,7 @@ curves), `notes` (what the official program does silently), `diagnostics` and `r
 
 from __future__ import annotations
 
+from monolift.evaluate.comparison import Comparison, compare
 from monolift.evaluate.table import Evaluation, evaluate
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Comparison", "Evaluation", "compare", "evaluate"]

@@ -66,38 +66,40 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Each run as its own evaluation with intervals, then differences to the first run, then seeds."""
-        keys = self._keys()
-        runs, differences = [], []
-        for i, run in enumerate(self.runs):
-            rows = [{**row.to_dict(), "ap_r40_interval": _finite(self.interval(i, row))} for row in run.rows]
-            runs.append({"name": run.name, "recipe": self.recipes[i], **run.to_dict(), "rows": rows})
-            for row in run.rows if i else ():
-                change = self.difference(i, row)
-                if change:
-                    named = dict(zip(("metric", "class", "difficulty", "mode"), row.key, strict=True))
-                    low_high = _finite(change[1:])
-                    differences.append(
-                        {"run": run.name, **named, "ap_r40": _finite(change[:1])[0], "interval": low_high}
-                    )
-        seeds = [
-            {
-                "recipe": recipe,
-                "runs": len(runs_),
-                **dict(zip(("metric", "class", "difficulty", "mode"), k, strict=True)),
-                **s,
-            }
-            for recipe, runs_ in self.seeds().items()
-            for k in keys
-            if (s := self.spread(runs_, k))
-        ]
-        draws = len(next(iter(self.samples[0].values()), ()))
+        first = self.runs[0]
         return {
-            "runs": runs,
-            "baseline": self.runs[0].name,
-            "draws": draws,
-            "differences": differences,
-            "seeds": seeds,
+            "split": first.split,
+            "images": first.images,
+            "runs": [self._run_dict(i) for i in range(len(self.runs))],
+            "baseline": first.name,
+            "draws": self._draws(),
+            "differences": [d for i in range(1, len(self.runs)) for d in self._difference_dicts(i)],
+            "seeds": [
+                {"recipe": recipe, "runs": len(members), **_named(key), **spread}
+                for recipe, members in self.seeds().items()
+                for key in self._keys()
+                if (spread := self.spread(members, key))
+            ],
         }
+
+    def _run_dict(self, i: int) -> dict[str, Any]:
+        run = self.runs[i]
+        rows = [{**row.to_dict(), "ap_r40_interval": _finite(self.interval(i, row))} for row in run.rows]
+        return {"name": run.name, "recipe": self.recipes[i], **run.to_dict(), "rows": rows}
+
+    def _difference_dicts(self, i: int) -> list[dict[str, Any]]:
+        listed = []
+        for row in self.runs[i].rows:
+            change = self.difference(i, row)
+            if change:
+                value, *interval = _finite(change)
+                listed.append(
+                    {"run": self.runs[i].name, **_named(row.key), "ap_r40": value, "interval": interval}
+                )
+        return listed
+
+    def _draws(self) -> int:
+        return len(next(iter(self.samples[0].values()), ()))
 
     def to_json(self) -> str:
         """JSON text of `to_dict`."""
@@ -112,7 +114,7 @@ class Comparison:
         split = "split " + first.split if first.split else "all label files"
         lines = [
             f"{len(self.runs)} runs on {first.images:,} images, {split}; in brackets 95 % of "
-            f"{len(next(iter(self.samples[0].values()), ()))} bootstrap samples over images, differences to {first.name}; "
+            f"{self._draws()} bootstrap samples over images, differences to {first.name}; "
             "* = the interval excludes 0"
         ]
         for class_name in CLASSES:
@@ -199,6 +201,10 @@ def _unique(names: list[str]) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         out.append(f"{name} #{seen[name]}" if counts[name] > 1 else name)
     return out
+
+
+def _named(key: tuple[str, str, str, str]) -> dict[str, str]:
+    return dict(zip(("metric", "class", "difficulty", "mode"), key, strict=True))
 
 
 def _key(row: Row) -> Key:

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from monolift.data.kitti_format import FIELDS
 from monolift.data.kitti_table import KittiTable
 from monolift.errors import InputError
 from monolift.evaluate import overlap
@@ -20,6 +21,8 @@ FloatArray = npt.NDArray[np.float64]
 
 UNKNOWN_PLACE = -1000.0
 _PAIRS_AT_ONCE = 250_000
+_LARGEST = 1e9
+"""Lengths beyond this are no lengths, and their volumes overflow."""
 
 _CODES = {name.lower(): i for i, name in enumerate(CLASSES)}
 _GROUPS = {**_CODES, **{v: _CODES[k] for k, v in NEIGHBOURS.items()}, DONT_CARE: len(CLASSES)}
@@ -30,7 +33,8 @@ _DONT_CARE_GROUP = len(CLASSES)
 class Corpus:
     """What is compared: G ground truths and D detections of the same images.
 
-    Raises InputError where a size is negative, naming file, line and field (the official program crashes on it).
+    Raises InputError, naming file, line and field, where a size is negative (the official program crashes on it)
+    or a length is absurd.
     """
 
     ids: tuple[str, ...]
@@ -102,6 +106,12 @@ def _encode(names: tuple[str, ...], codes: dict[str, int]) -> IntArray:
 
 def _check_sizes(table: KittiTable) -> None:
     labels = table.labels
+    numbers = np.column_stack([labels.boxes2d, labels.size_hwl, labels.bottom, labels.rotation_y])
+    for row, column in np.argwhere(np.abs(numbers) > _LARGEST)[:1].tolist():
+        raise InputError(
+            f"{table.where(row)}: {FIELDS[4 + column]}: expected pixels, metres or radians within {_LARGEST:g}, got "
+            f"{numbers[row, column]:g}"
+        )
     placed = (labels.bottom[:, 0] != UNKNOWN_PLACE) & (labels.bottom[:, 2] != UNKNOWN_PLACE)
     bad = (labels.size_hwl < 0) & placed[:, None]
     for row, column in np.argwhere(bad).tolist():
@@ -134,7 +144,7 @@ def within_images(
 
 def _candidates(corpus: Corpus) -> Iterator[tuple[IntArray, IntArray]]:
     """The pairs that some table may look at."""
-    small = corpus.det_small.any(axis=1)
+    small: BoolArray = np.asarray(corpus.det_small.any(axis=1))
     gt_rows, det_rows = np.flatnonzero(corpus.gt_group >= 0), np.flatnonzero((corpus.det_class >= 0) | small)
     for gt, det in within_images(corpus, gt_rows, det_rows):
         group = corpus.gt_group[gt]
@@ -218,4 +228,5 @@ def _rectangles(table: KittiTable, rows: IntArray) -> FloatArray:
 
 def _ratio(common: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
     """common / (a + b - common), and 0 where nothing is common."""
-    return np.divide(common, a + b - common, out=np.zeros_like(common), where=common > 0)
+    union = a + b - common
+    return np.divide(common, union, out=np.zeros_like(common), where=(common > 0) & (union > 0))

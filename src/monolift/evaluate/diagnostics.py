@@ -234,7 +234,7 @@ def _failures(
     seen = partner >= 0
     truth, guess = _boxes(corpus.gt.labels, rows), _boxes(corpus.det.labels, np.maximum(partner, 0))
     # the detection slid along the ray of its own bottom centre, which keeps its place in the image
-    ray = truth[:, 2] / np.where(guess[:, 2] > 0, guess[:, 2], np.nan)
+    ray = np.clip(truth[:, 2] / np.where(guess[:, 2] > 1e-3, guess[:, 2], np.nan), -1e6, 1e6)
     fixes = {
         "taken": guess,
         "depth": np.column_stack([guess[:, :3] * ray[:, None], guess[:, 3:]]),

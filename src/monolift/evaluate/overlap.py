@@ -86,4 +86,4 @@ def iou_3d(a: FloatArray, b: FloatArray) -> FloatArray:
     top = np.maximum(a[:, 1] - a[:, 3], b[:, 1] - b[:, 3])
     common = ground * np.maximum(np.minimum(a[:, 1], b[:, 1]) - top, 0.0)
     union = np.prod(a[:, 3:6], axis=1) + np.prod(b[:, 3:6], axis=1) - common
-    return np.divide(common, union, out=np.zeros_like(common), where=common > 0)
+    return np.divide(common, union, out=np.zeros_like(common), where=(common > 0) & (union > 0))
