@@ -43,7 +43,9 @@ def _precision_recall(one: ClassDiagnostics, run: Evaluation, name: str) -> list
         mine = [c for c in one.curves if (c["metric"], c["min_overlap"]) == (metric, least)]
         for colour, curve in zip(SERIES, mine, strict=False):
             label = f"{curve['difficulty']} (R40 {ap[metric, least, curve['difficulty']]:.2f})"
-            chart.line(curve["recall"], curve["precision"], colour, label)
+            # the first threshold may already find many objects: its precision is taken for all recall below
+            recall, precision = [0.0, *curve["recall"]], [*curve["precision"][:1], *curve["precision"]]
+            chart.line(recall[: len(precision)], precision, colour, label)
         figures.append(chart.figure())
     return figures
 
