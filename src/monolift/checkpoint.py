@@ -140,7 +140,7 @@ def _tuples(value: Any) -> Any:
 
 def _alike(value: Any, default: Any) -> bool:
     if isinstance(default, tuple):
-        return isinstance(value, tuple) and all(_alike(v, default[0]) for v in value)
+        return isinstance(value, tuple) and all(_alike(v, default[0]) for v in value if default)
     if isinstance(default, float):
         return isinstance(value, int | float) and not isinstance(value, bool)
     return type(value) is type(default)

@@ -14,7 +14,8 @@ from monolift.errors import InputError
 def apply_settings(config: Any, recipe: Any, settings: Sequence[str]) -> tuple[Any, Any]:
     """Changes the method's configuration or the recipe, whichever has the field; ``augmentation.mirror=0`` goes one deeper.
 
-    Values are JSON (numbers, true, lists) or plain words. Raises InputError naming the nearest field for an unknown one.
+    Values are JSON (numbers, true, lists) or plain words. A field whose metadata names others it ``decides`` empties those.
+    Raises InputError naming the nearest field for an unknown one.
     """
     for setting in settings:
         key, separator, text = setting.partition("=")
@@ -42,7 +43,11 @@ def _changed(target: Any, key: str, text: str) -> Any:
         if not dataclasses.is_dataclass(present):
             raise InputError(f"setting {key!r}: {head} has no fields")
         return dataclasses.replace(target, **{head: _changed(present, rest, text)})
-    return dataclasses.replace(target, **{head: _value(present, key, text)})
+    value = _value(present, key, text)
+    # what a field decides is worked out anew, or a shorter list of classes would stand beside the old list of sizes
+    field = next(f for f in dataclasses.fields(target) if f.name == head)
+    decided = field.metadata.get("decides", ()) if value != present else ()
+    return dataclasses.replace(target, **{head: value, **dict.fromkeys(decided, ())})
 
 
 def _value(present: Any, key: str, text: str) -> Any:

@@ -159,9 +159,17 @@ class _Run:
         state_path = self._state_path() if options.resume else None
         if state_path:
             self.detector = checkpoint.load(state_path.parent, str(device))
+            began = self.detector.config
+            if apply_settings(began, self.recipe, options.settings)[0] != began:
+                raise InputError(
+                    f"{state_path.parent}: was trained with another configuration: resume with its settings"
+                )
         else:
             if options.preset != "official":  # the official statistics are constants
                 config = make.with_statistics(config, [p.labels(i) for p in parts for i in range(len(p))])
+                config, _ = apply_settings(
+                    config, self.recipe, options.settings
+                )  # what was asked for outweighs
             self.detector = make(config).to(device)
         self.average = _copy(self.detector, make) if self.recipe.ema else self.detector
         self.views = Views(parts, self.detector, self.recipe, options.seed)
@@ -192,10 +200,12 @@ class _Run:
             for part in self.frozen:
                 part.eval()  # or its norms would go on measuring
             sums: dict[str, float] = {}
+            steps = 0  # of this epoch in this process: a resumed epoch has fewer
             for samples, images in self._loader():
                 losses = self._step(samples, images)
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0.0) + value
+                steps += 1
                 self.done += 1
                 self.step += 1
                 remark = f"epoch {self.epoch + 1}  loss {losses['total']:.3f}"
@@ -206,7 +216,7 @@ class _Run:
             row = {
                 "epoch": self.epoch + 1,
                 "step": self.step,
-                **{k: v / max(self.done, 1) for k, v in sums.items()},
+                **{k: v / steps for k, v in sums.items()},
             }
             self.epoch, self.done = self.epoch + 1, 0
             if self.epoch % self.options.val_every == 0 or self.epoch == self.recipe.epochs:

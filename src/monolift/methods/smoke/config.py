@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,12 +22,25 @@ CHOICES = {
     "norm": ("group", "batch"),
 }
 
+# Mean length, height, width, metres, of all labels of KITTI trainval
+KITTI_SIZES = {
+    "Car": (3.88, 1.53, 1.63),
+    "Pedestrian": (0.84, 1.76, 0.66),
+    "Cyclist": (1.76, 1.74, 0.60),
+    "Van": (5.08, 2.21, 1.90),
+    "Truck": (10.11, 3.25, 2.59),
+    "Tram": (16.09, 3.53, 2.54),
+    "Person_sitting": (0.80, 1.28, 0.60),
+}
+
 
 @dataclass(frozen=True)
 class SmokeConfig:
     """Defaults are ours: small, for CPUs, with the known traps mended. ``paper()`` and ``official()`` follow the sources."""
 
-    classes: tuple[str, ...] = ("Car", "Pedestrian", "Cyclist")
+    classes: tuple[str, ...] = field(
+        default=("Car", "Pedestrian", "Cyclist"), metadata={"decides": ("sizes",)}
+    )
     """Names by label index; any class of the training files may stand here."""
     backbone: str = "nano"
     """nano, dla34, resnet18, resnet34 or timm:NAME."""
@@ -54,12 +67,9 @@ class SmokeConfig:
     """Metres at the reference focal length (SMOKE eq. 1). Published: all KITTI trainval cars."""
     depth_std: float = 16.32
     """Metres (SMOKE eq. 1)."""
-    sizes: tuple[tuple[float, float, float], ...] = (
-        (3.88, 1.53, 1.63),
-        (0.84, 1.76, 0.66),
-        (1.76, 1.74, 0.60),
-    )
-    """Reference length, height, width of each class, metres (SMOKE eq. 3); means of KITTI trainval."""
+    sizes: tuple[tuple[float, float, float], ...] = ()
+    """Reference length, height, width of each class, metres (SMOKE eq. 3). Empty: means of KITTI trainval, and 1 m cubes for
+    classes that KITTI does not have; training replaces them by the means of its split."""
     size_limit: float = 1.0
     """Sizes lie within exp(+-limit) of the reference. Published 0.5 cannot express 15 % of KITTI's pedestrians."""
     orientation: str = "vector"
@@ -80,7 +90,7 @@ class SmokeConfig:
     """Predict the 2D box beside the eight numbers (four more channels; not in the paper): truncated and occluded objects."""
     location_scale: bool = True
     """Predict the scale of the location's error: it weighs the location group as a Laplace likelihood does, so that the
-    unavoidable metres of far objects do not drown the near ones, and it ranks detections. One more channel; not in the paper."""
+    unavoidable metres of far objects do not drown the near ones, and it ranks detections. One channel; not in the paper."""
     direction_weight: float = 1.0
     """Weight of the L1 distance of the predicted vector from the unit vector of alpha (not in the paper): the corner loss
     does not see the vector's length, and between two opposite headings it has almost no slope."""
@@ -103,7 +113,8 @@ class SmokeConfig:
                 )
         # JSON gives lists
         object.__setattr__(self, "classes", tuple(self.classes))
-        object.__setattr__(self, "sizes", tuple(tuple(float(v) for v in size) for size in self.sizes))
+        sizes = self.sizes or [KITTI_SIZES.get(name, (1.0, 1.0, 1.0)) for name in self.classes]
+        object.__setattr__(self, "sizes", tuple(tuple(float(v) for v in size) for size in sizes))
         if len(self.sizes) != len(self.classes):
             raise InputError(
                 f"smoke sizes: expected one (l, h, w) for each of {self.classes}, got {len(self.sizes)}"
