@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import zipfile
 from pathlib import Path
@@ -40,6 +41,23 @@ def test_what_kitti_writes_comes_out_byte_for_byte(text: str) -> None:
     assert fmt.format_labels(fmt.parse_labels(text)) == text
 
 
+def test_other_spellings_are_kept_until_a_value_changes() -> None:
+    text = "Car 0.0 0 1e-2 10.000000 20 110.5 90.25 1.5 1.60 4 0.1234567 1.65 +10 -0.0 0.50\n"
+    labels = fmt.parse_labels(text + RESULT)
+    assert fmt.format_labels(labels) == text + RESULT
+    moved = dataclasses.replace(labels, bottom=labels.bottom + [0, 0, 1])
+    expected = text.replace("+10", "11.00") + RESULT.replace(" 10.00 0.12 ", " 11.00 0.12 ")
+    assert fmt.format_labels(moved) == expected
+    assert fmt.format_labels(labels.select([1, 0])) == RESULT + text
+    without_memory = fmt.from_numbers(labels.names, fmt.to_numbers(labels))
+    np.testing.assert_array_equal(
+        fmt.to_numbers(fmt.parse_labels(fmt.format_labels(without_memory))), fmt.to_numbers(labels)
+    )
+    assert fmt.format_labels(fmt.parse_labels(RESULT.replace("-1 -1 -10", "-1 0.00 -10"))).startswith(
+        "Car -1 0.00 -10"
+    )
+
+
 def test_columns_hold_what_the_row_says() -> None:
     labels = fmt.parse_labels(LABELS)
     assert labels.names == ("Car", "Person_sitting", "DontCare")
@@ -65,7 +83,11 @@ def test_all_labels_and_calibrations_of_kitti_are_reproduced(shared: Path) -> No
         }  # they repeat: each different text once
     assert len(labels) == 7481 and all(text.endswith(b"\n") for text in labels)
     joined = b"".join(labels)
-    assert fmt.format_labels(fmt.parse_labels(joined)).encode() == joined
+    parsed = fmt.parse_labels(joined)
+    assert fmt.format_labels(parsed).encode() == joined
+    assert (
+        fmt.format_labels(dataclasses.replace(parsed, spelling=())).encode() == joined
+    )  # from the values alone
     assert calibs
     for text in calibs:
         assert fmt.format_calib(fmt.parse_calib(text)).encode() == text

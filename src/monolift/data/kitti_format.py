@@ -14,13 +14,47 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from monolift.data.text_files import (
+    number,
+    read_bytes,
+    short_name,
+    show,
+    split_rows,
+    text_of,
+    write_atomically,
+)
 from monolift.errors import InputError
+
+__all__ = [
+    "FIELDS",
+    "MAX_OCCLUSION",
+    "N_LABEL",
+    "N_RESULT",
+    "KittiCalib",
+    "KittiLabels",
+    "check_row",
+    "format_calib",
+    "format_labels",
+    "from_numbers",
+    "is_integer",
+    "parse_calib",
+    "parse_labels",
+    "read_calib",
+    "read_labels",
+    "read_split",
+    "short_name",
+    "split_rows",
+    "to_numbers",
+    "write_atomically",
+    "write_calib",
+    "write_labels",
+    "write_split",
+]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -34,9 +68,9 @@ N_LABEL, N_RESULT = 15, 16
 MAX_OCCLUSION = 1e9
 """Results may carry any number below this as `occluded`."""
 
-# What KITTI writes, as a bare integer, where a value is unknown (DontCare rows; the first columns of
-# results). None of them is a possible measurement, so the value alone decides the spelling and no original
-# text has to be remembered.
+# What KITTI writes, as a bare integer, where a value is unknown (DontCare rows; the first columns of results).
+# None of them is a possible measurement, so the value alone decides the spelling.
+_OCCLUDED = 1
 _UNKNOWN = (-1, None, -10, None, None, None, None, -1, -1, -1, -1000, -1000, -1000, -10, None)
 _INTEGER = re.compile(rb"[+-]?[0-9]{1,9}\Z")
 
@@ -67,6 +101,8 @@ class KittiLabels:
     """(N,) yaw about +y, zero facing +x; -10 unknown."""
     score: FloatArray | None = None
     """(N,) confidence, larger is surer; None in ground truth."""
+    spelling: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
+    """The numbers of each row as they stood in the file; a word is written again where it still has the value."""
 
     def __post_init__(self) -> None:
         n = len(self.names)
@@ -85,6 +121,8 @@ class KittiLabels:
                     f"KittiLabels.{name}: expected shape {shape} for {n} names, got {array.shape}"
                 )
             object.__setattr__(self, name, array)
+        if len(self.spelling) not in (0, n):
+            raise InputError(f"KittiLabels.spelling: expected none or {n} rows, got {len(self.spelling)}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -92,7 +130,8 @@ class KittiLabels:
     def select(self, rows: Any) -> KittiLabels:
         """The rows picked by a boolean mask (N,) or by indices, in that order."""
         index = np.arange(len(self))[rows]
-        return from_numbers([self.names[i] for i in index], to_numbers(self)[index])
+        spelling = tuple(self.spelling[i] for i in index) if self.spelling else ()
+        return from_numbers([self.names[i] for i in index], to_numbers(self)[index], spelling)
 
     @staticmethod
     def empty(scored: bool = False) -> KittiLabels:
@@ -100,7 +139,9 @@ class KittiLabels:
         return from_numbers((), np.zeros((0, N_RESULT - 1 if scored else N_LABEL - 1)))
 
 
-def from_numbers(names: Sequence[str], numbers: FloatArray) -> KittiLabels:
+def from_numbers(
+    names: Sequence[str], numbers: FloatArray, spelling: tuple[tuple[str, ...], ...] = ()
+) -> KittiLabels:
     """Labels from the (N, 14) or, with scores, (N, 15) numbers that follow the names in a file."""
     n = np.asarray(numbers, dtype=np.float64)
     score = n[:, 14] if n.shape[1] == N_RESULT - 1 else None
@@ -114,6 +155,7 @@ def from_numbers(names: Sequence[str], numbers: FloatArray) -> KittiLabels:
         n[:, 10:13],
         n[:, 13],
         score,
+        spelling,
     )
 
 
@@ -129,7 +171,7 @@ def to_numbers(labels: KittiLabels) -> FloatArray:
 
 def read_labels(path: str | os.PathLike[str], scored: bool | None = None) -> KittiLabels:
     """Read one label or result file. `scored` as in `parse_labels`. Raises InputError for anything wrong."""
-    return parse_labels(_read_bytes(path), short_name(path), scored)
+    return parse_labels(read_bytes(path), short_name(path), scored)
 
 
 def parse_labels(text: str | bytes, name: str = "labels", scored: bool | None = None) -> KittiLabels:
@@ -149,14 +191,9 @@ def parse_labels(text: str | bytes, name: str = "labels", scored: bool | None = 
             raise InputError(f"{name}:{line}: expected {expected}, got {len(words)}")
     if not rows:
         return KittiLabels.empty(bool(scored))
-    return from_numbers([w[0].decode() for _, w in rows], np.array([[*map(float, w[1:])] for _, w in rows]))
-
-
-def split_rows(text: str | bytes) -> list[tuple[int, list[bytes]]]:
-    """(line number, fields) of every line that is not blank."""
-    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    split = [(i, line.split()) for i, line in enumerate(data.splitlines(), 1)]
-    return [(i, words) for i, words in split if words]
+    text = [[word.decode() for word in words] for _, words in rows]
+    numbers = np.array([[*map(float, row[1:])] for row in text])
+    return from_numbers([row[0] for row in text], numbers, tuple(tuple(row[1:]) for row in text))
 
 
 def check_row(words: Sequence[bytes], where: str) -> None:
@@ -169,13 +206,13 @@ def check_row(words: Sequence[bytes], where: str) -> None:
     except ValueError:
         sound = False
     if not sound:
-        _text(words[0], f"{where}: type")
+        text_of(words[0], f"{where}: type")
         for k, word in enumerate(words[1:], 1):
-            _number(word, f"{where}: {FIELDS[k]}")
+            number(word, f"{where}: {FIELDS[k]}")
     # Results may carry any number here: nobody reads it. In ground truth it decides the difficulty, and the
     # official program, which reads it with %d, silently loses a row that says 0.00.
     if not _INTEGER.match(words[2]) and (len(words) == N_LABEL or abs(float(words[2])) >= MAX_OCCLUSION):
-        raise InputError(f"{where}: occluded: expected an integer from -1 to 3, got {_show(words[2])}")
+        raise InputError(f"{where}: occluded: expected an integer from -1 to 3, got {show(words[2])}")
 
 
 def is_integer(word: bytes) -> bool:
@@ -187,19 +224,21 @@ def format_labels(labels: KittiLabels) -> str:
     """The text of a label or result file as KITTI spells it: two decimals, bare integers for what is unknown.
 
     A value that needs more than two decimals gets the fewest digits that read back as the same float64, so
-    `parse_labels(format_labels(x))` equals x, and a file of KITTI's own comes out byte for byte as it was
-    read. Raises InputError for a value that is not finite and for a class name that cannot stand in such a
-    file.
+    `parse_labels(format_labels(x))` equals x. Values that were read and not changed since are written as they
+    stood there: a file with single spaces comes out byte for byte. Raises InputError for a value that is not
+    finite and for a class name that cannot stand in such a file.
     """
     lines = []
-    for i, (name, row) in enumerate(zip(labels.names, to_numbers(labels).tolist(), strict=True), 1):
+    spelling = labels.spelling or ((),) * len(labels)
+    rows = zip(labels.names, to_numbers(labels).tolist(), spelling, strict=True)
+    for i, (name, row, words) in enumerate(rows, 1):
         written = name.encode("utf-8", "replace")
         if written.split() != [written]:
             raise InputError(f"row {i}: type: expected a class name without white space, got {name!r}")
         if not all(map(math.isfinite, row)):
             k = [math.isfinite(value) for value in row].index(False)
             raise InputError(f"row {i}: {FIELDS[k + 1]}: expected a finite number, got {row[k]}")
-        lines.append(f"{name} {_spell(row)}\n")
+        lines.append(f"{name} {' '.join(_spell(row, words))}\n")
     return "".join(lines)
 
 
@@ -208,15 +247,20 @@ def write_labels(path: str | os.PathLike[str], labels: KittiLabels) -> None:
     write_atomically(path, format_labels(labels).encode())
 
 
-def _spell(row: Sequence[float]) -> str:
-    """The numbers of one row: two decimals where they suffice, bare integers for what is unknown."""
-    words = [f"{value:.2f}" for value in row]
-    for k, (value, word) in enumerate(zip(row, words, strict=True)):
-        if value == _UNKNOWN[k] or k == 1:
-            words[k] = str(int(value))
-        elif float(word) != value:
-            words[k] = np.format_float_positional(value, unique=True, min_digits=2)
-    return " ".join(words)
+def _spell(row: Sequence[float], known: Sequence[str]) -> list[str]:
+    """The numbers of one row: as they were read, or as KITTI would write them."""
+    words = []
+    for k, value in enumerate(row):
+        if k < len(known) and value == (int(float(known[k])) if k == _OCCLUDED else float(known[k])):
+            word = known[k]
+        elif k == _OCCLUDED or value == _UNKNOWN[k]:
+            word = str(int(value))
+        else:
+            word = f"{value:.2f}"
+            if float(word) != value:
+                word = np.format_float_positional(value, unique=True, min_digits=2)
+        words.append(word)
+    return words
 
 
 # --- calibration
@@ -269,7 +313,7 @@ class KittiCalib:
 
 def read_calib(path: str | os.PathLike[str]) -> KittiCalib:
     """Read one calibration file. Raises InputError, naming file and line, for anything wrong."""
-    return parse_calib(_read_bytes(path), short_name(path))
+    return parse_calib(read_bytes(path), short_name(path))
 
 
 def parse_calib(text: str | bytes, name: str = "calib") -> KittiCalib:
@@ -277,15 +321,15 @@ def parse_calib(text: str | bytes, name: str = "calib") -> KittiCalib:
     matrices: dict[str, FloatArray] = {}
     for line, words in split_rows(text):
         where = f"{name}:{line}"
-        key = _text(words[0], where)
+        key = text_of(words[0], where)
         if not key.endswith(":") or len(key) < 2:
             raise InputError(
-                f"{where}: expected a line such as 'P2: ' followed by 12 numbers, got {_show(words[0])}"
+                f"{where}: expected a line such as 'P2: ' followed by 12 numbers, got {show(words[0])}"
             )
         key = key[:-1]
         if key in matrices:
             raise InputError(f"{where}: {key} comes a second time")
-        numbers = [_number(w, f"{where}: {key}, number {i}") for i, w in enumerate(words[1:], 1)]
+        numbers = [number(w, f"{where}: {key}, number {i}") for i, w in enumerate(words[1:], 1)]
         values = np.array(numbers, dtype=np.float64)
         shape = _SHAPES.get(key, {12: (3, 4), 9: (3, 3)}.get(len(values), (len(values),)))
         if values.size != math.prod(shape):
@@ -333,8 +377,8 @@ def read_split(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """
     name = short_name(path)
     seen: dict[str, int] = {}
-    for line, words in split_rows(_read_bytes(path)):
-        image_id = _text(words[0], f"{name}:{line}")
+    for line, words in split_rows(read_bytes(path)):
+        image_id = text_of(words[0], f"{name}:{line}")
         if (
             len(words) != 1
             or "/" in image_id
@@ -355,52 +399,3 @@ def read_split(path: str | os.PathLike[str]) -> tuple[str, ...]:
 def write_split(path: str | os.PathLike[str], ids: Iterable[str]) -> None:
     """Write one id per line, atomically."""
     write_atomically(path, "".join(f"{i}\n" for i in ids).encode())
-
-
-# --- files
-
-
-def short_name(path: str | os.PathLike[str]) -> str:
-    """`label_2/000123.txt`: the last two parts of a path, how messages name a file."""
-    return "/".join(Path(path).parts[-2:])
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a neighbour file and rename it: nobody ever sees half a file. Raises InputError when it cannot."""
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{target}: cannot write: {error.strerror or error}") from None
-
-
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{short_name(path)}: cannot read: {reason}") from None
-
-
-def _number(word: bytes, where: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or b"_" in word:  # Python reads 1_000 as a number, no other reader does
-        raise InputError(f"{where}: expected a finite number, got {_show(word)}")
-    return value
-
-
-def _text(word: bytes, where: str) -> str:
-    try:
-        return word.decode("utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"{where}: expected UTF-8 text, got bytes {word[:16]!r}") from None
-
-
-def _show(word: bytes) -> str:
-    return repr(word[:40].decode("utf-8", "replace"))
