@@ -83,40 +83,38 @@ def _footprints(boxes: Boxes3D) -> Points:
 
 
 def _draw_ground(canvas: Canvas, ground: Ground, camera: Camera, text: float) -> None:
-    eye = ground.px(0.0, 0.0)
-    edges = _view_edges(camera)
-    if edges is not None:
-        far = 2.0 * max(ground.size) / ground.scale
-        wedge = np.stack([eye, *(ground.px(far * math.sin(a), far * math.cos(a)) for a in edges)])
-        canvas.polygon(wedge, VIEW)
-    reach = int(max(ground.size) / ground.scale)
-    for radius in range(10, reach + 1, 10):
+    """What the camera sees as a lighter wedge, rings round the camera, and the camera."""
+    eye, far = ground.px(0.0, 0.0), 2.0 * max(ground.size) / ground.scale
+    borders = [ground.px(far * math.sin(a), far * math.cos(a)) for a in _view_edges(camera)]
+    if borders:
+        canvas.polygon(np.stack([eye, *borders]), VIEW)
+    for radius in range(10, int(max(ground.size) / ground.scale) + 1, 10):
         canvas.arc(eye, radius * ground.scale, RING, 1.2 if radius % 20 == 0 else 0.6)
-        x, y = ground.px(0.0, float(radius))
         if radius % 20 == 0:
-            anchor = "rd" if ground.forward == "right" else "ld"
-            shift = (-4, -3) if ground.forward == "right" else (4, -2)
-            x, y = x + shift[0], y + shift[1]
-            canvas.text((x, y), f"{radius} m", 0.9 * text, FAINT, anchor)
-            width = 3.0 * text
-            canvas.reserve(
-                (x - width if anchor[0] == "r" else x, y - text, x if anchor[0] == "r" else x + width, y)
-            )
-    if edges is not None:
-        for angle in edges:
-            canvas.line(np.stack([eye, ground.px(far * math.sin(angle), far * math.cos(angle))]), RING, 1.2)
+            _draw_ring_label(canvas, ground, radius, 0.9 * text)
+    for border in borders:
+        canvas.line(np.stack([eye, border]), RING, 1.2)
     metre = 0.8 * text / ground.scale  # the camera's mark has the size of the text, whatever the scale
     nose = [ground.px(x * metre, z * metre) for x, z in ((0.0, 1.0), (0.75, -1.0), (-0.75, -1.0))]
     canvas.polygon(np.stack(nose), WHITE)
 
 
-def _view_edges(camera: Camera) -> tuple[float, float] | None:
-    """Angles of the picture's left and right border against straight ahead, radians."""
-    if not camera.width:
-        return None
-    left = math.atan2(-0.5 - float(camera.cx), float(camera.fx))
-    right = math.atan2(camera.width - 0.5 - float(camera.cx), float(camera.fx))
-    return left, right
+def _draw_ring_label(canvas: Canvas, ground: Ground, radius: int, size: float) -> None:
+    """The ring's radius, straight ahead of the camera and just inside (forward right) or beside the line (up)."""
+    x, y = ground.px(0.0, float(radius))
+    width = 3.4 * size
+    if ground.forward == "right":
+        canvas.text((x - 4, y - 3), f"{radius} m", size, FAINT, "rd")
+        canvas.reserve((x - 4 - width, y - 3 - size, x - 4, y - 3))
+    else:
+        canvas.text((x + 4, y - 2), f"{radius} m", size, FAINT, "ld")
+        canvas.reserve((x + 4, y - 2 - size, x + 4 + width, y - 2))
+
+
+def _view_edges(camera: Camera) -> tuple[float, ...]:
+    """Angles of the picture's left and right border against straight ahead, radians; none for a camera without a size."""
+    borders = (-0.5, camera.width - 0.5) if camera.width else ()
+    return tuple(math.atan2(u - float(camera.cx), float(camera.fx)) for u in borders)
 
 
 def _draw_footprint(
