@@ -158,31 +158,30 @@ def main() -> None:
         base = options.corpus or make_corpus(Path(scratch) / "made", options.images)
         images = len((base / "list.txt").read_text().split())
         print(f"corpus: {base.name}, {images:,} images; CPU seconds, least of {options.repeats}")
-        columns = []
-        for factor in FACTORS:
-            corpus = base if factor == 1 else repeat(base, Path(scratch) / f"times{factor}", factor)
-            repeats = options.repeats if factor < 16 else 1
-            stages = best(repeats, lambda corpus=corpus: by_stage(corpus))
-            cpu, memory = best(repeats, lambda corpus=corpus: whole_process(evaluate_command(corpus)))
-            columns.append((factor, stages, cpu, memory))
-        print(f"\n{'stage':<26}" + "".join(f"{f'{f}x':>10}" for f in FACTORS) + f"{'16x / 1x':>12}")
-        for name in columns[0][1]:
-            row = [stages[name] for _, stages, _, _ in columns]
-            print(
-                f"{name:<26}" + "".join(f"{v:>10.3f}" for v in row) + f"{row[-1] / max(row[0], 1e-9):>12.1f}"
-            )
-        totals = [cpu for _, _, cpu, _ in columns]
-        print(
-            f"{'whole process':<26}"
-            + "".join(f"{v:>10.3f}" for v in totals)
-            + f"{totals[-1] / totals[0]:>12.1f}"
-        )
-        print(f"{'peak memory, MB':<26}" + "".join(f"{m:>10.0f}" for *_, m in columns))
+        corpora = [base if f == 1 else repeat(base, Path(scratch) / f"times{f}", f) for f in FACTORS]
+        repeats = [options.repeats if f < 16 else 1 for f in FACTORS]
+        # Whole processes first: a child's peak memory is never reported below what this process held when it started it.
         if options.reference:
-            theirs, memory = whole_process([sys.executable, str(options.reference), "--corpus", str(base)])
-            print(
-                f"\n{options.reference.name}: {theirs:.2f} CPU seconds, {memory:.0f} MB: {theirs / totals[0]:.1f} times as long"
-            )
+            theirs = whole_process([sys.executable, str(options.reference), "--corpus", str(base)])
+        whole = [
+            best(n, lambda corpus=corpus: whole_process(evaluate_command(corpus)))
+            for corpus, n in zip(corpora, repeats, strict=True)
+        ]
+        stages = [
+            best(n, lambda corpus=corpus: by_stage(corpus))
+            for corpus, n in zip(corpora, repeats, strict=True)
+        ]
+    print(f"\n{'stage':<26}" + "".join(f"{f'{f}x':>10}" for f in FACTORS) + f"{'16x / 1x':>12}")
+    lines = {name: [s[name] for s in stages] for name in stages[0]}
+    lines["whole process"] = [cpu for cpu, _ in whole]
+    for name, row in lines.items():
+        print(f"{name:<26}" + "".join(f"{v:>10.3f}" for v in row) + f"{row[-1] / max(row[0], 1e-9):>12.1f}")
+    print(f"{'peak memory, MB':<26}" + "".join(f"{memory:>10.0f}" for _, memory in whole))
+    if options.reference:
+        ratio = theirs[0] / whole[0][0]
+        print(
+            f"\n{options.reference.name}: {theirs[0]:.2f} CPU seconds, {theirs[1]:.0f} MB: {ratio:.1f} times as long"
+        )
 
 
 if __name__ == "__main__":

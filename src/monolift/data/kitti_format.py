@@ -191,9 +191,9 @@ def parse_labels(text: str | bytes, name: str = "labels", scored: bool | None = 
             raise InputError(f"{name}:{line}: expected {expected}, got {len(words)}")
     if not rows:
         return KittiLabels.empty(bool(scored))
-    text = [[word.decode() for word in words] for _, words in rows]
-    numbers = np.array([[*map(float, row[1:])] for row in text])
-    return from_numbers([row[0] for row in text], numbers, tuple(tuple(row[1:]) for row in text))
+    decoded = [[word.decode() for word in words] for _, words in rows]
+    numbers = np.array([[*map(float, row[1:])] for row in decoded])
+    return from_numbers([row[0] for row in decoded], numbers, tuple(tuple(row[1:]) for row in decoded))
 
 
 def check_row(words: Sequence[bytes], where: str) -> None:
