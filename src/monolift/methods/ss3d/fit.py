@@ -181,7 +181,8 @@ def _inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Inverse of the normal matrices, and whether each has one (condition, 1-norm, at most ``WORST_CONDITION``)."""
     scaled, scale = _unit_diagonal(torch.where(torch.isfinite(matrix), matrix, 0.0))
     factor, failed = torch.linalg.cholesky_ex(scaled)
-    inverse = torch.cholesky_inverse(factor)
+    identity = torch.eye(STATE, dtype=matrix.dtype, device=matrix.device)
+    inverse = torch.cholesky_inverse(torch.where((failed == 0)[:, None, None], factor, identity))
     condition = scaled.abs().sum(1).amax(1) * inverse.abs().sum(1).amax(1)
     good = (failed == 0) & (condition < WORST_CONDITION)
     inverse = torch.where(good[:, None, None], inverse, 0.0)

@@ -1,0 +1,191 @@
+"""Every choice SS3D leaves open, with what is published, what the first author's code does, and our defaults as presets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from monolift.data.augment import Augmentation, View, letterbox, same_area
+from monolift.data.sample import Sample
+from monolift.errors import InputError
+from monolift.recipe import Recipe
+
+CHOICES = {
+    "fit": ("area", "letterbox"),
+    "uncertainty": ("heteroscedastic", "homoscedastic"),
+    "likelihood": ("gaussian", "laplace"),
+    "norm": ("group", "batch"),
+}
+
+
+@dataclass(frozen=True)
+class SS3DConfig:
+    """Defaults are ours: small, for CPUs. ``paper()`` follows what is known of the publication."""
+
+    classes: tuple[str, ...] = ("Car", "Pedestrian", "Cyclist")
+    """Names by label index; any class of the training files may stand here. Vans are trained as cars (author's code)."""
+    backbone: str = "nano"
+    """nano (small, for CPUs), resnet18 or resnet34 with dilation (stride 8, as the paper's DRN-C-26), dla34, timm:NAME."""
+    norm: str = "batch"
+    """group or batch, for backbones that come in both; the heads always have batch norm (author's code)."""
+    input_width: int = 832
+    """Width of the training picture, pixels, a multiple of 32."""
+    input_height: int = 256
+    """Height of the training picture, pixels, a multiple of 32."""
+    fit: str = "area"
+    """How any picture becomes a network picture: area (same number of pixels, own shape) or letterbox (training size)."""
+    focal: float = 480.0
+    """Reference focal length, network pixels: distance is predicted for it and scaled by the camera's. 0: not scaled
+    (published)."""
+    support: float = 0.2
+    """Share of a 2D box's area, round its middle, that is called the object and trains the hints (author's code; the paper
+    says "central 20 %")."""
+    max_truncation: float = 0.9
+    """Objects cut away further than this are neither sought nor background (author's code)."""
+    uncertainty: str = "heteroscedastic"
+    """heteroscedastic (a sigma per hint and cell) or homoscedastic (one per hint)."""
+    likelihood: str = "gaussian"
+    """gaussian with the Gamma prior (published) or laplace with a floor of 0.02 (author's code)."""
+    units: tuple[float, float, float, float, float] = (4.0, 1.0, 0.1, 0.05, 4.0)
+    """Unit of a channel for 2D box (pixels), distance (metres), sine and cosine, log size, corners (pixels): about the error
+    of a trained network. The Gamma prior holds sigma above one *unit*; in which units the paper's does is not known (ours)."""
+    distance_mean: float = 20.0
+    """Metres; the distance channel counts from here (published: 0)."""
+    size_mean: tuple[float, float, float] = (3.88, 1.53, 1.63)
+    """Length, height, width in metres from whose logarithms the size channels count; one for all classes, which share the
+    hints (author's code: plain logarithms, that is 1, 1, 1)."""
+    hints_weight: float = 0.05
+    """Weight of the hints' negative log likelihood, summed over the 26, against the classification (published: 1)."""
+    iou_weight: float = 0.0
+    """Weight of 1 - IoU3D of the fitted boxes: 0 in the first stage, 1 in the second, whose schedule is not known."""
+    iou_samples: int = 4
+    """Support cells per object that are fitted in a training step of the second stage."""
+    nms: float = 0.3
+    """2D boxes of a class that overlap a better one by more than this are dropped (author's code)."""
+    score: float = 0.05
+    """Cells whose class probability is lower are no candidates."""
+    candidates: int = 300
+    """At most so many candidate cells per picture enter the suppression."""
+    top_k: int = 100
+    """Detections per picture (author's code drops a picture with more)."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(
+                    f"ss3d {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+        # JSON gives lists
+        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "units", tuple(float(v) for v in self.units))
+        object.__setattr__(self, "size_mean", tuple(float(v) for v in self.size_mean))
+        if len(self.units) != 5 or min(self.units) <= 0:
+            raise InputError(f"ss3d units must be five positive numbers, got {self.units}")
+        if len(self.size_mean) != 3 or min(self.size_mean) <= 0:
+            raise InputError(f"ss3d size_mean must be length, height, width in metres, got {self.size_mean}")
+        if not 0 < self.support <= 1:
+            raise InputError(f"ss3d support must be a share of the box's area, above 0, got {self.support}")
+        if self.input_width % 32 or self.input_height % 32:
+            raise InputError(
+                f"ss3d input must be multiples of 32, got {self.input_width} x {self.input_height}"
+            )
+
+
+def paper(**changes: Any) -> SS3DConfig:
+    """What is known of the paper: dilated encoder, plain units, Gaussian likelihood with the Gamma(1, 0.5) prior.
+
+    ResNet-34 with dilation stands for DRN-C-26. The input size is KITTI's, a multiple of 32; the author's code takes
+    1216 x 352 of the picture's top left corner.
+    """
+    base = SS3DConfig(
+        backbone="resnet34",
+        input_width=1248,
+        input_height=384,
+        fit="letterbox",
+        focal=0.0,
+        units=(1.0, 1.0, 1.0, 1.0, 1.0),
+        distance_mean=0.0,
+        size_mean=(1.0, 1.0, 1.0),
+        hints_weight=1.0,
+    )
+    return replace(base, **changes)
+
+
+def author(**changes: Any) -> SS3DConfig:
+    """The likelihood of the first author's code, and its ranges: Laplace with a floor of 0.02 and no prior."""
+    return replace(paper(likelihood="laplace"), **changes)
+
+
+def through_fit(**changes: Any) -> SS3DConfig:
+    """The second stage: 1 - IoU3D of the fitted boxes, beside a tenth of the likelihood so that boxes apart still move.
+
+    Start it from a checkpoint of the first (``--init``).
+    """
+    return replace(SS3DConfig(iou_weight=1.0, hints_weight=0.005), **changes)
+
+
+PRESETS = {"default": SS3DConfig, "paper": paper, "author": author, "iou": through_fit}
+
+# author's code: Adam 1e-4, 16 pictures a step, 100 epochs, no augmentation; its schedule (on a plateau) is a cosine here
+_PUBLISHED = Recipe(
+    epochs=100,
+    batch_size=16,
+    optimizer="adam",
+    lr=1e-4,
+    backbone_lr_factor=1.0,
+    weight_decay=0.0,
+    warmup=0.0,
+    ema=0.0,
+    augmentation=Augmentation(mirror=0.0, recolor=0.0, scale=(1.0, 1.0), shift=0.0),
+)
+RECIPES = {
+    "default": Recipe(),
+    "paper": _PUBLISHED,
+    "author": _PUBLISHED,
+    "iou": replace(Recipe(), epochs=6, lr=6e-5),  # 20 % of the epochs at a tenth of the rate: ours
+}
+
+
+def network_view(config: SS3DConfig, width: int, height: int) -> View:
+    """The window through which the network sees a picture of this size."""
+    if config.fit == "area":
+        return same_area(width, height, config.input_width * config.input_height)
+    return training_view(config, width, height)
+
+
+def training_view(config: SS3DConfig, width: int, height: int) -> View:
+    """As :func:`network_view`, always of the training size: pictures of one batch must agree."""
+    return letterbox(width, height, config.input_width, config.input_height)
+
+
+def with_statistics(config: SS3DConfig, samples: Sequence[Sample]) -> SS3DConfig:
+    """The config with mean distance and size of a training split's first class, and its median focal length if used.
+
+    samples: labels only will do. Raises InputError where no object of the first class is there. The paper's presets count
+    from zero: their means stay.
+    """
+    focals, distances, sizes = [], [], []
+    for sample in samples:
+        focal = float(training_view(config, *sample.size).camera(sample.camera).fx)
+        focals.append(focal)
+        for k, name in enumerate(sample.classes):
+            if name == config.classes[0]:
+                distances.append((float(sample.boxes.center[k].norm()), focal))
+                sizes.append(sample.boxes.size[k].log())
+    if not sizes:
+        raise InputError(
+            f"no training object of class {config.classes[0]}: name another first class or check the split"
+        )
+    median = float(torch.tensor(focals).median())
+    if not config.distance_mean:
+        return replace(config, focal=median if config.focal else 0.0)
+    metres = torch.tensor([d * median / f if config.focal else d for d, f in distances])
+    return replace(
+        config,
+        focal=median if config.focal else 0.0,
+        distance_mean=float(metres.mean()),
+        size_mean=tuple(torch.stack(sizes).mean(0).exp().tolist()),
+    )

@@ -1,0 +1,89 @@
+"""SS3D's three losses: homoscedastic, heteroscedastic, and the overlap of the fitted box, end to end.
+
+A hint's residual r, in its unit, is scored by the negative log likelihood of an error of scale sigma, s = log sigma:
+
+    (rho(r) + floor) e^(-kappa s) + s        gaussian: r^2 / 2, kappa 2        laplace: |r|, kappa 1
+
+The floor keeps s from falling without end where r vanishes. For ``gaussian`` it is a prior: Gamma(alpha, beta) on the
+precision sigma^-2 adds beta e^(-2 s) + 2 (alpha - 1) s, and with the paper's (1, 0.5) that is a floor of 0.5: at best
+sigma^2 = r^2 + 1, never less than one unit. For ``laplace`` it is the 0.02 of the author's code. Homoscedastic sigmas are one
+per hint, held by all the cells together, and need no floor. A negative loss is nothing wrong: it is a density's logarithm.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from monolift.geometry import iou_3d_paired
+from monolift.methods.ss3d.codec import IGNORE, SS3DCodec, Targets
+from monolift.methods.ss3d.fit import fit_boxes
+from monolift.nn.heatmap import gather
+from monolift.typing import Float, Int, Tensor
+
+MOST = 7.0  # of |log sigma|
+PRIOR_BETA = 0.5  # Gamma(1, beta) on the precision
+LAPLACE_FLOOR = 0.02
+
+
+def attenuated(
+    residual: Float[Tensor, "..."], log_sigma: Float[Tensor, "..."], likelihood: str, floor: bool = True
+) -> Float[Tensor, "..."]:
+    """Negative log likelihood of residuals, both in units, up to a constant; ``likelihood``: gaussian or laplace."""
+    s = log_sigma.clamp(-MOST, MOST)
+    if likelihood == "gaussian":
+        return (residual.square() / 2 + PRIOR_BETA * floor) * torch.exp(-2 * s) + s
+    return (residual.abs() + LAPLACE_FLOOR * floor) * torch.exp(-s) + s
+
+
+def ss3d_loss(codec: SS3DCodec, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+    """Named scalars; "total" is minimised. A batch without objects trains the classes alone.
+
+    raw: classes (B, K + 1, h, w) logits, hints and log_sigma (B, 26, h, w). "iou" is there in the second stage only.
+    """
+    config = codec.config
+    numbers = gather(raw["hints"], targets.image, targets.cell)
+    log_sigma = gather(raw["log_sigma"], targets.image, targets.cell)
+    losses = {"classes": class_loss(raw["classes"], targets.classes)}
+    residual = numbers - targets.numbers
+    floor = config.uncertainty == "heteroscedastic"
+    score = attenuated(residual, log_sigma, config.likelihood, floor) * targets.known
+    losses["hints"] = config.hints_weight * score.sum() / max(len(numbers), 1)
+    if config.iou_weight:
+        losses["iou"] = config.iou_weight * overlap_loss(codec, numbers, log_sigma, targets)
+    losses["total"] = torch.stack(list(losses.values())).sum()
+    return losses
+
+
+def class_loss(logits: Float[Tensor, "b k h w"], target: Int[Tensor, "b h w"]) -> Float[Tensor, ""]:
+    """Cross-entropy, plain mean over the cells that are not ignored; zero with a gradient where all are."""
+    total = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum")
+    return total / (target != IGNORE).sum().clamp_min(1)
+
+
+def overlap_loss(
+    codec: SS3DCodec, numbers: Float[Tensor, "m 26"], log_sigma: Float[Tensor, "m 26"], targets: Targets
+) -> Float[Tensor, ""]:
+    """Mean of 1 - IoU3D between the boxes fitted through the hints of some support cells and the labelled ones.
+
+    Boxes apart have no slope: the likelihood must stay on beside this. A fit that failed counts nothing.
+    """
+    if not len(numbers):
+        return numbers.sum() + log_sigma.sum()
+    chosen = sample_per_object(targets.object, codec.config.iou_samples)
+    camera = targets.cameras[targets.image[chosen]]
+    hints = codec.hints(numbers[chosen], targets.cell[chosen], camera, targets.width)
+    sigma = codec.sigma(log_sigma[chosen].clamp(-MOST, MOST), camera)
+    fit = fit_boxes(hints, 1 / sigma, camera)
+    truth = targets.boxes[targets.object[chosen]].to(torch.float64)
+    loss = torch.where(fit.ok, 1 - iou_3d_paired(fit.boxes, truth), 0.0).sum() / fit.ok.sum().clamp_min(1)
+    return loss.to(numbers.dtype)
+
+
+def sample_per_object(owner: Int[Tensor, " m"], count: int) -> Int[Tensor, " s"]:
+    """Indices of at most ``count`` random cells of each object. owner: object of each cell."""
+    order = torch.randperm(len(owner), device=owner.device)
+    order = order[torch.argsort(owner[order], stable=True)]  # random within an object
+    _, sizes = torch.unique_consecutive(owner[order], return_counts=True)
+    first = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+    return order[torch.arange(len(owner), device=owner.device) - first < count]

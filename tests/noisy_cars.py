@@ -1,0 +1,56 @@
+"""Cars and noisy hints of them, as SS3D's network might see them: for the tests and the benchmark of the fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from monolift.geometry import Boxes3D, Camera
+from monolift.methods.ss3d.hints import hints_of_boxes
+from monolift.typing import Tensor
+
+KITTI = Camera(721.5377, 721.5377, 609.5593, 172.854, tx=0.06, ty=-0.0003, tz=0.003, width=1242, height=375)
+
+
+@dataclass(frozen=True)
+class NoisyCars:
+    """boxes: the truth; hints, sigma: (N, 26) observed with errors of that standard deviation; float64."""
+
+    boxes: Boxes3D
+    hints: Tensor
+    sigma: Tensor
+    camera: Camera
+
+
+def noisy_cars(count: int, noise: float = 1.0, seed: int = 0, camera: Camera | None = None) -> NoisyCars:
+    """6 to 51 m away, any heading. At ``noise`` 1: distance 5 %, 2D box 4 % and corners 6 % of the box's height in pixels (10
+    at least), sine and cosine 0.1, log sizes 0.06; independent errors, which those of a network are not."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=draw, dtype=torch.float64)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    if camera is None:  # of no known size: no box is cut by the picture's border
+        camera = Camera(KITTI.fx, KITTI.fy, KITTI.cx, KITTI.cy, KITTI.tx, KITTI.ty, KITTI.tz)
+    z = 6 + 45 * uniform(count)
+    center = torch.stack([1.2 * z * (uniform(count) - 0.5), 1 + 0.15 * normal(count), z], 1)
+    size = torch.tensor([3.88, 1.53, 1.63], dtype=torch.float64) * (1 + 0.08 * normal(count, 3))
+    boxes = Boxes3D(center, size, math.pi * (2 * uniform(count) - 1))
+    exact = hints_of_boxes(boxes, camera)
+    height = (exact[:, 3] - exact[:, 1]).clamp_min(10)[:, None]
+    sigma = torch.cat(
+        [
+            0.04 * height.expand(-1, 4),
+            0.05 * exact[:, 4:5],
+            torch.tensor([0.1, 0.1, 0.06, 0.06, 0.06], dtype=torch.float64).expand(count, -1),
+            0.06 * height.expand(-1, 16),
+        ],
+        1,
+    )
+    sigma = noise * sigma
+    return NoisyCars(boxes, exact + sigma * normal(count, 26), sigma, camera)
