@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from monolift.detector import Detector
 
+DEFAULT_SCORE = 0.25  # of a checkpoint whose card says nothing (SMOKE's)
 CameraLike = Camera | str | Sequence[float]
 
 
@@ -45,6 +46,11 @@ class Model:
         return self.detector.classes
 
     @property
+    def score(self) -> float:
+        """The lowest score worth showing: its card's, chosen on validation pictures, for scores are not probabilities."""
+        return float(self.card.get("score", DEFAULT_SCORE))
+
+    @property
     def device(self) -> torch.device:
         parameters: Any = self.detector
         return next(parameters.parameters()).device
@@ -57,7 +63,7 @@ class Model:
         *,
         calib: str | Path | None = None,
         fov: float | None = None,
-        score: float = 0.25,
+        score: float | None = None,
     ) -> Results3D: ...
     @overload
     def detect(
@@ -67,7 +73,7 @@ class Model:
         *,
         calib: str | Path | None = None,
         fov: float | None = None,
-        score: float = 0.25,
+        score: float | None = None,
     ) -> list[Results3D]: ...
     @overload
     def detect(
@@ -77,7 +83,7 @@ class Model:
         *,
         calib: str | Path | None = None,
         fov: float | None = None,
-        score: float = 0.25,
+        score: float | None = None,
     ) -> Any: ...
 
     def detect(
@@ -87,7 +93,7 @@ class Model:
         *,
         calib: str | Path | None = None,
         fov: float | None = None,
-        score: float = 0.25,
+        score: float | None = None,
     ) -> Results3D | list[Results3D]:
         """The objects of one picture, or of several.
 
@@ -96,7 +102,7 @@ class Model:
         camera: fx, fy, cx, cy in pixels (Camera, numbers or "fx,fy,cx,cy"); calib: KITTI calib file, or a folder of them
             matched by name; fov: horizontal, degrees. Without any of them EXIF decides, and failing that a guess: the
             result's warnings say so, because all distances scale with it.
-        score: the lowest score that is kept.
+        score: the lowest score that is kept; by default the model's own, see :attr:`score`.
 
         Raises InputError for pictures and cameras that cannot be used, MissingExtraError for a video without PyAV.
         """
@@ -114,7 +120,7 @@ class Model:
         *,
         calib: str | Path | None = None,
         fov: float | None = None,
-        score: float = 0.25,
+        score: float | None = None,
     ) -> Iterator[Results3D]:
         """One result after the other: of a folder, a glob, a list or the frames of a video. Arguments as :meth:`detect`."""
         choice = CameraChoice.of(camera, calib, fov)
@@ -125,7 +131,7 @@ class Model:
             for path in expand(item):
                 yield from self.detect_file(path, choice, score)
 
-    def detect_file(self, path: Path, choice: CameraChoice, score: float) -> Iterator[Results3D]:
+    def detect_file(self, path: Path, choice: CameraChoice, score: float | None) -> Iterator[Results3D]:
         """One result of a picture file, one per frame of a video (whose calib is named like the video)."""
         if is_video(path):
             for frame in frames(path):
@@ -139,11 +145,12 @@ class Model:
         self,
         photo: Photograph,
         choice: CameraChoice,
-        score: float = 0.25,
+        score: float | None = None,
         read_seconds: float = 0.0,
         camera_name: str | None = None,
     ) -> Results3D:
         """The one path from picture to boxes."""
+        score = self.score if score is None else score
         if not 0 <= score <= 1:
             raise InputError(f"score: expected a number from 0 to 1, got {score:g}")
         height, width = photo.image.shape[1:]

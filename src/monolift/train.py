@@ -289,7 +289,8 @@ class _Run:
         scores = validate(self.average, self.val, self.out / "val", self.device, self.out / "pictures", tag)
         if scores["selection"] > self.best:
             self.best = scores["selection"]
-            checkpoint.save(self.out / "best", self.average, {"epoch": self.epoch, "validation": scores})
+            card = {"epoch": self.epoch, "score": scores["score"], "validation": scores}
+            checkpoint.save(self.out / "best", self.average, card)
         return scores
 
     def _log(self, row: dict[str, float]) -> None:

@@ -11,11 +11,13 @@ import torch
 from monolift.data.kitti import KittiDataset, labels_from_detections
 from monolift.data.kitti_format import write_labels, write_split
 from monolift.data.sample import Detections, Sample
+from monolift.evaluate.ap import Row
 from monolift.evaluate.table import evaluate
 from monolift.geometry import Camera
 from monolift.render.draw import Objects, picture
 
 PICTURES = 6  # drawn at each validation
+SCORE = 0.25  # lowest score drawn where no curve says better
 
 
 @torch.no_grad()
@@ -45,14 +47,14 @@ def validate(
     detector's first class: 3D strict alone is too noisy on small splits.
     """
     out.mkdir(parents=True, exist_ok=True)
+    kept: list[tuple[Sample, Detections]] = []
     shown = set(range(0, len(dataset), max(1, len(dataset) // PICTURES))) if pictures else set()
     for index in range(len(dataset)):
         sample = dataset[index]
         found = detect_sample(detector, sample, device)
         write_labels(out / f"{sample.name}.txt", labels_from_detections(found, detector.classes))
         if index in shown:
-            assert pictures is not None
-            _draw(sample, found, detector.classes, pictures / f"{sample.name}_{tag}.jpg")
+            kept.append((sample, found))
     split = out.with_name(out.name + ".txt")
     write_split(split, dataset.ids)
     table = evaluate(labels=dataset.root / "label_2", predictions=out, split=split)
@@ -65,7 +67,19 @@ def validate(
     keys = (("bbox", "strict"), ("bev", "loose"), ("3d", "loose"))
     chosen = [table.row(metric, first, "moderate", mode) for metric, mode in keys]
     scores["selection"] = sum(row.ap_r40 for row in chosen if row) / len(chosen)
+    scores["score"] = best_score(chosen[0])
+    for sample, found in kept:
+        assert pictures is not None
+        _draw(sample, found, detector.classes, scores["score"], pictures / f"{sample.name}_{tag}.jpg")
     return scores
+
+
+def best_score(row: Row | None) -> float:
+    """The threshold of a row's curve with the best F1, the harmonic mean of precision and recall; SCORE without a curve."""
+    if row is None or not len(row.thresholds):
+        return SCORE
+    f1 = 2 * row.tp / (2 * row.tp + row.fp + row.fn).clip(1)
+    return float(row.thresholds[int(f1.argmax())])
 
 
 def draw_some(
@@ -75,11 +89,11 @@ def draw_some(
     for index in range(0, len(samples), max(1, len(samples) // PICTURES)):
         sample = samples[index]
         found = detect_sample(detector, sample, device)
-        _draw(sample, found, detector.classes, out / f"{sample.name}_{tag}.jpg")
+        _draw(sample, found, detector.classes, SCORE, out / f"{sample.name}_{tag}.jpg")
 
 
-def _draw(sample: Sample, found: Detections, classes: tuple[str, ...], path: Path) -> None:
-    sure = found[found.scores > 0.25]
+def _draw(sample: Sample, found: Detections, classes: tuple[str, ...], score: float, path: Path) -> None:
+    sure = found[found.scores >= score]
     names = [classes[k] for k in sure.labels.tolist()]
     drawn = picture(
         sample.image,

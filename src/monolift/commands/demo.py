@@ -37,8 +37,8 @@ class Demo:
 
     model: str = "smoke"
     """A name that `monolift models` lists, or a checkpoint folder."""
-    score: float = 0.25
-    """Lowest score that is kept."""
+    score: float | None = None
+    """Lowest score that is kept; by default the model's own, which weighs misses against false alarms."""
     device: str = "auto"
     """cpu, cuda or auto."""
     out: Path = Path("out/demo")

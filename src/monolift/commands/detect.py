@@ -37,8 +37,8 @@ class Detect:
     """KITTI calib file, or a folder of them matched by name."""
     fov: Annotated[float | None, tyro.conf.arg(metavar="DEGREES")] = None
     """Horizontal field of view, degrees. With no camera at all: EXIF, else a guess and a warning."""
-    score: float = 0.25
-    """Lowest score that is kept."""
+    score: float | None = None
+    """Lowest score that is kept; by default the model's own, which weighs misses against false alarms."""
     classes: Annotated[str | None, tyro.conf.arg(metavar="CLASS,...")] = None
     """Only these classes."""
     device: str = "auto"
