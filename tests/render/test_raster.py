@@ -8,7 +8,9 @@ import pytest
 from monolift.render import raster
 from monolift.render.texture_bank import TextureBank
 
-P = np.array([[60.0, 0, 30, 3], [0, 60.0, 20, -1], [0, 0, 1, 0.01]])  # KITTI-like: the camera is not at the origin
+P = np.array(
+    [[60.0, 0, 30, 3], [0, 60.0, 20, -1], [0, 0, 1, 0.01]]
+)  # KITTI-like: the camera is not at the origin
 WIDTH, HEIGHT = 64, 40
 
 
@@ -61,7 +63,9 @@ def test_neighbours_share_no_sample_and_leave_no_gap() -> None:
     x, y = np.meshgrid(np.linspace(2, 60, 9), np.linspace(3, 37, 7))
     inner = np.zeros_like(x)
     inner[1:-1, 1:-1] = 1
-    points = np.stack([x + inner * rng.integers(-4, 5, x.shape) / 2, y + inner * rng.integers(-4, 5, x.shape) / 2], -1)
+    points = np.stack(
+        [x + inner * rng.integers(-4, 5, x.shape) / 2, y + inner * rng.integers(-4, 5, x.shape) / 2], -1
+    )
     hits = np.zeros((HEIGHT, WIDTH), int)
     for i in range(6):
         for j in range(8):
@@ -87,7 +91,10 @@ def test_carried_values_are_perspective_correct() -> None:
 
 def test_cuts_at_the_near_plane() -> None:
     # A floor that runs through the camera: below the horizon the depth is that of the plane everywhere.
-    corners = np.array([[(-50, 1.6, -30), (50, 1.6, -30), (50, 1.6, 90)], [(-50, 1.6, -30), (50, 1.6, 90), (-50, 1.6, 90)]], float)
+    corners = np.array(
+        [[(-50, 1.6, -30), (50, 1.6, -30), (50, 1.6, 90)], [(-50, 1.6, -30), (50, 1.6, 90), (-50, 1.6, 90)]],
+        float,
+    )
     carried = corners.copy()
     cut, kept, source = raster.clip_near(corners, carried, near=0.1, offset=P[2, 3])
     assert set(source) == {0, 1} and len(cut) == 3
@@ -141,7 +148,9 @@ def test_culling_the_back_of_a_closed_body_changes_nothing() -> None:
 def test_supersampling_is_an_average_over_the_pixel() -> None:
     # The left edge of a wall at x = 10.25: 75 % of a pixel's width is covered, pixels reaching from u - 0.5 to u + 0.5.
     left = (10.25 - P[0, 2] * 1) / 60
-    corners = np.array([[(left, -9, 1), (9, -9, 1), (9, 9, 1)], [(left, -9, 1), (9, 9, 1), (left, 9, 1)]], float)
+    corners = np.array(
+        [[(left, -9, 1), (9, -9, 1), (9, 9, 1)], [(left, -9, 1), (9, 9, 1), (left, 9, 1)]], float
+    )
     camera = P.copy()
     camera[:, 3] = 0
     image = raster.render(corners, np.ones((2, 3, 1)), camera, HEIGHT, WIDTH, supersample=4).image[20, :, 0]
@@ -164,7 +173,9 @@ def test_bank_returns_its_texels_and_wraps() -> None:
     for turns in (0.0, 1.0, -3.0):
         found = bank.look_up(np.repeat(level, 128, 0), uv + turns)
         np.testing.assert_allclose(found, texture[row, column], atol=1e-5)
-    between = bank.look_up(level, np.array([[1.0, 0.5 / 8]]))  # half way between the last and the first column
+    between = bank.look_up(
+        level, np.array([[1.0, 0.5 / 8]])
+    )  # half way between the last and the first column
     np.testing.assert_allclose(between[0], (texture[0, -1] + texture[0, 0]) / 2, atol=1e-6)
 
 
