@@ -215,10 +215,18 @@ class SS3DCodec:
         b, h, w = targets.classes.shape
         inside = targets.classes.clamp_min(0)
         logits = 20.0 * torch.nn.functional.one_hot(inside, len(self.config.classes) + 1).permute(0, 3, 1, 2)
-        maps = targets.numbers.new_zeros(b, h, w, HINTS)
-        maps.view(b, h * w, HINTS)[targets.image, targets.cell] = targets.numbers
-        hints = maps.permute(0, 3, 1, 2)
-        return {"classes": logits.to(hints.dtype), "hints": hints, "log_sigma": torch.zeros_like(hints)}
+
+        def filled(values: Tensor) -> Tensor:
+            maps = values.new_zeros(b, h, w, HINTS)
+            maps.view(b, h * w, HINTS)[targets.image, targets.cell] = values
+            return maps.permute(0, 3, 1, 2)
+
+        unknown = torch.where(targets.known, 0.0, MOST_SIGMA).to(targets.numbers)
+        return {
+            "classes": logits.to(targets.numbers),
+            "hints": filled(targets.numbers),
+            "log_sigma": filled(unknown),
+        }
 
     # -- detections ---------------------------------------------------------------------------------------------------
 

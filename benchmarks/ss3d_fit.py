@@ -1,0 +1,205 @@
+"""What SS3D's fit does to synthetic cars with noisy hints: minima, statistics, gradient, speed, safety, training by overlap.
+
+    python benchmarks/ss3d_fit.py [minima] [gradient] [speed] [starts] [overlap] [--cars 4000]      (all parts without a name)
+
+The noise (``tests/noisy_cars.py``) is made up, and errors are independent, which those of one cell of a network are not: the
+figures compare ways of fitting with each other and say nothing about KITTI. Times are process CPU time of one thread, the
+best of ten. The comparison with SciPy needs scipy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from monolift.geometry import iou_3d_paired
+from monolift.methods.ss3d.fit import DEGREES_OF_FREEDOM, fit_boxes
+from monolift.methods.ss3d.hints import (
+    HINTS,
+    Pinhole,
+    boxes_from_state,
+    hints_of_boxes,
+    start_from_hints,
+    state_from_boxes,
+)
+from monolift.methods.ss3d.loss import attenuated
+from noisy_cars import KITTI, NoisyCars, noisy_cars
+
+
+def minima(count: int) -> None:
+    """Where the fit ends, in how many steps, and what the boxes are worth."""
+    cars = noisy_cars(count)
+    weights = 1 / cars.sigma
+    fit = fit_boxes(cars.hints, weights, cars.camera)
+    ends = fit_boxes(cars.hints, weights, cars.camera, iterations=60, tolerance=1e-12).cost
+    steps = torch.full((count,), 0)
+    for k in range(10):
+        reached = fit_boxes(cars.hints, weights, cars.camera, iterations=k).cost
+        steps += reached > ends * (1 + 1e-6)
+    print(f"steps to 1e-6 of the minimum: median {steps.median()}, 95 % {int(steps.double().quantile(0.95))}")
+    print(f"flagged ok: {fit.ok.double().mean():.2%} (the rest ends in a fold of the 2D box)")
+    spread = f"expected {2 * 9.17:.2f} median, {DEGREES_OF_FREEDOM} mean, {2 * DEGREES_OF_FREEDOM} variance"
+    print(
+        f"E at the minimum: {fit.cost.median():.2f}, {fit.cost.mean():.2f}, {fit.cost.var():.1f} ({spread})"
+    )
+    beyond = (fit.cost[:, None] > torch.tensor([27.20, 30.14, 36.19]).double()).double().mean(0)
+    print("E beyond its 90, 95, 99 % quantiles: " + ", ".join(f"{v:.1%}" for v in beyond.tolist()))
+    start = boxes_from_state(start_from_hints(cars.hints, Pinhole.of(cars.camera, cars.hints)))
+    plain = fit_boxes(cars.hints, torch.ones_like(weights), cars.camera).boxes
+    for name, boxes in (("start", start), ("unweighted fit", plain), ("weighted fit", fit.boxes)):
+        iou = iou_3d_paired(boxes, cars.boxes)
+        shares = f"{(iou >= 0.7).double().mean():.1%} at 0.7 or more, {(iou == 0).double().mean():.1%} apart"
+        print(f"mean IoU3D of the {name}: {iou.mean():.3f} ({shares})")
+    truth = fit_boxes(cars.hints, weights, cars.camera, start=state_from_boxes(cars.boxes)).cost
+    print(f"same minimum as from the truth: {((fit.cost - truth).abs() < 1e-3 * truth).double().mean():.2%}")
+    against_scipy(cars, fit.cost)
+
+
+def against_scipy(cars: NoisyCars, cost: torch.Tensor) -> None:
+    from scipy.optimize import least_squares
+
+    from methods.test_ss3d_fit import forward
+
+    starts = start_from_hints(cars.hints, Pinhole.of(cars.camera, cars.hints)).numpy()
+    expected = []
+    for y, sigma, start in zip(cars.hints.numpy(), cars.sigma.numpy(), starts, strict=True):
+
+        def residual(b: np.ndarray, y: np.ndarray = y, sigma: np.ndarray = sigma) -> np.ndarray:
+            return (forward(b, cars.camera) - y) / sigma
+
+        expected.append(2 * least_squares(residual, start, method="lm", xtol=1e-8, ftol=1e-8).cost)
+    minimum = torch.tensor(expected, dtype=torch.float64)
+    same = ((cost - minimum).abs() < 1e-3 * minimum).double().mean()
+    print(f"same minimum as SciPy (MINPACK) from the same start: {same:.2%} of {len(minimum)}", flush=True)
+
+
+def gradient(count: int) -> None:
+    """Slopes of the fitted box along random directions, against fits that are solved again."""
+    for noise in (0.5, 1.0, 2.0):
+        cars = noisy_cars(min(count, 300), noise, seed=1)
+        hints, weights = cars.hints.clone().requires_grad_(), (1 / cars.sigma).requires_grad_()
+        exact = {"iterations": 60, "tolerance": 1e-14}
+        fit = fit_boxes(hints, weights, cars.camera, **exact)
+        spread = fit.covariance.diagonal(dim1=1, dim2=2).sqrt()
+        zero = torch.zeros_like(cars.sigma)
+        ways = {
+            "hints": (cars.sigma * torch.randn_like(zero), zero),
+            "weights": (zero, torch.randn_like(zero) / cars.sigma),
+        }
+        for name, (along_hints, along_weights) in ways.items():
+            with torch.no_grad():
+                ends = [
+                    fit_boxes(
+                        hints + k * along_hints,
+                        weights + k * along_weights,
+                        cars.camera,
+                        fit.state.detach(),
+                        **exact,
+                    )
+                    for k in (1e-3, -1e-3)
+                ]
+            expected = (ends[0].state - ends[1].state) / 2e-3
+            columns = []
+            for k in range(7):
+                slopes = torch.autograd.grad(fit.state[:, k].sum(), (hints, weights), retain_graph=True)
+                columns.append((slopes[0] * along_hints + slopes[1] * along_weights).sum(1))
+            error = ((torch.stack(columns, 1) - expected) / spread).norm(dim=1) / (expected / spread).norm(
+                dim=1
+            )
+            error = error[fit.ok & ends[0].ok & ends[1].ok]
+            shares = f"median {error.median():.1e}, 95 % {error.quantile(0.95):.1e}"
+            print(f"noise x {noise}: relative error of the gradient of the {name}: {shares}", flush=True)
+
+
+def speed(count: int) -> None:
+    def best(call: Callable[[], object]) -> float:
+        times = []
+        for _ in range(10):
+            began = time.process_time()
+            call()
+            times.append(time.process_time() - began)
+        return 1e3 * min(times)
+
+    for n in (1, 50, 500, 5000):
+        cars = noisy_cars(n)
+        hints, weights = cars.hints.clone().requires_grad_(), 1 / cars.sigma
+        with torch.no_grad():
+            plain = best(lambda: fit_boxes(hints, weights, cars.camera))  # noqa: B023
+        both = best(lambda: fit_boxes(hints, weights, cars.camera).state.sum().backward())  # noqa: B023
+        print(f"{n:5d} boxes: {plain:6.1f} ms, with gradient {both:6.1f} ms", flush=True)
+
+
+def starts(count: int) -> None:
+    """100,000 random starts, from a decimetre to a kilometre off."""
+    nan, done, ok, wrong = 0, 0, 0, 0
+    for seed in range(25):
+        cars = noisy_cars(4000, seed=seed, camera=KITTI)
+        spread = torch.logspace(-1, 3, 4000, dtype=torch.float64)[:, None]
+        start = state_from_boxes(cars.boxes) + spread * torch.randn(4000, 7, dtype=torch.float64)
+        hints = cars.hints.clone().requires_grad_()
+        fit = fit_boxes(hints, 1 / cars.sigma, KITTI, start=start)
+        fit.state.sum().backward()
+        assert hints.grad is not None
+        numbers = (fit.state, fit.covariance, fit.cost[:, None], hints.grad)
+        nan += sum(int(v.isnan().flatten(1).any(1).sum()) for v in numbers)
+        wrong += int((hints.grad[~fit.ok] != 0).any(1).sum())
+        done, ok = done + 4000, ok + int(fit.ok.sum())
+    print(
+        f"{done} random starts: {nan} NaN; {ok / done:.1%} ok; {wrong} gradients of failures that are not zero",
+        flush=True,
+    )
+
+
+def overlap(count: int) -> None:
+    """Hints and sigmas themselves trained by 1 - IoU3D through the fit, Adam 0.05, with and without the likelihood beside."""
+    cars = noisy_cars(300, seed=5)
+    truth = hints_of_boxes(cars.boxes, cars.camera)
+    for weight in (0.0, 0.005):
+        shift = torch.zeros(300, HINTS, dtype=torch.float64, requires_grad=True)
+        log_sigma = torch.zeros_like(shift, requires_grad=True)
+        optimizer = torch.optim.Adam([shift, log_sigma], lr=0.05)
+        history = []
+        for _ in range(41):
+            hints = cars.hints + shift * cars.sigma
+            fit = fit_boxes(hints, torch.exp(-log_sigma) / cars.sigma, cars.camera)
+            iou = iou_3d_paired(fit.boxes, cars.boxes)
+            likelihood = attenuated((hints - truth) / cars.sigma, log_sigma, "gaussian").sum()
+            optimizer.zero_grad()
+            (torch.where(fit.ok, 1 - iou, 0.0).sum() + weight * likelihood).backward()
+            optimizer.step()
+            history.append((iou.detach(), (fit.boxes.center - cars.boxes.center).norm(dim=1).detach()))
+        means = ", ".join(f"{history[k][0].mean():.3f}" for k in (0, 10, 20, 40))
+        apart = history[0][0] == 0
+        away = " -> ".join(f"{history[k][1][apart].mean():.2f}" for k in (0, 40))
+        print(f"likelihood x {weight}: mean IoU3D after 0, 10, 20, 40 steps: {means}")
+        still = int((history[-1][0][apart] == 0).sum())
+        print(
+            f"    {int(apart.sum())} began apart, {still} still are; their centres {away} m from the truth",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parts = {f.__name__: f for f in (minima, gradient, speed, starts, overlap)}
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", choices=[*parts, []])
+    parser.add_argument("--cars", type=int, default=4000)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    for name in options.parts or parts:
+        parts[name](options.cars)
+
+
+if __name__ == "__main__":
+    main()

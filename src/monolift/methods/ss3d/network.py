@@ -1,0 +1,89 @@
+"""SS3D's network: a class map, 26 hints and their log sigmas at stride 4. Knows no boxes; the codec knows the channels."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import nn
+
+from monolift.nn.backbones import build_backbone
+from monolift.nn.blocks import Norm
+from monolift.nn.resnet import ResNet
+from monolift.typing import Float, Tensor
+
+STRIDE = 4
+TASKS = {
+    "box2d": 4,
+    "distance": 1,
+    "direction": 2,
+    "size": 3,
+    "corners": 16,
+}  # channels, in the order of the hints
+BACKGROUND_BIAS = 4.0  # most of a picture is background: an untrained network says so
+LOG_SIGMA_BIAS = 3.0  # ... and knows its hints to be 20 units off
+
+
+class DilatedResNet(nn.Module):
+    """ResNet kept at stride 8 by dilation: (B, 3, H, W) -> (B, 512, H/8, W/8). Stands for the author's DRN-C-26, which is a
+    ResNet-18 of stride 8 with an extra level at each end against the grid that dilation leaves."""
+
+    stride, out_channels = 8, ResNet.channels[-1]
+
+    def __init__(self, depth: int, norm: str) -> None:
+        super().__init__()
+        self.base = ResNet(depth, cast(Norm, norm), output_stride=8)
+
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        return self.base(images)[-1]
+
+
+class SS3DNetwork(nn.Module):
+    """(B, 3, H, W) -> {"classes": (B, K + 1, H/4, W/4) logits, "hints": (B, 26, ...), "log_sigma": (B, 26, ...)}."""
+
+    def __init__(self, backbone: str, classes: int, norm: str, per_cell_sigma: bool) -> None:
+        super().__init__()
+        dilated = {"resnet18": 18, "resnet34": 34}
+        if backbone in dilated:
+            self.backbone: nn.Module = DilatedResNet(dilated[backbone], norm)
+        else:
+            self.backbone = build_backbone(backbone, norm)
+        inputs, factor = int(self.backbone.out_channels), int(self.backbone.stride) // STRIDE  # type: ignore[arg-type]
+        self.classes = _head(inputs, classes + 1, factor)
+        self.hints = nn.ModuleDict({task: _head(inputs, n, factor) for task, n in TASKS.items()})
+        if per_cell_sigma:  # "a second identical head per task" (author's code)
+            self.sigmas = nn.ModuleDict({task: _head(inputs, n, factor) for task, n in TASKS.items()})
+            for head in self.sigmas.values():
+                _set_bias(head, LOG_SIGMA_BIAS)
+        else:
+            self.log_sigma = nn.Parameter(torch.full((sum(TASKS.values()),), LOG_SIGMA_BIAS))
+        self.per_cell_sigma = per_cell_sigma
+        bias = _set_bias(self.classes, 0.0)
+        nn.init.constant_(bias[: factor * factor], BACKGROUND_BIAS)
+
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> dict[str, Tensor]:
+        features = self.backbone(images)
+        hints = torch.cat([head(features) for head in self.hints.values()], 1)
+        if self.per_cell_sigma:
+            log_sigma = torch.cat([head(features) for head in self.sigmas.values()], 1)
+        else:
+            log_sigma = self.log_sigma[:, None, None].expand_as(hints)
+        # float32 out of any autocast: metres need more than bfloat16's three digits
+        raw = {"classes": self.classes(features), "hints": hints, "log_sigma": log_sigma}
+        return {name: value.float() for name, value in raw.items()}
+
+
+def _head(inputs: int, outputs: int, factor: int) -> nn.Sequential:
+    """1x1 to twice the channels, norm, ReLU, 1x1, and pixel shuffle where the features are coarser than stride 4."""
+    last = nn.Conv2d(2 * inputs, outputs * factor * factor, 1)
+    nn.init.normal_(last.weight, std=0.01)
+    first = nn.Conv2d(inputs, 2 * inputs, 1, bias=False)
+    layers = [first, nn.BatchNorm2d(2 * inputs), nn.ReLU(inplace=True), last]
+    return nn.Sequential(*layers, nn.PixelShuffle(factor))
+
+
+def _set_bias(head: nn.Module, value: float) -> Tensor:
+    bias = cast(nn.Conv2d, cast(nn.Sequential, head)[3]).bias
+    assert bias is not None
+    nn.init.constant_(bias, value)
+    return bias

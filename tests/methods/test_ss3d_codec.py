@@ -1,0 +1,297 @@
+"""SS3D's targets cell by cell, and decode(encode(labels)) == labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from monolift.data.augment import View, letterbox, mirror
+from monolift.data.sample import Sample
+from monolift.errors import InputError
+from monolift.geometry import Boxes3D, Camera, wrap
+from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, FittedDetections, SS3DCodec, Targets, cell_pixels
+from monolift.methods.ss3d.config import PRESETS, SS3DConfig, with_statistics
+from monolift.methods.ss3d.hints import HINT_NAMES
+from noisy_cars import KITTI
+
+CARS = (
+    # x, y (centre), z, length, height, width, yaw
+    (-6.0, 1.0, 18.0, 3.9, 1.5, 1.6, 0.3),
+    (2.0, 0.9, 12.0, 4.2, 1.6, 1.7, -1.5),
+    (7.0, 1.1, 30.0, 3.6, 1.4, 1.6, 2.8),
+)
+
+
+def sample_of(
+    rows: tuple[tuple[float, ...], ...] = CARS,
+    camera: Camera = KITTI,
+    classes: tuple[str, ...] = (),
+    **changes: object,
+) -> Sample:
+    table = torch.tensor(rows).reshape(-1, 7)
+    boxes = Boxes3D(table[:, :3], table[:, 3:6], table[:, 6])
+    n = len(boxes)
+    sample = Sample(
+        name="000001",
+        image=torch.zeros(3, camera.height, camera.width, dtype=torch.uint8),
+        camera=camera,
+        boxes=boxes,
+        classes=classes or ("Car",) * n,
+        boxes2d=boxes.projected(camera).reshape(n, 4),
+        truncation=torch.zeros(n),
+        occlusion=torch.zeros(n, dtype=torch.long),
+    )
+    return dataclasses.replace(sample, **changes)
+
+
+def as_network(sample: Sample, width: int = 1248, height: int = 384) -> Sample:
+    return letterbox(*sample.size, width, height).sample(sample)
+
+
+def by_position(boxes: Boxes3D) -> Boxes3D:
+    return boxes[boxes.center[:, 0].argsort()]
+
+
+def assert_same(found: FittedDetections, sample: Sample, atol: float = 2e-3) -> None:
+    assert len(found) == len(sample)
+    a, b = by_position(found.boxes), by_position(sample.boxes)
+    torch.testing.assert_close(a.center, b.center, rtol=0, atol=atol)
+    torch.testing.assert_close(a.size, b.size, rtol=0, atol=atol)
+    torch.testing.assert_close(wrap(a.yaw - b.yaw), torch.zeros(len(b)), rtol=0, atol=atol)
+
+
+# -- round trips --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_decode_inverts_encode(preset: str) -> None:
+    """Two cameras in one batch, one picture mirrored, one resized, one empty."""
+    codec = SS3DCodec(PRESETS[preset]())
+    other = Camera(520.0, 515.0, 640.0, 180.0, tx=-0.5, tz=0.01, width=1242, height=375)
+    samples = [
+        as_network(sample_of()),
+        as_network(mirror(sample_of())),
+        as_network(sample_of(camera=other)),
+        View(0.8, -20, 10, 1248, 384).sample(sample_of()),
+        as_network(sample_of(())),
+    ]
+    targets = codec.encode(samples)
+    found = codec.decode(codec.ideal(targets), targets.cameras)
+    assert len(found) == 5
+    for detections, sample in zip(found, samples, strict=True):
+        assert_same(detections, sample)
+        assert (detections.scores > 0.99).all() and (detections.labels == 0).all()
+        torch.testing.assert_close(
+            detections.boxes2d[detections.boxes2d[:, 0].argsort()],
+            sample.boxes2d[sample.boxes2d[:, 0].argsort()],
+            rtol=0,
+            atol=0.01,
+        )
+
+
+def test_truncated_object() -> None:
+    """Its 2D box is cut by the picture's border: the hint is cut too, and so is the fit's forward model."""
+    camera = KITTI.after_crop(0, 0, 1240, 372)
+    sample = sample_of(((-5.2, 1.0, 6.0, 3.9, 1.5, 1.6, 0.3), (3.0, 1.0, 4.5, 3.9, 1.5, 1.6, 1.2)), camera)
+    assert sample.boxes2d[0, 0] == 0
+    codec = SS3DCodec(SS3DConfig())
+    targets = codec.encode([sample])
+    assert_same(codec.decode(codec.ideal(targets), targets.cameras)[0], sample)
+
+
+def test_numbers_and_hints_are_inverse_and_follow_the_lens() -> None:
+    codec = SS3DCodec(SS3DConfig())
+    hints = torch.randn(7, 26).double()
+    cell = torch.arange(7) * 31
+    for camera in (KITTI, Camera.stack([KITTI] * 7)):
+        numbers = codec.numbers(hints, cell, camera, 40)
+        torch.testing.assert_close(codec.hints(numbers, cell, camera, 40), hints)
+    # the same channels seen through a lens twice as long mean twice the distance, and twice its sigma
+    longer = dataclasses.replace(KITTI, fx=2 * KITTI.fx)
+    ratio = codec.hints(hints, cell, longer, 40) / codec.hints(hints, cell, KITTI, 40)
+    assert ratio[:, 4].tolist() == pytest.approx([2.0] * 7)
+    ratio[:, 4] = 1
+    assert (ratio == 1).all()
+    assert float((codec.sigma(hints, longer) / codec.sigma(hints, KITTI))[0, 4]) == pytest.approx(2)
+
+
+def test_cell_pixels_are_the_middles() -> None:
+    assert cell_pixels(torch.tensor([0, 1, 40, 82]), 40).tolist() == [
+        [1.5, 1.5],
+        [5.5, 1.5],
+        [1.5, 5.5],
+        [9.5, 9.5],
+    ]
+
+
+# -- the class map ------------------------------------------------------------------------------------------------------
+
+
+def painted(
+    boxes2d: list[list[float]], depth: list[float], classes: tuple[str, ...], **changes: object
+) -> Targets:
+    """Targets of a 160 x 96 picture with labelled 2D boxes set by hand; depths decide who is in front."""
+    rows = tuple((0.0, 0.0, z, 4.0, 1.5, 1.7, 0.5) for z in depth)
+    sample = sample_of(rows, Camera(100.0, 100.0, 80.0, 48.0, width=160, height=96), classes)
+    sample = dataclasses.replace(sample, boxes2d=torch.tensor(boxes2d), **changes)
+    return SS3DCodec(SS3DConfig()).encode([sample])
+
+
+def test_support_is_a_fifth_of_the_area_round_the_middle() -> None:
+    # 80 x 40 pixels: the support's half sides are 40 and 20 times sqrt(0.2), 17.9 and 8.9 pixels round (80, 50)
+    targets = painted([[40.0, 30.0, 120.0, 70.0]], [20.0], ("Car",))
+    classes = targets.classes[0]
+    expected = torch.full((24, 40), BACKGROUND)
+    for row in range(24):
+        for column in range(40):
+            u, v = 4 * column + 1.5, 4 * row + 1.5
+            if 40 <= u <= 120 and 30 <= v <= 70:
+                expected[row, column] = IGNORE
+            if abs(u - 80) <= 40 * 0.2**0.5 and abs(v - 50) <= 20 * 0.2**0.5:
+                expected[row, column] = 1
+    assert torch.equal(classes, expected)
+    cells = (classes.flatten() == 1).nonzero()[:, 0]
+    assert torch.equal(targets.cell, cells) and (targets.object == 0).all()
+    inside = (classes == 1).sum() / ((classes == 1) | (classes == IGNORE)).sum()
+    assert 0.15 < inside < 0.25
+
+
+def test_near_supports_cover_far_ones_and_surroundings_cover_none() -> None:
+    near, far = [40.0, 20.0, 120.0, 80.0], [60.0, 40.0, 100.0, 60.0]
+    for order in ((0, 1), (1, 0)):
+        boxes = [[near, far][i] for i in order]
+        targets = painted(
+            boxes, [[10.0, 30.0][i] for i in order], tuple(("Car", "Cyclist")[i] for i in order)
+        )
+        assert set(targets.classes.unique().tolist()) == {IGNORE, BACKGROUND, 1}  # the far cyclist is covered
+        # the far one in front: its support stays, in the middle of the other's
+        targets = painted(
+            boxes, [[30.0, 10.0][i] for i in order], tuple(("Car", "Cyclist")[i] for i in order)
+        )
+        assert int(targets.classes[0, 12, 20]) == 3 and int(targets.classes[0, 12, 16]) == 1
+        assert targets.boxes.center[targets.object[targets.cell == 12 * 40 + 20], 2].tolist() == [10.0]
+    # side by side: the right one's surroundings reach over the left one's support, which stays
+    targets = painted([[20.0, 20.0, 60.0, 60.0], [32.0, 20.0, 140.0, 60.0]], [30.0, 10.0], ("Car", "Car"))
+    assert int(targets.classes[0, 9, 9]) == 1
+
+
+def test_who_is_sought_who_is_ignored_and_who_is_background() -> None:
+    box = [[40.0, 30.0, 120.0, 70.0]]
+
+    def middle(*classes: str, **changes: object) -> int:
+        return int(painted(box, [20.0], classes, **changes).classes[0, 12, 20])
+
+    assert [middle(c) for c in ("Car", "Van", "Pedestrian", "Cyclist")] == [1, 1, 2, 3]
+    assert [middle(c) for c in ("Tram", "Misc", "Truck", "Person_sitting")] == [IGNORE] * 4
+    assert middle("Signpost") == BACKGROUND
+    assert middle("Car", truncation=torch.tensor([0.95])) == IGNORE
+    assert middle("Car", truncation=torch.tensor([0.85])) == 1
+    assert middle("Car", occlusion=torch.tensor([3])) == 1
+    no_3d = Boxes3D(torch.tensor([[-1000.0, -1000, -1000]]), -torch.ones(1, 3), torch.tensor([-10.0]))
+    ignored = painted(box, [20.0], ("Car",), boxes=no_3d)
+    assert int(ignored.classes[0, 12, 20]) == IGNORE and len(ignored.cell) == 0
+    region = painted(box, [20.0], ("Car",), ignore=torch.tensor([[0.0, 0.0, 159.0, 20.0]]))
+    assert (region.classes[0, :5] == IGNORE).all() and int(region.classes[0, 6, 0]) == BACKGROUND
+    # a region without labels does not erase a labelled object
+    over = painted(box, [20.0], ("Car",), ignore=torch.tensor([[0.0, 0.0, 159.0, 95.0]]))
+    assert int(over.classes[0, 12, 20]) == 1
+
+
+def test_a_tiny_object_has_a_cell() -> None:
+    targets = painted([[81.0, 49.0, 83.0, 52.0]], [50.0], ("Pedestrian",))
+    assert len(targets.cell) == 1
+    assert targets.cell.item() == 12 * 40 + 20  # pixel (81.5, 49.5), the nearest to (82, 50.5)
+    corner = painted([[157.0, 93.0, 159.0, 95.0]], [50.0], ("Pedestrian",))
+    assert corner.cell.item() == 23 * 40 + 39
+
+
+def test_corners_without_a_pixel_are_not_trained() -> None:
+    sample = sample_of(((1.5, 1.0, 1.6, 4.0, 1.5, 1.7, 1.5),), KITTI.after_crop(0, 0, 1240, 372))
+    targets = SS3DCodec(SS3DConfig()).encode([sample])
+    behind = sample.boxes.corners()[0, :, 2] < 0.1
+    assert behind.any() and not behind.all()
+    known = targets.known[0, 10:].reshape(8, 2)
+    assert not known[behind].any() and targets.known[0, :10].all() and torch.isfinite(targets.numbers).all()
+
+
+# -- decoding -------------------------------------------------------------------------------------------------------------
+
+
+def test_result_names_the_hint_that_disagrees() -> None:
+    codec = SS3DCodec(SS3DConfig())
+    targets = codec.encode([as_network(sample_of(CARS[:1]))])
+    raw = codec.ideal(targets)
+    wrong = HINT_NAMES.index("corner 6 v")
+    raw["hints"][:, wrong] += 12.0  # units, of sigma 1
+    (found,) = codec.decode(raw, targets.cameras)
+    names = found.dissenters(0)
+    assert next(iter(names)) == "corner 6 v" and names["corner 6 v"] > 6
+    assert torch.linalg.eigvalsh(found.covariance[0].double()).min() > 0
+    assert found[[0]].dissenters(0) == names and found.to("cpu").dissenters(0) == names
+
+
+@pytest.mark.parametrize("candidates", [0, 1, 500])
+def test_any_number_of_candidates(candidates: int) -> None:
+    """Untrained hints at 0, 1 or 500 cells: finite boxes, at most top_k, none covering another."""
+    config = SS3DConfig(candidates=500)
+    codec = SS3DCodec(config)
+    logits = torch.zeros(1, 4, 96, 320)
+    logits[:, 0] = 20
+    cells = torch.randperm(96 * 320)[:candidates]
+    logits.view(1, 4, -1)[0, 1, cells] = 25 + torch.rand(candidates)
+    raw = {"classes": logits, "hints": torch.randn(1, 26, 96, 320), "log_sigma": torch.randn(1, 26, 96, 320)}
+    camera = Camera.stack([dataclasses.replace(KITTI, width=1280, height=384)])
+    (found,) = codec.decode(raw, camera)
+    assert len(found) <= min(candidates, config.top_k) and (len(found) > 0 or candidates < 500)
+    for value in (found.boxes.center, found.boxes.size, found.boxes.yaw, found.scores, found.boxes2d):
+        assert torch.isfinite(value).all()
+    assert not found.covariance.isnan().any()
+    assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+
+
+def test_suppression_keeps_the_best_of_each_class_and_picture() -> None:
+    codec = SS3DCodec(SS3DConfig())
+    targets = codec.encode([as_network(sample_of(CARS[:1])), as_network(sample_of(CARS[:1]))])
+    raw = codec.ideal(targets)
+    best = targets.cell[targets.image == 0][3]
+    raw["classes"] = raw["classes"] / 4  # 20 against 0 is 1 in float32, and equals have no best
+    raw["classes"].view(2, 4, -1)[0, 1, best] += 5
+    raw["classes"].view(2, 4, -1)[0, 2, targets.cell[0]] = 6  # the same box as a pedestrian
+    raw["hints"].view(2, 26, -1)[0, 4, best] += 1.0  # the best cell's distance decides
+    first, second = codec.decode(raw, targets.cameras)
+    assert sorted(first.labels.tolist()) == [0, 1] and second.labels.tolist() == [0]
+    assert first.boxes.center[first.labels == 0, 2] > second.boxes.center[0, 2]
+
+
+# -- configuration --------------------------------------------------------------------------------------------------------
+
+
+def test_config_survives_json_and_refuses_nonsense() -> None:
+    for preset in PRESETS.values():
+        config = preset()
+        assert SS3DConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+    for wrong in (
+        {"likelihood": "cauchy"},
+        {"units": (1, 1)},
+        {"size_mean": (0, 1, 1)},
+        {"support": 0},
+        {"input_width": 100},
+    ):
+        with pytest.raises(InputError, match=next(iter(wrong)).split("_")[0]):
+            SS3DConfig(**wrong)
+
+
+def test_statistics_of_a_split() -> None:
+    config = with_statistics(SS3DConfig(), [sample_of(), sample_of(CARS[:1])])
+    focal = float(letterbox(1242, 375, 832, 256).camera(KITTI).fx)
+    assert config.focal == pytest.approx(focal)
+    lengths = [torch.tensor(c[:3]).norm() for c in (*CARS, CARS[0])]
+    assert config.distance_mean == pytest.approx(float(torch.stack(lengths).mean()), rel=1e-6)
+    assert config.size_mean[0] == pytest.approx((3.9 * 4.2 * 3.6 * 3.9) ** 0.25, rel=1e-5)
+    published = with_statistics(PRESETS["paper"](), [sample_of()])
+    assert (published.focal, published.distance_mean, published.size_mean) == (0.0, 0.0, (1.0, 1.0, 1.0))
+    with pytest.raises(InputError, match="Car"):
+        with_statistics(SS3DConfig(), [sample_of(())])
