@@ -13,6 +13,7 @@ from monolift.geometry.rotations import matrix_from_yaw
 from monolift.render.crops import crop_cameras
 from monolift.render.mesh import Mesh, icosphere
 from monolift.render.rasterize import project
+from monolift.render.renderer import render_screen
 from monolift.typing import Float, Tensor
 
 KITTI = Camera(721.5, 721.5, 609.6, 172.9)
@@ -99,11 +100,14 @@ def supersampled_coverage(screen: Tensor, faces: Tensor, size: int, factor: int 
             start, stop = np.fmin(start, crossing), np.fmax(stop, crossing)
         start, stop = np.ceil(start).clip(0, fine), np.floor(stop).clip(-1, fine - 1) + 1
         inside = stop > start
-        steps = np.zeros((fine, fine + 1), np.int32)
+        steps = np.zeros((fine, fine + 1), np.int16)
         np.add.at(steps, (row[inside], start[inside].astype(int)), 1)
         np.add.at(steps, (row[inside], stop[inside].astype(int)), -1)
-        covered = steps.cumsum(1)[:, :-1] > 0
-        pictures.append(covered.reshape(size, factor, size, factor).mean((1, 3)))
+        covered = (steps.cumsum(1, dtype=np.int16)[:, :-1] > 0).view(np.uint8)
+        samples = (
+            covered.reshape(size, factor, fine).sum(1, dtype=np.int16).reshape(size, size, factor).sum(2)
+        )
+        pictures.append(samples / factor**2)
     return torch.from_numpy(np.stack(pictures))
 
 
@@ -134,10 +138,13 @@ def perturbed(scene: CarScene, seed: int = 5) -> Tensor:
     return pose
 
 
+def hard_target(scene: CarScene, size: int) -> Tensor:
+    """(B, size, size) masks, 0 or 1, of the cars in the perturbed poses."""
+    return supersampled_coverage(scene.screen(perturbed(scene)), scene.mesh.faces, size, factor=1).float()
+
+
 def silhouette_gradient(scene: CarScene, size: int, target: Tensor, **options: str) -> tuple[Tensor, Tensor]:
     """The loss (B,) and its gradient (B, 7) by the renderer."""
-    from monolift.render.renderer import render_screen
-
     pose = scene.pose.clone().requires_grad_()
     picture = render_screen(scene.mesh, scene.screen(pose), size, size, **options)
     loss = soft_iou_loss(picture.silhouette, target.to(picture.silhouette))
@@ -154,7 +161,9 @@ def finite_differences(
     metre = scene.cameras.fx / pose[:, 2]  # pixels per metre
 
     def loss(at: Tensor) -> Tensor:
-        return soft_iou_loss(supersampled_coverage(scene.screen(at), scene.mesh.faces, size), target.double())
+        return soft_iou_loss(
+            supersampled_coverage(scene.screen(at), scene.mesh.faces, size, factor), target.double()
+        )
 
     gradient = torch.zeros_like(pose)
     for k, name in enumerate(FREEDOMS):

@@ -1,9 +1,10 @@
 """What ``numba_path`` runs: rasterise, shade and antialias one object in one pass over memory, and the same backwards.
 
 The arithmetic is that of ``rasterize``, ``shade`` and ``antialias`` and is explained there. Arrays are numpy's, with the axes
-those modules give them; only ``forward`` and ``backward`` have a leading axis of objects; they do a range of them and
-release the interpreter. ``depth`` and ``colour`` are what a pixel sees, ``image`` is ``colour`` smoothed; ``cut_edge``
-(H, W, 2) holds the edge that passes between a pixel and the next one to the right [0] and below [1], or -1, and ``cut_offset`` where.
+those modules give them; only ``forward`` and ``backward`` have a leading axis of objects: they do a range of them and
+release the interpreter. ``depth`` and ``colour`` are what a pixel sees, ``image`` is ``colour`` smoothed. ``cut_edge``
+(H, W, 2) is the edge that passes between a pixel and the next one to the right [0] and below [1], or -1; ``cut_offset``
+says where.
 """
 
 from __future__ import annotations
