@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from monolift.geometry import Boxes3D, Camera
-from monolift.methods.ss3d.hints import hints_of_boxes
+from monolift.methods.ss3d.hints import Pinhole, hints_of_boxes, start_from_hints
 from monolift.typing import Tensor
 
 KITTI = Camera(721.5377, 721.5377, 609.5593, 172.854, tx=0.06, ty=-0.0003, tz=0.003, width=1242, height=375)
@@ -54,3 +55,35 @@ def noisy_cars(count: int, noise: float = 1.0, seed: int = 0, camera: Camera | N
     )
     sigma = noise * sigma
     return NoisyCars(boxes, exact + sigma * normal(count, 26), sigma, camera)
+
+
+def hints_by_hand(b: np.ndarray, projection: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """The 26 hints of one box once more, written out. projection: P2 (3, 4); shift: (3,) metres."""
+    x, y, z, yaw = b[0], b[1], b[2], b[6]
+    length, height, width = np.exp(b[3:6])
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    along = np.array([1, 1, -1, -1, 1, 1, -1, -1]) * (length / 2)
+    down = np.array([1, 1, 1, 1, -1, -1, -1, -1]) * (height / 2)
+    aside = np.array([1, -1, -1, 1, 1, -1, -1, 1]) * (width / 2)
+    corners = np.stack([x + cos * along + sin * aside, y + down, z - sin * along + cos * aside, np.ones(8)])
+    seen = projection @ corners
+    u, v = seen[:2] / seen[2]
+    alpha = yaw - np.arctan2(x, z)
+    rest = [u.min(), v.min(), u.max(), v.max(), math.dist(b[:3], -shift), np.sin(alpha), np.cos(alpha)]
+    return np.concatenate([rest, b[3:6], np.stack([u, v], 1).ravel()])
+
+
+def scipy_costs(cars: NoisyCars) -> Tensor:
+    """(N,) E in the minimum that MINPACK finds from the fit's own start, with slopes by differences."""
+    from scipy.optimize import least_squares
+
+    projection, shift = cars.camera.matrix.numpy(), cars.camera.translation.numpy()
+    starts = start_from_hints(cars.hints, Pinhole.of(cars.camera, cars.hints)).numpy()
+    costs = []
+    for y, sigma, start in zip(cars.hints.numpy(), cars.sigma.numpy(), starts, strict=True):
+
+        def residual(b: np.ndarray, y: np.ndarray = y, sigma: np.ndarray = sigma) -> np.ndarray:
+            return (hints_by_hand(b, projection, shift) - y) / sigma
+
+        costs.append(2 * least_squares(residual, start, method="lm", xtol=1e-7, ftol=1e-7).cost)
+    return torch.tensor(costs, dtype=torch.float64)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from scipy.optimize import least_squares
 from scipy.stats import chi2, kstest
 
 from monolift.geometry import Boxes3D, Camera, iou_3d_paired
@@ -18,39 +16,14 @@ from monolift.methods.ss3d.hints import (
     start_from_hints,
     state_from_boxes,
 )
-from noisy_cars import KITTI, NoisyCars, noisy_cars
-
-
-def forward(b: np.ndarray, camera: Camera) -> np.ndarray:
-    """The 26 hints once more, one box, written out with P2 as a matrix."""
-    x, y, z, yaw = b[0], b[1], b[2], b[6]
-    length, height, width = np.exp(b[3:6])
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    along = np.array([1, 1, -1, -1, 1, 1, -1, -1]) * length / 2
-    down = np.array([1, 1, 1, 1, -1, -1, -1, -1]) * height / 2
-    aside = np.array([1, -1, -1, 1, 1, -1, -1, 1]) * width / 2
-    corners = np.stack([x + cos * along + sin * aside, y + down, z - sin * along + cos * aside, np.ones(8)])
-    u, v, depth = camera.matrix.numpy() @ corners
-    u, v = u / depth, v / depth
-    distance = np.linalg.norm(b[:3] + camera.translation.numpy())
-    alpha = yaw - np.arctan2(x, z)
-    box = [u.min(), v.min(), u.max(), v.max()]
-    return np.array([*box, distance, np.sin(alpha), np.cos(alpha), *b[3:6], *np.stack([u, v], 1).ravel()])
+from noisy_cars import KITTI, NoisyCars, noisy_cars, scipy_costs
 
 
 def test_same_minimum_as_scipy() -> None:
     """MINPACK from the same start, with a forward model and slopes of its own."""
     cars = noisy_cars(120)
     fit = fit_boxes(cars.hints, 1 / cars.sigma, cars.camera)
-    starts = start_from_hints(cars.hints, Pinhole.of(cars.camera, cars.hints)).numpy()
-    expected = []
-    for y, sigma, start in zip(cars.hints.numpy(), cars.sigma.numpy(), starts, strict=True):
-
-        def residual(b: np.ndarray, y: np.ndarray = y, sigma: np.ndarray = sigma) -> np.ndarray:
-            return (forward(b, cars.camera) - y) / sigma
-
-        expected.append(2 * least_squares(residual, start, method="lm", xtol=1e-9, ftol=1e-9).cost)
-    minimum = torch.tensor(expected, dtype=torch.float64)
+    minimum = scipy_costs(cars)
     assert ((fit.cost - minimum).abs() < 1e-3 * minimum).double().mean() >= 0.99
     assert fit.ok.double().mean() >= 0.98
 
