@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from monolift.data.sample import Detections, Sample
-from monolift.geometry import Boxes3D, Camera, wrap, yaw_from_alpha
+from monolift.geometry import Boxes3D, Camera, yaw_from_alpha
 from monolift.geometry.rotations import (
     matrix_from_quaternion,
     matrix_from_yaw,
@@ -333,8 +333,3 @@ def _blank(weight: Tensor, box: Tensor) -> None:
     """Sets the weight to 0, in place, inside a box in network pixels."""
     x1, y1, x2, y2 = (box / STRIDE).tolist()
     weight[:, math.floor(y1) : math.ceil(y2) + 1, math.floor(x1) : math.ceil(x2) + 1] = 0
-
-
-def wrapped_difference(a: Tensor, b: Tensor) -> Tensor:
-    """Smallest angle from b to a."""
-    return wrap(a - b)
