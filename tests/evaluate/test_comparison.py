@@ -57,6 +57,20 @@ def test_a_sample_of_each_image_once_is_the_ap_itself(folders: Path) -> None:
         np.testing.assert_allclose(sample, row.ap_r40, rtol=1e-12)
 
 
+def test_runs_that_find_nothing_are_compared(tmp_path: Path) -> None:
+    """Every detection is too small to count: AP 0 in every sample, and no interval where nothing is labelled."""
+    labels = write(tmp_path / "label_2", [[label()], [label("Pedestrian", height=30)]])
+    small = [[label(height=20) + " 0.5"], [label("Pedestrian", height=20) + " 0.5"]]
+    write(tmp_path / "a", small)
+    found = compare(labels, [tmp_path / "a", f"again={tmp_path / 'a'}"], draws=10)
+    car, pedestrian = (found.runs[0].row("3d", name, "easy") for name in ("Car", "Pedestrian"))
+    assert car is not None and pedestrian is not None
+    assert found.interval(0, car) == (0, 0)
+    assert all(np.isnan(found.interval(0, pedestrian)))
+    assert json.loads(found.to_json())["runs"][0]["rows"]
+    assert "nan" in str(found)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_drawn_sample_is_the_ap_of_copied_images(folders: Path, tmp_path: Path, seed: int) -> None:
     """Evaluate a data set in which image i really occurs weights[i] times."""

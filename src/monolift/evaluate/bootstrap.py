@@ -51,7 +51,9 @@ def _resample_level(one: Matched, level: int, weights: FloatArray) -> list[Float
     last = np.searchsorted(-one.score[used], -one.score[used], side="right") - 1
     n_gt = one.gt_per_image[:, level] @ weights
     draws = weights.shape[1]
-    out = [np.full(draws, np.nan) for _ in columns[1:]]
+    out = [np.where(n_gt > 0, 0.0, np.nan) for _ in columns[1:]]
+    if not len(used):
+        return out
     at_once = max(1, _CELLS // max(1, len(used)))
     for start in range(0, draws, at_once):
         block = weights[one.det_image[used], start : start + at_once]
