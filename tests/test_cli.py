@@ -245,7 +245,7 @@ def test_bad_training_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "photos: expected a KITTI folder" in complaint(capsys, *train, "photos")
     assert "nowhere: no such file or folder" in complaint(capsys, *train, "nowhere")
     (folder / "data" / "label_2" / "000001.txt").write_text(CAR)
-    unknown = complaint(capsys, *train, "data", "--set", 'classes=["Unicorn"]', "--set", "sizes=[[1,1,1]]")
+    unknown = complaint(capsys, *train, "data", "--set", 'classes=["Unicorn"]')
     assert "Unicorn" in unknown
     assert "did you mean epochs?" in complaint(capsys, *train, "data", "--set", "epoch=3")
     assert "method must be one of smoke, got 'spoke'" in complaint(
