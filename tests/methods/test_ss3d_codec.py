@@ -272,7 +272,8 @@ def test_suppression_keeps_the_best_of_each_class_and_picture() -> None:
 def test_config_survives_json_and_refuses_nonsense() -> None:
     for preset in PRESETS.values():
         config = preset()
-        assert SS3DConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+        stored = json.loads(json.dumps(dataclasses.asdict(config)))
+        assert SS3DConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}) == config
     for wrong in (
         {"likelihood": "cauchy"},
         {"units": (1, 1)},

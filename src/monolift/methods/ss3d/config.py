@@ -49,12 +49,12 @@ class SS3DConfig:
     """heteroscedastic (a sigma per hint and cell) or homoscedastic (one per hint)."""
     likelihood: str = "gaussian"
     """gaussian with the Gamma prior (published) or laplace with a floor of 0.02 (author's code)."""
-    units: tuple[float, float, float, float, float] = (4.0, 1.0, 0.1, 0.05, 4.0)
+    units: tuple[float, ...] = (4.0, 1.0, 0.1, 0.05, 4.0)
     """Unit of a channel for 2D box (pixels), distance (metres), sine and cosine, log size, corners (pixels): about the error
     of a trained network. The Gamma prior holds sigma above one *unit*; in which units the paper's does is not known (ours)."""
     distance_mean: float = 20.0
     """Metres; the distance channel counts from here (published: 0)."""
-    size_mean: tuple[float, float, float] = (3.88, 1.53, 1.63)
+    size_mean: tuple[float, ...] = (3.88, 1.53, 1.63)
     """Length, height, width in metres from whose logarithms the size channels count; one for all classes, which share the
     hints (author's code: plain logarithms, that is 1, 1, 1)."""
     hints_weight: float = 0.05
