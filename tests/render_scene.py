@@ -153,7 +153,7 @@ def silhouette_gradient(scene: CarScene, size: int, target: Tensor, **options: s
 
 
 def finite_differences(
-    scene: CarScene, size: int, target: Tensor, pixels: float = 0.35
+    scene: CarScene, size: int, target: Tensor, *, factor: int = 16, pixels: float = 0.35
 ) -> tuple[Tensor, Tensor]:
     """The same by central differences of the supersampled silhouette, with steps that move the car's outline by about
     ``pixels``; in float64."""

@@ -233,7 +233,7 @@ def test_objects_that_are_not_seen_give_empty_pictures_and_no_gradient(edge_rule
     cameras = Camera.stack([Camera(40.0, 40.0, 7.5, 7.5, width=16, height=16)] * 5)
     screen = project(points, cameras)
     picture = render_screen(mesh, screen, 16, 16, edge_rule=edge_rule, engine="torch")  # type: ignore[arg-type]
-    covered = picture.silhouette.sum((1, 2))
+    covered = picture.silhouette.detach().sum((1, 2))
     assert float(covered[0]) > 100
     assert covered[1:].tolist() == [0.0, 0.0, 0.0, 0.0]
     assert picture.colour.shape == (5, 0, 16, 16)  # no texture, no colours
