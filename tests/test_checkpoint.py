@@ -157,7 +157,7 @@ def rewrite(folder: Path, **changes: Any) -> None:
     ({"method": "yolo"}, "method must be one of smoke"),
     ({"config": {"colour": "red"}}, "SmokeConfig has no option colour"),
     ({"config": {"backbone": "nano", "radius": "huge"}}, "radius must be one of"),
-    ({"config": {"classes": ["Car"]}}, "one (l, h, w) for each"),
+    ({"config": {"sizes": [[4, 1.5, 1.6]]}}, "one (l, h, w) for each"),
     ({"config": [1, 2]}, "config.json: expected config to hold named options, got [1, 2]"),
     ({"config": {"classes": 5}}, "config.json: classes: expected a value like ('Car', 'Pedestrian', 'Cyclist'), got 5"),
     ({"config": {"head_channels": "many"}}, "config.json: head_channels: expected a value like 64, got 'many'"),

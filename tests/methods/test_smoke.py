@@ -511,11 +511,12 @@ def test_each_group_trains_its_own_numbers_only(preset: str) -> None:
     config = PRESETS[preset]()
     codec = SmokeCodec(config)
     targets = codec.encode(network_samples(config, [make_sample(KITTI, CARS)]))
-    owns = {
-        "orientation": {6, 7},
-        "size": {3, 4, 5},
-        "location": {0, 1, 2} | ({4} if config.height_leak else set()),
-    }
+    location = {0, 1, 2}
+    if config.height_leak:
+        location.add(4)
+    if config.location_scale:
+        location.add(codec.location_scale_at)
+    owns = {"orientation": {6, 7}, "size": {3, 4, 5}, "location": location}
     for name, channels in owns.items():
         raw = random_raw(codec, targets)
         smoke_loss(codec, raw, targets)[name].backward()
@@ -723,7 +724,7 @@ def test_presets_say_what_the_sources_say() -> None:
 @pytest.mark.parametrize("change, words", [
     ({"radius": "big"}, "radius must be one of"),
     ({"pixels": "hsv"}, "pixels must be one of"),
-    ({"classes": ("Car",)}, "one .l, h, w. for each"),
+    ({"sizes": ((4.0, 1.5, 1.6),)}, "one .l, h, w. for each"),
     ({"input_width": 810}, "multiples of 32"),
 ])  # fmt: skip
 def test_configurations_that_cannot_be_are_refused(change: dict[str, object], words: str) -> None:
