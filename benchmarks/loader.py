@@ -40,7 +40,9 @@ def main() -> None:
     training = (time.perf_counter() - start) / (steps * options.batch)
     print(f"loading and augmenting  {1 / loading:7.1f} pictures/s, one process")
     print(f"forward and backward    {1 / training:7.1f} pictures/s, one thread")
-    print(f"the loader takes {loading / (loading + training):.1%} of a step when it runs in the training process")
+    print(
+        f"the loader takes {loading / (loading + training):.1%} of a step when it runs in the training process"
+    )
 
 
 if __name__ == "__main__":

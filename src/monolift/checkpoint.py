@@ -65,6 +65,7 @@ def save(folder: str | Path, detector: Any, card: dict[str, Any] | None = None, 
         "card": card or {},
     }
     save_file(state, str(partial / WEIGHTS_FILE), metadata={"format": "pt"})
+    (partial / WEIGHTS_FILE).chmod(0o644)  # safetensors makes it unreadable for others
     (partial / CONFIG_FILE).write_text(
         json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )

@@ -304,7 +304,7 @@ def test_gradients_of_boxes_in_general_position() -> None:
 
 
 def test_gradients_of_parallel_boxes() -> None:
-    """Exactly parallel, no side coincident: the overlap is smooth there, in yaw too, and the rounding guard must not hide it."""
+    """Exactly parallel, no side coincident: smooth there, in yaw too; the rounding guard must not hide it."""
     a = boxes([(0, 0, 0, 4, 1.5, 2, 0.3), (0, 0, 0, 4, 1.5, 2, 0.3), (0, 0, 0, 4, 1.5, 2, 0.0)])
     b = boxes(
         [
