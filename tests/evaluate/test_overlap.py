@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_overlap import Rectangle, area, common_area
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from exact_overlap import Rectangle, area, common_area
 from monolift.evaluate import overlap
 
 SQUARE = Rectangle(Fraction(0), Fraction(0), Fraction(2), Fraction(2), Fraction(0))
