@@ -31,6 +31,7 @@ from monolift.geometry.rotations import (
 )
 from monolift.methods.smoke.config import SmokeConfig
 from monolift.nn.heatmap import draw_gaussian, find_peaks, gather, radius_centernet, radius_corrected
+from monolift.nn.roi import batched_nms
 from monolift.typing import Float, Int, Tensor
 
 STRIDE = 4
@@ -300,11 +301,13 @@ class SmokeCodec:
             if config.location_scale:
                 # a sure key point at an unsure place is a poor 3D box: the expected error lowers the rank
                 score = score * torch.exp(-torch.exp(self.log_scale(numbers)))
-            ahead = boxes.center[:, 2] > 0.5
-            order = torch.argsort(torch.where(ahead, score, -1.0), descending=True, stable=True)[
-                : int(ahead.sum())
-            ]
-            found.append(Detections(boxes, score, label, boxes2d)[order])
+            ahead = torch.nonzero(boxes.center[:, 2] > 0.5).flatten()
+            one = Detections(boxes, score, label, boxes2d)[ahead]
+            if config.suppress:
+                order = batched_nms(one.boxes2d, one.scores, one.labels, config.suppress)
+            else:
+                order = torch.argsort(one.scores, descending=True, stable=True)
+            found.append(one[order])
         return found
 
     def log_scale(self, numbers: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:

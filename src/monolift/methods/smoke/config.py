@@ -102,6 +102,9 @@ class SmokeConfig:
     """Weight of the mean corner error, metres, against the heatmap. Released code: 24 / 300 per object, summed over a batch."""
     regression_per_object: bool = True
     """Divide the corner loss by the number of objects. Released code: sum / 300 whatever the batch holds."""
+    suppress: float = 0.5
+    """Of detections of one class whose 2D boxes overlap more than this the best stays. Published: no suppression, 0; with the
+    softer heatmap and the trained neighbourhood of a key point, one object can have two peaks."""
     top_k: int = 100
     """Detections per picture before the score limit (paper 100, released code 50)."""
 
@@ -142,6 +145,7 @@ def paper(**changes: Any) -> SmokeConfig:
         neighbourhood=0.0,
         boxes2d=False,
         location_scale=False,
+        suppress=0.0,
         direction_weight=0.0,
     )
     return replace(base, **changes)
