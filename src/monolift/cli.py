@@ -96,7 +96,7 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
         args=list(arguments),
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
     )
-    return int(options.run() if hasattr(options, "run") else module.run(options))
+    return int(module.run(options))
 
 
 def _fail(message: str, code: int) -> int:

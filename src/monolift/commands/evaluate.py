@@ -44,44 +44,46 @@ class Evaluate:
     quiet: bool = False
     """Neither table nor progress; for use with --json or --plots."""
 
-    def run(self) -> int:
-        """Evaluate, print, write. Raises InputError for input that cannot be evaluated."""
-        from monolift.data.kitti_format import read_split, write_atomically
-        from monolift.evaluate.comparison import compare, parse_name
-        from monolift.evaluate.load import Truth
-        from monolift.evaluate.table import evaluate_against
 
-        folders = [folder for given in self.predictions for folder in given]
-        if not folders:
-            raise InputError("--predictions: expected a folder of result files, got none")
-        if self.bootstrap < 1:
-            raise InputError(f"--bootstrap: expected at least 1 sample, got {self.bootstrap}")
-        truth = Truth(self.labels, self.split)
-        result: Evaluation | Comparison
-        runs: tuple[Evaluation, ...]
-        comparison: Comparison | None = None
-        if len(folders) == 1:
-            name, folder = parse_name(folders[0])
-            result = evaluate_against(truth, folder, self.missing, name)
-            runs = (result,)
-        else:
-            images = f"{len(truth.ids):,} images"
-            self._say(f"comparing {len(folders)} folders by {self.bootstrap} samples of {images}")
-            result = comparison = compare(truth, folders, missing=self.missing, draws=self.bootstrap)
-            runs = comparison.runs
-        if not self.quiet:
-            (sys.stderr if self.json == "-" else sys.stdout).write(f"{result}\n")
-        if self.json == "-":
-            sys.stdout.write(result.to_json() + "\n")
-        elif self.json is not None:
-            write_atomically(self.json, (result.to_json() + "\n").encode())
-        if self.plots is not None:
-            from monolift.evaluate.report import write_report
+def run(options: Evaluate) -> int:
+    """Evaluate, print, write. Raises InputError for input that cannot be evaluated."""
+    from monolift.data.kitti_format import read_split, write_atomically
+    from monolift.evaluate.comparison import compare, parse_name
+    from monolift.evaluate.load import Truth
+    from monolift.evaluate.table import evaluate_against
 
-            training = truth.read(read_split(self.train_split)).labels if self.train_split else None
-            self._say(f"wrote {write_report(self.plots, runs, comparison, training)}")
-        return 0
+    folders = [folder for given in options.predictions for folder in given]
+    if not folders:
+        raise InputError("--predictions: expected a folder of result files, got none")
+    if options.bootstrap < 1:
+        raise InputError(f"--bootstrap: expected at least 1 sample, got {options.bootstrap}")
+    truth = Truth(options.labels, options.split)
+    result: Evaluation | Comparison
+    runs: tuple[Evaluation, ...]
+    comparison: Comparison | None = None
+    if len(folders) == 1:
+        name, folder = parse_name(folders[0])
+        result = evaluate_against(truth, folder, options.missing, name)
+        runs = (result,)
+    else:
+        images = f"{len(truth.ids):,} images"
+        _say(options, f"comparing {len(folders)} folders by {options.bootstrap} samples of {images}")
+        result = comparison = compare(truth, folders, missing=options.missing, draws=options.bootstrap)
+        runs = comparison.runs
+    if not options.quiet:
+        (sys.stderr if options.json == "-" else sys.stdout).write(f"{result}\n")
+    if options.json == "-":
+        sys.stdout.write(result.to_json() + "\n")
+    elif options.json is not None:
+        write_atomically(options.json, (result.to_json() + "\n").encode())
+    if options.plots is not None:
+        from monolift.evaluate.report import write_report
 
-    def _say(self, text: str) -> None:
-        if not self.quiet:
-            sys.stderr.write(f"{text}\n")
+        training = truth.read(read_split(options.train_split)).labels if options.train_split else None
+        _say(options, f"wrote {write_report(options.plots, runs, comparison, training)}")
+    return 0
+
+
+def _say(options: Evaluate, text: str) -> None:
+    if not options.quiet:
+        sys.stderr.write(f"{text}\n")

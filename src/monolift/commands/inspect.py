@@ -34,24 +34,25 @@ class Inspect:
     quiet: bool = False
     """No report; for use with --json or --plots."""
 
-    def run(self) -> int:
-        """Check, print, draw; returns 1 if something cannot be read or is missing. Raises InputError for a wrong ROOT."""
-        from monolift.data.kitti_format import write_atomically
-        from monolift.evaluate.dataset import inspect, training_folder
 
-        if self.samples < 0:
-            raise InputError(f"--samples: expected a number of at least 0, got {self.samples}")
-        findings = inspect(self.root, self.split, self.decode)
-        if not self.quiet:
-            (sys.stderr if self.json == "-" else sys.stdout).write(f"{findings}\n")
-        if self.json == "-":
-            sys.stdout.write(findings.to_json() + "\n")
-        elif self.json is not None:
-            write_atomically(self.json, (findings.to_json() + "\n").encode())
-        if self.plots is not None:
-            from monolift.evaluate.sample_pictures import draw_samples
+def run(options: Inspect) -> int:
+    """Check, print, draw; returns 1 if something cannot be read or is missing. Raises InputError for a wrong ROOT."""
+    from monolift.data.kitti_format import write_atomically
+    from monolift.evaluate.dataset import inspect, training_folder
 
-            drawn = draw_samples(training_folder(self.root), findings.ids, self.plots, self.samples)
-            if not self.quiet:
-                sys.stderr.write(f"wrote {len(drawn)} pictures to {self.plots}\n")
-        return 1 if findings.errors else 0
+    if options.samples < 0:
+        raise InputError(f"--samples: expected a number of at least 0, got {options.samples}")
+    findings = inspect(options.root, options.split, options.decode)
+    if not options.quiet:
+        (sys.stderr if options.json == "-" else sys.stdout).write(f"{findings}\n")
+    if options.json == "-":
+        sys.stdout.write(findings.to_json() + "\n")
+    elif options.json is not None:
+        write_atomically(options.json, (findings.to_json() + "\n").encode())
+    if options.plots is not None:
+        from monolift.evaluate.sample_pictures import draw_samples
+
+        drawn = draw_samples(training_folder(options.root), findings.ids, options.plots, options.samples)
+        if not options.quiet:
+            sys.stderr.write(f"wrote {len(drawn)} pictures to {options.plots}\n")
+    return 1 if findings.errors else 0
