@@ -103,7 +103,8 @@ def test_labels_by_heart_cost_least(uncertainty: str) -> None:
     # r = 0 and sigma = 1 unit: the prior's 0.5 for each known hint is all that is left
     prior = 0.5 if uncertainty == "heteroscedastic" else 0.0
     known = targets.known.sum() / len(targets.known)
-    assert float(exact["hints"]) == pytest.approx(float(codec.config.hints_weight * prior * known), abs=1e-5)
+    expected = codec.config.hints_weight * prior * known.item()
+    assert exact["hints"].item() == pytest.approx(expected, abs=1e-5)
     assert off["hints"] > exact["hints"] + 0.1 and off["iou"] > exact["iou"] + 0.05
     off["total"].backward()
 
