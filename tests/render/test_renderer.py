@@ -92,7 +92,7 @@ def test_the_area_of_a_silhouette_is_right_to_half_a_percent() -> None:
 def sixteen_cars() -> tuple[CarScene, Tensor, tuple[Tensor, Tensor]]:
     scene = car_scene(16, 128)
     target = hard_target(scene, 128)
-    return scene, target, finite_differences(scene, 128, target, factor=4)
+    return scene, target, finite_differences(scene, 128, target, factor=8)
 
 
 def gradient_report(edge_rule: str) -> GradientReport:
