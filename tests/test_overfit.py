@@ -14,17 +14,18 @@ from monolift.train import TrainOptions, train
 from monolift.validate import detect_sample, validate
 from toy_kitti import write_toy
 
-STEPS, CARS = 384, 5
-IDS = [f"{k:06d}" for k in range(48 + 10)]
+EPOCHS, COPIES, CARS = 6, 24, 5  # 144 steps
+IDS = [f"{k:06d}" for k in range(COPIES + 10)]
 
 
 def test_one_scene_is_learnt_to_an_ap_above_90(tmp_path: Path) -> None:
-    """1242 x 375, five cars, the default network at a small input; AP R40 of 3D boxes at IoU 0.7.
+    """1242 x 375, five cars; ResNet-18 with group norm at a small input; AP R40 of 3D boxes at IoU 0.7.
 
-    The scene stands under many ids, since 41 recall positions need more than 41 objects to be reached.
+    Group norm, because a network with batch norm that sees one picture only learns its very statistics and is another network
+    in evaluation mode. The scene stands under many ids, since AP needs more than 41 objects to reach all recall positions.
     """
     root = write_toy(tmp_path, IDS, cars=CARS, same=True)
-    (root / "train.txt").write_text("\n".join(IDS[:48]))
+    (root / "train.txt").write_text("\n".join(IDS[:COPIES]))
     best = train(
         TrainOptions(
             method="smoke",
@@ -33,11 +34,13 @@ def test_one_scene_is_learnt_to_an_ap_above_90(tmp_path: Path) -> None:
             split=root / "train.txt",
             settings=(
                 "classes=Car",
+                "backbone=resnet18",
+                "norm=group",
                 "input_width=416",
                 "input_height=128",
                 "batch_size=1",
-                f"epochs={STEPS // 48}",
-                "lr=3e-3",
+                f"epochs={EPOCHS}",
+                "lr=1e-3",
                 "backbone_lr_factor=1",
                 "ema=0.95",
                 "augmentation.mirror=0",
@@ -51,7 +54,7 @@ def test_one_scene_is_learnt_to_an_ap_above_90(tmp_path: Path) -> None:
         )
     )
     model = checkpoint.load(best)
-    scenes = KittiDataset(root, IDS[48:])
+    scenes = KittiDataset(root, IDS[COPIES:])
     assert len(scenes) * CARS > 41
     validate(model, scenes, root / "results")
     table = evaluate(labels=scenes.root / "label_2", predictions=root / "results", split=root / "results.txt")
@@ -65,6 +68,6 @@ def test_one_scene_is_learnt_to_an_ap_above_90(tmp_path: Path) -> None:
     small = torch.nn.functional.interpolate(scene.image[None].float(), (300, 994), mode="area")[0]
     camera = scene.camera.after_resize(994, 300)
     again = detect_sample(model, type(scene)("small", small.round().to(torch.uint8), camera))
-    sure = again[again.scores > 0.5]
+    sure = again[again.scores > 0.3]
     assert len(sure) == CARS
     assert iou_3d(sure.boxes, scene.boxes).amax(0).min() > 0.6
