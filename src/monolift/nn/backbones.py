@@ -17,7 +17,7 @@ NAMES = ("nano", "dla34", "resnet18", "resnet34")
 
 
 def build_backbone(name: str, norm: str = "group", deformable: bool = True) -> nn.Module:
-    """``nano`` (0.8 M parameters, the CPU default), ``dla34`` (19 M, as published), ``resnet18``, ``resnet34``, or
+    """``nano`` (0.9 M parameters, the CPU default), ``dla34`` (19 M, as published), ``resnet18``, ``resnet34``, or
     ``timm:NAME`` for any feature extractor of timm (extra ``monolift[timm]``).
 
     norm: "group" or "batch", for the networks that come in both. deformable: DLA-34's up-path.
