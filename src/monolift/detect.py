@@ -14,6 +14,7 @@ import torch
 from monolift import checkpoint, model_zoo
 from monolift.cameras import CameraChoice, KnownCamera
 from monolift.data.sample import Detections
+from monolift.detector import in_source
 from monolift.errors import InputError
 from monolift.geometry import Camera
 from monolift.result import Results3D
@@ -165,11 +166,7 @@ class Model:
                 torch.cuda.synchronize()
             clock.append(time.perf_counter())
             found = self.detector.decode(raw, Camera.stack([prepared.camera]))[0].to("cpu")
-            corners = prepared.view.px_source_from_view(found.boxes2d.view(-1, 2, 2)).view(-1, 4)
-            limit = corners.new_tensor([width - 1, height - 1] * 2)
-            found = Detections(
-                found.boxes, found.scores, found.labels, torch.minimum(corners.clamp_min(0), limit)
-            )
+            found = in_source(found, prepared.view, width, height)
             found = found[found.scores >= score]
             clock.append(time.perf_counter())
         prepare, network, decode = (b - a for a, b in pairwise(clock))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+import torch
 
 from monolift.data.augment import View
 from monolift.data.sample import Detections, Sample
@@ -19,6 +21,13 @@ class Prepared:
     image: Float[Tensor, "3 h w"]
     camera: Camera
     view: View
+
+
+def in_source(found: Detections, view: View, width: int, height: int) -> Detections:
+    """Detections with their 2D boxes in pixels of the source picture of this size, cut to it; 3D boxes need no change."""
+    boxes2d = view.px_source_from_view(found.boxes2d.view(-1, 2, 2)).view(-1, 4)
+    limit = boxes2d.new_tensor([width - 1, height - 1] * 2)
+    return replace(found, boxes2d=torch.minimum(boxes2d.clamp_min(0), limit))
 
 
 class Detector(Protocol):

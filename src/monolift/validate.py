@@ -11,6 +11,7 @@ import torch
 from monolift.data.kitti import KittiDataset, labels_from_detections
 from monolift.data.kitti_format import write_labels, write_split
 from monolift.data.sample import Detections, Sample
+from monolift.detector import in_source
 from monolift.evaluate.ap import Row
 from monolift.evaluate.table import evaluate
 from monolift.geometry import Camera
@@ -26,10 +27,7 @@ def detect_sample(detector: Any, sample: Sample, device: torch.device | str = "c
     prepared = detector.prepare(sample.image, sample.camera)
     raw = detector(prepared.image[None].to(device))
     found = detector.decode(raw, Camera.stack([prepared.camera]))[0].to("cpu")
-    boxes2d = prepared.view.px_source_from_view(found.boxes2d.view(-1, 2, 2)).view(-1, 4)
-    width, height = sample.size
-    boxes2d = torch.minimum(boxes2d.clamp_min(0), boxes2d.new_tensor([width - 1, height - 1] * 2))
-    return Detections(found.boxes, found.scores, found.labels, boxes2d)
+    return in_source(found, prepared.view, *sample.size)
 
 
 def validate(

@@ -10,8 +10,8 @@ How the labels come about (KITTI's readme leaves the measuring to its annotators
   training set, 827 cars, the top edge agrees to 1.4 px on average; cutting the rectangle of the whole car misses by 3.2.)
 - truncated: share of the object's outline, in pixels, that lies outside the picture.
 - occluded: from the share of the outline's pixels inside the picture that other things hide:
-  up to 10 % is 0 (fully visible), up to 55 % is 1 (partly), above is 2 (largely); 3 (unknown) is never written. With these
-  limits the three levels are about as frequent among the cars as in KITTI.
+  up to 10 % is 0 (fully visible), up to 55 % is 1 (partly), above is 2 (largely); 3 (unknown) is never written. KITTI's
+  annotators judged by eye; these limits are ours.
 - DontCare: objects of which less than 8 % or fewer than 30 pixels are seen, or lower than 10 pixels, if anything is seen.
 """
 
