@@ -236,4 +236,6 @@ def _result(
         path=photo.path,
         timings=timings,
         warnings=photo.warnings + known.warnings,
+        covariance=found.covariance,
+        meshes=found.meshes,
     )

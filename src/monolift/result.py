@@ -18,6 +18,7 @@ from monolift.data.sample import Detections
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
 from monolift.json_text import format_json
+from monolift.render.mesh import Mesh
 from monolift.typing import Float, Tensor, UInt8
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Results3D:
     boxes: N 3D boxes, camera frame; scores: (N,) 0 to 1; classes: N names; boxes2d: (N, 4) pixels of ``image``.
     camera: of this picture, and ``camera_origin`` where it came from; image: (3, H, W) uint8 RGB, upright.
     timings: seconds by stage; warnings: what makes the result doubtful, for example a guessed camera.
+    covariance: (N, 7, 7) of x, y, z, log length, log height, log width, yaw, from methods that know it.
+    meshes: N meshes, metres, camera frame, from methods that give shapes.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Results3D:
     path: Path | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    covariance: Float[Tensor, "n 7 7"] | None = None
+    meshes: tuple[Mesh, ...] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -80,6 +85,10 @@ class Results3D:
             scores=self.scores[keep],
             classes=tuple(name for name, kept in zip(self.classes, keep.tolist(), strict=True) if kept),
             boxes2d=self.boxes2d[keep],
+            covariance=None if self.covariance is None else self.covariance[keep],
+            meshes=None
+            if self.meshes is None
+            else tuple(mesh for mesh, kept in zip(self.meshes, keep.tolist(), strict=True) if kept),
         )
 
     # -- as text ------------------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 import torch
 
 from monolift.geometry import Boxes3D, Camera
+from monolift.render.mesh import Mesh
 from monolift.typing import Float, Int, Tensor, UInt8
 
 EASY, MODERATE, HARD, OUTSIDE = 0, 1, 2, 3  # KITTI's levels; OUTSIDE is harder than hard
@@ -26,6 +28,8 @@ class Sample:
     truncation: (N,) share of the object outside the picture, 0 to 1
     occlusion:  (N,) 0 visible, 1 partly, 2 largely, 3 unknown
     ignore:     (M, 4) regions whose content is not labelled (DontCare)
+    depth:      (H, W) z in metres of what each pixel shows, 0 where unknown; None where the data set has none
+    instances:  (H, W) which object each pixel shows: k + 1 for object k, 0 for everything else; None where unknown
     """
 
     name: str
@@ -37,6 +41,8 @@ class Sample:
     truncation: Float[Tensor, " n"] = field(default_factory=lambda: torch.zeros(0))
     occlusion: Int[Tensor, " n"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     ignore: Float[Tensor, "m 4"] = field(default_factory=lambda: torch.zeros(0, 4))
+    depth: Float[Tensor, "H W"] | None = None
+    instances: Int[Tensor, "H W"] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -70,6 +76,10 @@ class Sample:
 
     def keep(self, mask: Tensor) -> Sample:
         """The sample with the objects of a boolean (N,) mask only."""
+        instances = self.instances
+        if instances is not None:
+            number = torch.cat([mask.new_zeros(1), mask]).cumsum(0) * torch.cat([mask.new_zeros(1), mask])
+            instances = number.to(instances.dtype)[instances.long()]
         return replace(
             self,
             boxes=self.boxes[mask],
@@ -77,7 +87,11 @@ class Sample:
             boxes2d=self.boxes2d[mask],
             truncation=self.truncation[mask],
             occlusion=self.occlusion[mask],
+            instances=instances,
         )
+
+
+Found = TypeVar("Found", bound="Detections")
 
 
 @dataclass(frozen=True)
@@ -85,21 +99,37 @@ class Detections:
     """What a detector found in one picture, best first.
 
     boxes: N 3D boxes; scores: (N,) 0 to 1; labels: (N,) index into the detector's classes; boxes2d: (N, 4) pixels.
+    covariance: (N, 7, 7) of x, y, z, log length, log height, log width, yaw, where the method knows how sure it is.
+    meshes: N meshes, metres, camera frame, where the method gives shapes.
     """
 
     boxes: Boxes3D
     scores: Float[Tensor, " n"]
     labels: Int[Tensor, " n"]
     boxes2d: Float[Tensor, "n 4"]
+    covariance: Float[Tensor, "n 7 7"] | None = None
+    meshes: tuple[Mesh, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, index: Any) -> Detections:
-        return Detections(self.boxes[index], self.scores[index], self.labels[index], self.boxes2d[index])
+    def __getitem__(self: Found, index: Any) -> Found:
+        chosen = self._map(lambda value: value[index])
+        if self.meshes is None:
+            return chosen
+        order = torch.arange(len(self), device=self.scores.device)[index].tolist()
+        return replace(chosen, meshes=tuple(self.meshes[k] for k in order))
 
-    def to(self, *args: Any) -> Detections:
+    def to(self: Found, *args: Any) -> Found:
         """Another device."""
-        return Detections(
-            self.boxes.to(*args), self.scores.to(*args), self.labels.to(*args), self.boxes2d.to(*args)
+        moved = self._map(lambda value: value.to(*args))
+        return (
+            moved
+            if self.meshes is None
+            else replace(moved, meshes=tuple(mesh.to(*args) for mesh in self.meshes))
         )
+
+    def _map(self: Found, change: Callable[[Any], Any]) -> Found:
+        """``change`` of every field that counts along N; fields of subclasses too."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "meshes"}
+        return replace(self, **{k: change(v) for k, v in values.items() if v is not None})

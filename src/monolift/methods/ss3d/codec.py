@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import torch
 
@@ -79,7 +78,7 @@ class Targets:
         return replace(self, **moved)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FittedDetections(Detections):
     """Detections that say how sure they are and why.
 
@@ -93,12 +92,6 @@ class FittedDetections(Detections):
     hints: Float[Tensor, "n 26"]
     sigma: Float[Tensor, "n 26"]
     disagreement: Float[Tensor, "n 26"]
-
-    def __getitem__(self, index: Any) -> FittedDetections:
-        return FittedDetections(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
-
-    def to(self, *args: Any) -> FittedDetections:
-        return FittedDetections(**{f.name: getattr(self, f.name).to(*args) for f in fields(self)})
 
     def dissenters(self, index: int, beyond: float = 3.0) -> dict[str, float]:
         """The hints that disagree with box ``index`` by more than ``beyond`` sigmas, by name, the worst first."""
