@@ -1,0 +1,127 @@
+"""Every choice MonoDR leaves open, with the paper's and our default as presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from monolift.errors import InputError
+
+CHOICES = {
+    "others": ("unknown", "foreground"),
+    "box_sides": ("one-sided", "all"),
+    "depth_loss": ("robust", "l1"),
+    "start_depth": ("centroid", "mean"),
+    "edge_rule": ("antialias", "kato"),
+}
+
+# Mean length, height, width in metres of KITTI's 28,742 labelled cars: a statistic, not labels of the pictures at hand.
+CAR_SIZE = (3.88, 1.53, 1.63)
+
+
+@dataclass(frozen=True)
+class MonoDRConfig:
+    """Defaults are ours: faster, and not misled by what stands before an object. ``paper()`` follows the publication."""
+
+    size_mean: tuple[float, ...] = CAR_SIZE
+    """Mean length, height, width, metres; where the fit starts and what its sizes are held to."""
+    crop: int = 64
+    """Side of an object's picture, pixels (ours in both presets: the paper does not say)."""
+    margin: float = 0.1
+    """Share of the 2D box's longer side that the crop shows round it."""
+    iterations: int = 150
+    """Steps of Adam."""
+    lr: float = 0.03
+    """Adam's rate, for metres, radians and codes alike; its betas are 0.5 and 0.9."""
+    pixel_weight: float = 1.0
+    """Weight of the difference in colour, eq. 3."""
+    box_weight: float = 1.0
+    """Weight of the 2D boxes' overlap, eq. 4."""
+    box_tolerance: float = 0.1
+    """Lack of overlap of the 2D boxes that costs nothing."""
+    silhouette_weight: float = 1.0
+    """Weight of the silhouettes' overlap, eqs. 5 and 6."""
+    depth_weight: float = 0.2
+    """Weight of the difference in depth, eq. 7, per metre."""
+    size_weight: float = 0.1
+    """Weight of the deviation from the mean size, per metre."""
+    depth_loss: str = "robust"
+    """robust (grows like L1, but no further than ``depth_cut``) or l1 (published)."""
+    depth_cut: float = 2.0
+    """Metres at which the robust depth loss saturates."""
+    others: str = "unknown"
+    """What pixels of other instances and beyond the picture's border are: unknown, so that they say nothing about this
+    object, or foreground and background (published: the union of all masks is foreground)."""
+    box_sides: str = "one-sided"
+    """one-sided: the object may reach beyond a side of its 2D box that touches another instance or the border; or all
+    sides count both ways (published)."""
+    start_depth: str = "centroid"
+    """centroid (median depth of the mask and half a mean width behind it) or mean (of the mask; the paper's sentence is
+    garbled)."""
+    start_codes: float = 0.0
+    """Codes start at the family's middle; or, above 0, at random numbers of this standard deviation (published: 0.1)."""
+    start_rotation: float = 0.1
+    """Standard deviation of the first angle, radians."""
+    scale_spread: float = 0.1
+    """How far the depth map of a picture may be off as a whole (standard deviation of the log of its scale); the sizes of
+    the picture's objects decide. 0: taken as it is (published)."""
+    size_spread: float = 0.08
+    """Standard deviation of the log of an object's size about the mean, for weighing it against ``scale_spread``."""
+    escape_until: int = 50
+    """Rotations are tried in the first so many iterations; published: in all."""
+    escape_turned: bool = True
+    """Also try the opposite heading (ours)."""
+    escape_depth: float = 1.0
+    """Weight of the depth's form, its mean taken off, when rotations are compared (published: 0)."""
+    escape_aligned: bool = False
+    """Bring the trial's 2D box to the place and area of the observed one before comparing (published)."""
+    metric: str = "multiscale"
+    """How trials are compared: multiscale (ours, without weights) or lpips:FILE."""
+    silhouette_confidence: float = 0.1
+    """alpha_m of eq. 8."""
+    protrusion_confidence: float = 0.03
+    """alpha_b of eq. 8."""
+    edge_rule: str = "antialias"
+    """Renderer's rule for edges: antialias, or kato (published)."""
+    batch: int = 32
+    """Objects that are fitted at a time, of as many pictures as it takes."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(
+                    f"monodr {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+        object.__setattr__(self, "size_mean", tuple(float(v) for v in self.size_mean))  # JSON gives lists
+        if len(self.size_mean) != 3 or min(self.size_mean) <= 0:
+            raise InputError(f"monodr size_mean must be length, height, width in metres, got {self.size_mean}")
+        if self.metric != "multiscale" and not self.metric.startswith("lpips:"):
+            raise InputError(f'monodr metric must be "multiscale" or "lpips:FILE", got {self.metric!r}')
+        for name, least in (("crop", 16), ("iterations", 0), ("escape_until", 0), ("batch", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"monodr {name} must be {least} or more, got {getattr(self, name)}")
+        for name in ("lr", "depth_cut", "size_spread"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"monodr {name} must be positive, got {getattr(self, name)}")
+
+
+def paper(**changes: Any) -> MonoDRConfig:
+    """The paper's constants; the crop's size, which it does not give, is 128."""
+    base = MonoDRConfig(
+        crop=128,
+        depth_loss="l1",
+        others="foreground",
+        box_sides="all",
+        start_depth="mean",
+        start_codes=0.1,
+        scale_spread=0.0,
+        escape_until=150,
+        escape_turned=False,
+        escape_depth=0.0,
+        escape_aligned=True,
+        edge_rule="kato",
+    )
+    return replace(base, **changes)
+
+
+PRESETS = {"default": MonoDRConfig, "paper": paper}
