@@ -122,6 +122,24 @@ def test_decode_inverts_encode_for_a_mixed_batch(preset: str, orientation: str) 
     assert torch.allclose(first.boxes2d[nearest], samples[0].boxes2d, atol=0.05)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_final_2d_box_lies_between_the_predicted_and_the_projected_one(share: float) -> None:
+    config = SmokeConfig(boxes2d_fusion=share)
+    codec = SmokeCodec(config)
+    samples = network_samples(config, [make_sample(KITTI, CARS)])
+    targets = codec.encode(samples)
+    raw = perfect_raw(codec, targets)
+    raw["regression"][:, codec.box2d_at] += (
+        2.0  # every predicted 2D box lies two cells, 8 pixels, too far right
+    )
+    found = codec.decode(raw, targets.cameras)[0]
+    sure = found[found.scores > 0.9]
+    nearest = torch.cdist(sure.boxes.center, samples[0].boxes.center).argmin(0)
+    moved = sure.boxes2d[nearest] - samples[0].boxes2d
+    expected = 8 * (1 - share) * torch.tensor([1.0, 0, 1, 0])
+    assert torch.allclose(moved, expected.expand_as(moved), atol=0.05)
+
+
 def test_an_object_whose_center_is_outside_is_kept_with_its_offset() -> None:
     """A car cut by the left border: its 2D box is in the picture, the projection of its centre is not."""
     row = (-7.2, 1.0, 8.0, 4.2, 1.5, 1.7, -1.5)

@@ -317,14 +317,17 @@ class SmokeCodec:
     def _final_boxes2d(
         self, numbers: Tensor, boxes: Boxes3D, cell: Tensor, width: int, camera: Camera
     ) -> Tensor:
-        """The predicted 2D box where there is one, else the rectangle of the projected corners; cut to the picture."""
+        """The mean of the predicted 2D box and the rectangle of the projected corners, cut to the picture; a network without
+        ``boxes2d`` has the second only."""
+        camera = self._camera(camera)
+        projected = boxes.projected(camera)
         if not self.config.boxes2d:
-            return boxes.projected(self._camera(camera))
-        boxes2d = self.boxes2d(numbers, cell, width)
+            return projected
+        predicted = self.boxes2d(numbers, cell, width)
         if camera.width and camera.height:
-            limit = boxes2d.new_tensor([camera.width - 1, camera.height - 1] * 2)
-            boxes2d = torch.minimum(boxes2d.clamp_min(0), limit)
-        return boxes2d
+            limit = predicted.new_tensor([camera.width - 1, camera.height - 1] * 2)
+            predicted = torch.minimum(predicted.clamp_min(0), limit)
+        return torch.lerp(predicted, projected, self.config.boxes2d_fusion)
 
 
 def _columns_rows(cell: Tensor, width: int) -> Tensor:
