@@ -132,6 +132,27 @@ def test_width_crop_loses_rows_above_and_below() -> None:
     assert (top + bottom).item() / 2 == pytest.approx(449.5, abs=0.7)
 
 
+@settings(max_examples=20)
+@given(st.floats(0.45, 1.5), st.integers(-60, 60), st.integers(-40, 40))
+def test_a_map_holds_at_each_pixel_what_the_source_has_where_the_view_says(
+    scale: float, left: int, top: int
+) -> None:
+    """Every source pixel has a number of its own; a slow loop over the window finds each."""
+    source = torch.arange(1, 61 * 40 + 1).view(40, 61)
+    view = View(scale, left, top, 32, 24)
+    seen = view.nearest(source)
+    black = view.image(torch.full((3, 40, 61), 255, dtype=torch.uint8))[0] == 0
+    for v in range(24):
+        for u in range(32):
+            x, y = view.px_source_from_view(torch.tensor([u, v], dtype=torch.float64)).tolist()
+            if black[v, u]:
+                assert seen[v, u] == 0
+            elif (
+                abs((x % 1) - 0.5) > 1e-6 and abs((y % 1) - 0.5) > 1e-6
+            ):  # not on the line between two pixels
+                assert seen[v, u] == source[round(y), round(x)]
+
+
 # -- samples ----------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +198,48 @@ def test_a_box_cut_in_half_is_half_truncated_and_one_nearly_gone_is_dropped() ->
     assert seen.truncation.tolist() == pytest.approx([0.5, 1 - 0.8 * 0.5])
     assert seen.ignore.tolist() == [[0, 50, 50, 90]]
     assert View(1.0, 300, 0, 800, 375).sample(source).ignore.shape == (0, 4)
+
+
+def with_maps(sample: Sample) -> Sample:
+    """Discs of one depth and number at each object's centre, before ground of another depth."""
+    width, height = sample.size
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    depth, instances = 40 + 0.01 * x, torch.zeros(height, width, dtype=torch.long)
+    for k, (u, v) in enumerate(sample.camera.px_from_cam(sample.boxes.center).tolist()):
+        disc = (x - u) ** 2 + (y - v) ** 2 < 15**2
+        depth[disc] = sample.boxes.center[k, 2]
+        instances[disc] = k + 1
+    return replace(sample, depth=depth, instances=instances)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6))
+def test_depth_and_instances_follow_their_objects(seed: int) -> None:
+    augmentation = Augmentation(mirror=0.5, recolor=0.0, scale=(0.6, 1.5), shift=0.25)
+    out = augment(
+        with_maps(scene()), letterbox(1242, 375, 832, 256), augmentation, np.random.default_rng(seed)
+    )
+    assert out.depth is not None
+    assert out.instances is not None
+    assert out.depth.shape == out.instances.shape == (256, 832)
+    assert set(out.instances.unique().tolist()) <= set(
+        range(len(out) + 1)
+    )  # those of dropped objects are gone
+    for k, (u, v) in enumerate(out.camera.px_from_cam(out.boxes.center)):
+        rows, columns = (out.instances == k + 1).nonzero().double().unbind(1)
+        if 25 < u < 806 and 25 < v < 230:
+            assert abs(columns.mean() - u) < 0.3
+            assert abs(rows.mean() - v) < 0.3
+            assert out.depth[round(v.item()), round(u.item())] == out.boxes.center[k, 2]
+
+
+def test_instances_of_kept_objects_are_numbered_anew() -> None:
+    sample = with_maps(scene())
+    rest = sample.keep(torch.tensor([True, False, True]))
+    assert rest.instances is not None
+    assert sample.instances is not None
+    assert torch.equal(rest.instances == 2, sample.instances == 3)
+    assert torch.equal(rest.instances == 0, (sample.instances == 0) | (sample.instances == 2))
 
 
 def test_mirroring_twice_gives_the_sample_back() -> None:

@@ -72,6 +72,61 @@ def test_labels_alone_are_the_sample_without_its_pixels(root: Path) -> None:
     assert light.image.max() == 0
 
 
+def write_maps(root: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Depth of a slope and instances of three bars for the first picture, and nothing for the second."""
+    depth = np.tile(np.arange(1242, dtype=np.uint16) * 16, (375, 1))
+    rows = np.zeros((375, 1242), np.uint16)
+    for row, column in ((1, 600), (2, 400), (3, 680), (4, 500)):
+        rows[150:200, column : column + 20] = row
+    for folder, array in (("depth_2", depth), ("instance_2", rows)):
+        (root / "training" / folder).mkdir()
+        Image.fromarray(array).save(root / "training" / folder / "000001.png")
+    return depth, rows
+
+
+def test_depth_and_instances_are_read_when_asked_for(root: Path) -> None:
+    with pytest.raises(InputError, match="depth_2: no such folder"):
+        KittiDataset(root, depth=True)
+    depth, rows = write_maps(root)
+    # The order of the rows with the DontCare second: object numbers skip it.
+    lines = LABELS.splitlines(keepends=True)
+    (root / "training/label_2/000001.txt").write_text("".join([lines[0], lines[3], lines[1], lines[2]]))
+    first, second = KittiDataset(root, depth=True, instances=True)
+    assert first.depth is not None
+    assert first.instances is not None
+    assert torch.equal(first.depth, torch.from_numpy(depth.astype(np.float32)) / 256)
+    for row, number in enumerate((0, 1, 0, 2, 3)):
+        assert (first.instances[torch.from_numpy(rows.astype(int)) == row] == number).all()
+    assert second.depth is None
+    assert second.instances is None
+    plain = KittiDataset(root)[0]
+    assert plain.depth is None
+    assert plain.instances is None
+    elsewhere = KittiDataset(root, ["000001"], depth=root / "training/depth_2")[0]
+    assert torch.equal(elsewhere.depth, first.depth)
+
+
+def test_maps_that_do_not_fit_are_named(root: Path) -> None:
+    write_maps(root)
+    depth, instances = (root / "training" / f / "000001.png" for f in ("depth_2", "instance_2"))
+    Image.fromarray(np.full((375, 1242), 5, np.uint16)).save(instances)
+    with pytest.raises(
+        InputError, match=r"instance_2/000001.png: has object 5, but the label file only 4 rows"
+    ):
+        KittiDataset(root, instances=True)[0]
+    for content, message in (
+        (Image.new("I;16", (1242, 370)), "is 1242 x 370, but its picture is 1242 x 375"),
+        (Image.new("L", (1242, 375)), "expected one 16-bit number per pixel, got a picture of mode L"),
+        (Image.new("RGB", (1242, 375)), "mode RGB"),
+    ):
+        content.save(depth)
+        with pytest.raises(InputError, match=f"depth_2/000001.png: .*{message}"):
+            KittiDataset(root, depth=True)[0]
+    depth.write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"depth_2/000001.png: not a readable picture"):
+        KittiDataset(root, depth=True)[0]
+
+
 def test_difficulty_is_the_easiest_level_whose_limits_are_met() -> None:
     """Heights must exceed 40 and 25; occlusion and truncation may equal their limits."""
     cases = [

@@ -16,7 +16,7 @@ from PIL import Image
 
 from monolift.data.sample import Sample
 from monolift.geometry import Camera
-from monolift.typing import Float, Tensor, UInt8
+from monolift.typing import Float, Int, Tensor, UInt8
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,24 @@ class View:
             out[y0:y1, x0:x1] = np.asarray(part)
         return torch.from_numpy(out).permute(2, 0, 1).contiguous()
 
+    def nearest(self, values: Tensor) -> Tensor:
+        """The window (h, w) of a map (H, W) whose values cannot be mixed, such as depth or object numbers: each pixel takes
+        the value of the source pixel its centre falls into, and 0 where the window's picture is black."""
+        height, width = values.shape
+        out = values.new_zeros(self.height, self.width)
+        x0, x1 = self._inside(self.left, self.width, width)
+        y0, y1 = self._inside(self.top, self.height, height)
+        if x1 > x0 and y1 > y0:
+            columns = self._source_index(x0, x1, self.left, width)
+            rows = self._source_index(y0, y1, self.top, height)
+            out[y0:y1, x0:x1] = values[rows[:, None], columns]
+        return out
+
+    def _source_index(self, first: int, last: int, offset: int, extent: int) -> Int[Tensor, " n"]:
+        # pixel k of the source covers [k - 0.5, k + 0.5)
+        centers = (torch.arange(first, last, dtype=torch.float64) + offset + 0.5) / self.scale
+        return centers.floor().long().clamp(0, extent - 1)
+
     def _inside(self, offset: int, extent: int, source_extent: int) -> tuple[int, int]:
         first = max(0, -offset)
         last = min(extent, math.floor(source_extent * self.scale + 1e-6) - offset)
@@ -68,8 +86,8 @@ class View:
     def sample(self, sample: Sample, min_visible: float = 0.1) -> Sample:
         """The sample as seen through the window.
 
-        2D boxes are cut to it, truncation grows by the share that is cut away, and objects of which less than
-        ``min_visible`` of the labelled box remains are dropped.
+        Depth and instances, where there are any, follow (:meth:`nearest`). 2D boxes are cut to the window, truncation grows
+        by the share that is cut away, and objects of which less than ``min_visible`` of the labelled box remains are dropped.
         """
         corners = self.px_from_source(sample.boxes2d.view(-1, 2, 2)).view(-1, 4)
         limit = corners.new_tensor([self.width - 1, self.height - 1] * 2)
@@ -82,6 +100,8 @@ class View:
             sample,
             image=self.image(sample.image),
             camera=self.camera(sample.camera),
+            depth=None if sample.depth is None else self.nearest(sample.depth),
+            instances=None if sample.instances is None else self.nearest(sample.instances),
             boxes2d=clipped,
             truncation=(1 - (1 - sample.truncation) * visible).clamp(0, 1),
             ignore=ignore[(ignore[:, 2:] > ignore[:, :2]).all(1)],
@@ -124,6 +144,8 @@ def mirror(sample: Sample) -> Sample:
         sample,
         image=sample.image.flip(-1),
         camera=sample.camera.after_mirror(),
+        depth=None if sample.depth is None else sample.depth.flip(-1),
+        instances=None if sample.instances is None else sample.instances.flip(-1),
         boxes=sample.boxes.mirrored(),
         boxes2d=flipped(sample.boxes2d),
         ignore=flipped(sample.ignore),

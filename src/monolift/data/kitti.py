@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from monolift.data.depth_maps import read_depth, read_numbers
 from monolift.data.kitti_format import KittiLabels, read_calib, read_labels, read_split
 from monolift.data.sample import Detections, Sample
 from monolift.errors import InputError
@@ -23,12 +24,25 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 class KittiDataset(Sequence[Sample]):
     """The samples of ``root`` (or ``root/training``): image_2, label_2, calib; read from disk at each access.
 
-    split: a file of ids or the ids themselves; all labelled pictures without it.
-    Raises InputError where folders or files are missing or malformed.
+    split:     a file of ids or the ids themselves; all labelled pictures without it
+    depth:     also ``Sample.depth`` from depth_2/ID.png, or from another folder of such files
+    instances: also ``Sample.instances`` from instance_2/ID.png, or from another folder of such files; the numbers are those
+               of the label file's rows, counted from 1
+
+    Both are 16-bit pictures as ``monolift synth`` writes them, depth as KITTI does: metres times 256. A picture without such
+    a file has None there. Raises InputError where folders or files are missing or malformed.
     """
 
-    def __init__(self, root: str | Path, split: str | Path | Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | Path | Sequence[str] | None = None,
+        depth: bool | str | Path = False,
+        instances: bool | str | Path = False,
+    ) -> None:
         self.root = training_folder(root)
+        self.depth = _map_folder(self.root / "depth_2", depth)
+        self.instances = _map_folder(self.root / "instance_2", instances)
         if split is None:
             self.ids = tuple(sorted(p.stem for p in (self.root / "label_2").glob("*.txt")))
         elif isinstance(split, str | Path):
@@ -42,11 +56,23 @@ class KittiDataset(Sequence[Sample]):
         return len(self.ids)
 
     def __getitem__(self, index: Any) -> Any:
-        return read_sample(self.root, self.ids[index])
+        return read_sample(self.root, self.ids[index], depth=self.depth, instances=self.instances)
 
     def labels(self, index: int) -> Sample:
         """As ``self[index]`` without decoding the picture: its header gives the size, its pixels are one black row."""
         return read_sample(self.root, self.ids[index], pixels=False)
+
+
+def _map_folder(standard: Path, wanted: bool | str | Path) -> Path | None:
+    """The folder of maps that was asked for: the standard one for True."""
+    if wanted is False:
+        return None
+    folder = standard if wanted is True else Path(wanted)
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: no such folder of 16-bit PNG maps (monolift synth --depth --masks writes them)"
+        )
+    return folder
 
 
 def training_folder(root: str | Path) -> Path:
@@ -93,8 +119,17 @@ def read_camera(path: str | Path, width: int, height: int) -> Camera:
         raise InputError(message if Path(path).name in message else f"{path}: {message}") from None
 
 
-def read_sample(root: str | Path, name: str, pixels: bool = True) -> Sample:
-    """Picture, camera and labels of one id. Without ``pixels`` only the picture's size is read."""
+def read_sample(
+    root: str | Path,
+    name: str,
+    pixels: bool = True,
+    depth: str | Path | None = None,
+    instances: str | Path | None = None,
+) -> Sample:
+    """Picture, camera and labels of one id. Without ``pixels`` only the picture's size is read.
+
+    depth, instances: folders with a 16-bit map ID.png of the picture's size, see :class:`KittiDataset`.
+    """
     root = Path(root)
     path = find_image(root, name)
     if pixels:
@@ -103,7 +138,33 @@ def read_sample(root: str | Path, name: str, pixels: bool = True) -> Sample:
         with Image.open(path) as picture:
             image = torch.zeros(3, 1, 1, dtype=torch.uint8).expand(3, picture.height, picture.width)
     camera = read_camera(root / "calib" / f"{name}.txt", image.shape[2], image.shape[1])
-    return sample_from_labels(name, image, camera, read_labels(root / "label_2" / f"{name}.txt"))
+    labels = read_labels(root / "label_2" / f"{name}.txt")
+    sample = sample_from_labels(name, image, camera, labels)
+    if depth is not None and (file := Path(depth) / f"{name}.png").is_file():
+        sample = replace(sample, depth=_fitting(file, read_depth(file), sample))
+    if instances is not None and (file := Path(instances) / f"{name}.png").is_file():
+        rows = _fitting(file, read_numbers(file), sample)
+        sample = replace(sample, instances=_objects_of_rows(file, rows, labels))
+    return sample
+
+
+def _fitting(path: Path, values: Tensor, sample: Sample) -> Tensor:
+    width, height = sample.size
+    if values.shape != (height, width):
+        found = f"{values.shape[1]} x {values.shape[0]}"
+        raise InputError(f"{path}: is {found}, but its picture is {width} x {height}")
+    return values
+
+
+def _objects_of_rows(path: Path, rows: Tensor, labels: KittiLabels) -> Tensor:
+    """Numbers of label rows, 1 for the first, as numbers of objects: DontCare rows are none."""
+    if len(labels) < int(rows.max()):
+        raise InputError(
+            f"{path}: has object {int(rows.max())}, but the label file only {len(labels)} rows: "
+            "expected the number of the object's row, counted from 1"
+        )
+    known = torch.tensor([0] + [n.lower() != "dontcare" for n in labels.names])
+    return (known.cumsum(0) * known)[rows]
 
 
 def sample_from_labels(
