@@ -17,14 +17,13 @@ from monolift.data import synthetic
 from monolift.data.kitti_format import parse_calib, parse_labels, read_calib, read_labels
 from monolift.data.scene import parts
 from monolift.data.scene.ground import Ground
+from monolift.data.scene.labels import bounds_inside, label_scene, outline
 from monolift.data.scene.layout import Actor, Scene, add_vehicle, car_of, sample_scene
 from monolift.data.scene.sensor import Sensor, develop
 from monolift.data.synthetic import (
     World,
     frame_files,
-    label_scene,
     make_frame,
-    outline,
     sample_calib,
     write_world,
 )
@@ -35,7 +34,7 @@ from monolift.render import raster
 from monolift.shapes.procedural import sample_shape
 
 W, H = 416, 126
-SMALL = World(seed=5, width=W, height=H, masks=True, depth=True)
+SMALL = World(seed=5, width=W, height=H, masks=True, depth=True, points=True, shapes=True)
 
 
 @pytest.fixture(scope="module")
@@ -209,12 +208,10 @@ def test_what_lies_behind_or_beside_the_camera_is_not_labelled() -> None:
 
 def test_bounds_reach_a_corner_that_is_covered() -> None:
     big = np.array([[(-50.0, -50.0), (90.0, -40.0), (-40.0, 90.0)]])
-    np.testing.assert_allclose(
-        synthetic.bounds_inside(big, 200, 100), [0, 0, 50 + 1 / 13, 50 + 1 / 13], atol=4
-    )
+    np.testing.assert_allclose(bounds_inside(big, 200, 100), [0, 0, 50 + 1 / 13, 50 + 1 / 13], atol=4)
     everywhere = np.array([[(-500.0, -500.0), (1500.0, -500.0), (-500.0, 1500.0)]])
-    np.testing.assert_allclose(synthetic.bounds_inside(everywhere, 200, 100), [0, 0, 199, 99])
-    assert synthetic.bounds_inside(everywhere + 3000, 200, 100) is None
+    np.testing.assert_allclose(bounds_inside(everywhere, 200, 100), [0, 0, 199, 99])
+    assert bounds_inside(everywhere + 3000, 200, 100) is None
 
 
 # --- cameras
@@ -305,7 +302,16 @@ def test_refuses_a_folder_of_something_else(written: Path, tmp_path: Path) -> No
 
 def test_verb(written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = Synth(
-        written, images=2, seed=5, width=W, height=H, masks=True, depth=True, json=str(tmp_path / "made.json")
+        written,
+        images=2,
+        seed=5,
+        width=W,
+        height=H,
+        masks=True,
+        depth=True,
+        points=True,
+        shapes=True,
+        json=str(tmp_path / "made.json"),
     )
     assert run(options) == 0
     assert json.loads((tmp_path / "made.json").read_text()) == {

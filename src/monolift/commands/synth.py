@@ -12,7 +12,7 @@ from monolift.errors import InputError
 class Synth:
     """Synthetic driving scenes with exact labels in KITTI's layout: ROOT/training/{image_2,label_2,calib}, ROOT/ImageSets.
 
-    monolift synth --out world --images 100 --seed 1
+    monolift synth --out world --images 100 --seed 1 --masks --depth --points --shapes
     """
 
     out: Path
@@ -33,6 +33,10 @@ class Synth:
     """Also instance masks, instance_2/ID.png: k + 1 for row k of the labels."""
     depth: bool = False
     """Also dense depth, depth_2/ID.png: metres times 256, 0 for the sky."""
+    points: bool = False
+    """Also a laser scanner's points, velodyne/ID.bin: float32 x, y, z, intensity, as KITTI's."""
+    shapes: bool = False
+    """Also shape and style of each car, cars_2/ID.json, by row of the labels."""
     workers: int = 1
     """Processes."""
     json: str | None = None
@@ -56,6 +60,8 @@ def run(options: Synth) -> int:
         image_format=options.format,
         masks=options.masks,
         depth=options.depth,
+        points=options.points,
+        shapes=options.shapes,
     )
     made = objects = 0
     with Progress(options.images, "pictures", options.quiet) as progress:

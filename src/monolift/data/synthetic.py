@@ -3,16 +3,7 @@
 `make_frame` gives one picture with its labels and camera; `write_world` fills a folder in KITTI's layout. The same seed gives
 the same bytes, whatever the number of worker processes; picture k does not depend on how many pictures are made.
 
-How the labels come about (KITTI's readme leaves the measuring to its annotators; here it is counted):
-
-- bbox: the rectangle round that part of the object's outline, hidden parts included, which lies in the picture. It is tight
-  round the mesh, not round the projected 3D box. (KITTI's own boxes of truncated cars are like this: over a quarter of its
-  training set, 827 cars, the top edge agrees to 1.4 px on average; cutting the rectangle of the whole car misses by 3.2.)
-- truncated: share of the object's outline, in pixels, that lies outside the picture.
-- occluded: from the share of the outline's pixels inside the picture that other things hide:
-  up to 10 % is 0 (fully visible), up to 55 % is 1 (partly), above is 2 (largely); 3 (unknown) is never written. KITTI's
-  annotators judged by eye; these limits are ours.
-- DontCare: objects of which less than 8 % or fewer than 30 pixels are seen, or lower than 10 pixels, if anything is seen.
+How the labels come about is told in `scene.labels`, how the laser's points do in `scene.lidar`.
 """
 
 from __future__ import annotations
@@ -28,27 +19,28 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from monolift.data.car_codes import CarCode, format_codes
 from monolift.data.kitti_format import (
     KittiCalib,
     KittiLabels,
     format_calib,
     format_labels,
-    from_numbers,
     write_atomically,
     write_split,
 )
-from monolift.data.scene.layout import Actor, Scene, sample_scene
+from monolift.data.scene.labels import label_scene
+from monolift.data.scene.layout import Scene, sample_scene
+from monolift.data.scene.lidar import scan
 from monolift.data.scene.render import Stage, shoot, survey
 from monolift.data.scene.sensor import develop
 from monolift.data.scene.surroundings import build_surroundings
 from monolift.errors import InputError
-from monolift.render import raster
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
 
-PARTLY, LARGELY = 0.10, 0.55  # hidden shares above which occlusion is 1 and 2
-MIN_SEEN, MIN_PIXELS, MIN_HEIGHT, MIN_DEPTH = 0.08, 30, 10.0, 0.5
+GENERATOR = 2
+"""Raised whenever the same seed would give other pictures than before: a folder holds pictures of one generator."""
 
 # The rigs of KITTI's training set with pictures of about 1242 x 375: how often each was used; focal length, principal point
 # and last column of P2.
@@ -86,10 +78,24 @@ class Frame:
         row[list(self.actors)] = np.arange(1, len(self.actors) + 1)
         return row[owner], depth
 
+    def points(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        """(N, 4) what a laser scanner measures of what the picture shows: x, y, z in metres, intensity; velodyne frame."""
+        height, width = self.image.shape[:2]
+        return scan(_stage(self.scene), self.scene.ground, self.calib, (width, height), rng)
 
-def generator(seed: int, index: int) -> np.random.Generator:
-    """The random numbers of picture `index` of the world `seed`."""
-    return np.random.default_rng(np.random.SeedSequence([seed, index]))
+    def codes(self) -> dict[int, CarCode]:
+        """Shape and style of the family's cars by row of the labels."""
+        actors = [self.scene.actors[k] for k in self.actors]
+        return {
+            row: CarCode(a.shape, a.style)
+            for row, a in enumerate(actors)
+            if a.shape is not None and a.style is not None
+        }
+
+
+def generator(seed: int, index: int, *purpose: int) -> np.random.Generator:
+    """The random numbers of picture `index` of the world `seed`; other ones for each further purpose."""
+    return np.random.default_rng(np.random.SeedSequence([seed, index, *purpose]))
 
 
 def sample_calib(rng: np.random.Generator, width: int, height: int, focal: float | None = None) -> KittiCalib:
@@ -146,107 +152,6 @@ def _stage(scene: Scene) -> Stage:
     return Stage([a.part for a in scene.actors] + scene.scenery)
 
 
-# --- labels
-
-
-@dataclass(frozen=True)
-class Outline:
-    """What an object would cover if nothing stood before it: rectangle (4,) round what lies in the picture, pixels; how many
-    pixels the whole has, and how many of them lie in the picture."""
-
-    rectangle: FloatArray
-    total: float
-    inside: float
-
-
-def outline(corners: FloatArray, projection: FloatArray, width: int, height: int) -> Outline | None:
-    """The outline of a soup (F, 3, 3) in a picture; None when nothing of it lies there.
-
-    What lies farther out than one picture's width or height is not counted: objects beside the camera reach to infinity.
-    The pixels are counted on a grid fine or coarse enough for about 200 cells along the object.
-    """
-    corners, _, _ = raster.clip_near(corners, corners, offset=float(projection[2, 3]))
-    if not len(corners):
-        return None
-    pixels = raster.project(corners, projection)[0]
-    low = np.maximum(pixels.min((0, 1)), [-width, -height])
-    high = np.minimum(pixels.max((0, 1)), [2 * width, 2 * height])
-    rectangle = bounds_inside(pixels, width, height)
-    if rectangle is None or (high <= low).any():
-        return None
-    scale = 200 / float(max(*(high - low), 1.0))
-    columns, rows = (int(np.ceil(v)) + 1 for v in (high - low) * scale)
-    # Cell (i, j) has its centre at low + (i + 0.5, j + 0.5) / scale.
-    covered = raster.coverage((pixels - low) * scale - 0.5, rows, columns)
-    x = low[0] + (np.arange(columns) + 0.5) / scale
-    y = low[1] + (np.arange(rows) + 0.5) / scale
-    within = (x > -0.5) & (x < width - 0.5)
-    between = (y > -0.5) & (y < height - 0.5)
-    inside = covered[between][:, within].sum()
-    return Outline(rectangle, covered.sum() / scale**2, inside / scale**2)
-
-
-def bounds_inside(pixels: FloatArray, width: int, height: int) -> FloatArray | None:
-    """(4,) rectangle round the part of triangles (F, 3, 2) inside [0, W - 1] x [0, H - 1]; None when there is none.
-
-    Its extremes are corners inside the picture, places where an edge meets the border, or corners of the picture that a
-    triangle covers.
-    """
-    limit = np.array([width - 1.0, height - 1.0])
-    found = [pixels.reshape(-1, 2)]
-    start, end = pixels.reshape(-1, 2), np.roll(pixels, -1, 1).reshape(-1, 2)
-    for axis in (0, 1):
-        for border in (0.0, limit[axis]):
-            crosses = (start[:, axis] < border) != (end[:, axis] < border)
-            a, b = start[crosses], end[crosses]
-            share = (border - a[:, axis]) / (b[:, axis] - a[:, axis])
-            points = a + share[:, None] * (b - a)
-            points[:, axis] = border
-            found.append(points)
-    for corner in np.array([(0.0, 0.0), (limit[0], 0.0), (0.0, limit[1]), (limit[0], limit[1])]):
-        edge, offset = np.roll(pixels, -1, 1) - pixels, corner - pixels
-        side = edge[..., 0] * offset[..., 1] - edge[..., 1] * offset[..., 0]
-        if ((side > 0).all(1) | (side < 0).all(1)).any():
-            found.append(corner[None])
-    points = np.concatenate(found)
-    points = points[((points >= 0) & (points <= limit)).all(1)]
-    return np.concatenate([points.min(0), points.max(0)]) if len(points) else None
-
-
-def label_scene(
-    actors: list[Actor], seen: FloatArray, projection: FloatArray, width: int, height: int
-) -> tuple[KittiLabels, tuple[int, ...]]:
-    """KITTI rows of the actors, nearest first, DontCare last, and which actor each row is; seen (N,) visible pixels of each."""
-    rows: list[tuple[int, str, list[float]]] = []
-    ignored: list[tuple[int, str, list[float]]] = []
-    for k in np.argsort([a.bottom[2] for a in actors], kind="stable"):
-        actor, visible = actors[k], float(seen[k])
-        shape = outline(actor.part.corners, projection, width, height)
-        if shape is None or visible <= 0 or shape.inside <= 0:
-            continue
-        box = shape.rectangle
-        share = min(visible / shape.inside, 1.0)
-        if (
-            share < MIN_SEEN
-            or visible < MIN_PIXELS
-            or box[3] - box[1] < MIN_HEIGHT
-            or actor.bottom[2] < MIN_DEPTH
-        ):
-            ignored.append((int(k), "DontCare", [-1, -1, -10, *box, -1, -1, -1, -1000, -1000, -1000, -10]))
-            continue
-        truncation = max(1 - shape.inside / shape.total, 0.0)
-        truncation = truncation if truncation > 0.01 else 0.0  # counting pixels is no better than that
-        occlusion = 0 if 1 - share <= PARTLY else 1 if 1 - share <= LARGELY else 2
-        alpha = (actor.yaw - np.arctan2(actor.bottom[0], actor.bottom[2]) + np.pi) % (2 * np.pi) - np.pi
-        length, tall, wide = actor.size
-        numbers = [truncation, occlusion, alpha, *box, tall, wide, length, *actor.bottom, actor.yaw]
-        rows.append((int(k), actor.name, numbers))
-    table = rows + ignored
-    # Two decimals, as KITTI's files have; adding zero turns -0.0 into 0.0.
-    numbers_2 = np.round(np.array([r for _, _, r in table], float).reshape(-1, 14), 2) + 0.0
-    return from_numbers([name for _, name, _ in table], numbers_2), tuple(k for k, _, _ in table)
-
-
 # --- files
 
 
@@ -265,6 +170,10 @@ class World:
     """Also instance_2/ID.png, 16 bit: k + 1 for row k of the labels, 0 for all else."""
     depth: bool = False
     """Also depth_2/ID.png, 16 bit: z in metres times 256, 0 for the sky and beyond 255 m."""
+    points: bool = False
+    """Also velodyne/ID.bin: a laser scanner's points, float32 x, y, z, intensity, in the frame of Tr_velo_to_cam."""
+    shapes: bool = False
+    """Also cars_2/ID.json: shape and style of each car, see `car_codes`."""
 
     def __post_init__(self) -> None:
         for name in ("width", "height"):
@@ -281,6 +190,7 @@ class World:
 def files_of(world: World, name: str) -> list[str]:
     """Paths of one frame's files below ROOT/training; the label comes last, it marks the frame as complete."""
     extras = [f"instance_2/{name}.png"] * world.masks + [f"depth_2/{name}.png"] * world.depth
+    extras += [f"velodyne/{name}.bin"] * world.points + [f"cars_2/{name}.json"] * world.shapes
     return [f"image_2/{name}.{world.image_format}", f"calib/{name}.txt", *extras, f"label_2/{name}.txt"]
 
 
@@ -292,6 +202,10 @@ def frame_files(world: World, index: int) -> dict[str, bytes]:
         instances, depth = frame.truth()
         coded = np.where(depth < 255, depth * 256, 0).astype(np.uint16)
         contents += [_encoded(instances, "png")] * world.masks + [_encoded(coded, "png")] * world.depth
+    if world.points:
+        contents.append(frame.points(generator(world.seed, index, 1)).tobytes())
+    if world.shapes:
+        contents.append(format_codes(frame.labels, frame.codes()).encode())
     contents.append(format_labels(frame.labels).encode())
     return dict(zip(files_of(world, f"{index:06d}"), contents, strict=True))
 
@@ -344,7 +258,7 @@ def write_world(root: Path, world: World, images: int, workers: int = 1) -> Iter
 def _claim(root: Path, world: World) -> None:
     """Make the folders and note what they hold."""
     note = root / "synth.json"
-    wanted = asdict(world)
+    wanted = {"generator": GENERATOR, **asdict(world)}
     try:
         if note.is_file():
             found = json.loads(note.read_text())

@@ -253,8 +253,10 @@ class Interpolator:
         self.inv_depth = inv_depth.astype(np.float32)
         self.carried = carried.astype(np.float32)
 
-    def weights(self, face: IntArray, column: IntArray, row: IntArray) -> FloatArray:
-        """(N, 3) float32 weights of the corners of `face` at samples (column, row)."""
+    def weights(
+        self, face: IntArray, column: IntArray | FloatArray, row: IntArray | FloatArray
+    ) -> FloatArray:
+        """(N, 3) float32 weights of the corners of `face` at (column, row), which may lie between samples."""
         # Offsets in float64 before rounding: a corner may lie far outside the picture.
         origin, to_one, to_two = self.origin[face], self.to_one[face], self.to_two[face]
         x = (column - origin[:, 0]).astype(np.float32)
@@ -265,7 +267,9 @@ class Interpolator:
         weights *= self.inv_depth[face]
         return weights / weights.sum(1, keepdims=True)
 
-    def __call__(self, face: IntArray, column: IntArray, row: IntArray) -> FloatArray:
+    def __call__(
+        self, face: IntArray, column: IntArray | FloatArray, row: IntArray | FloatArray
+    ) -> FloatArray:
         """(N, A) float32 interpolated values."""
         weights, values = self.weights(face, column, row), self.carried[face]
         return weights[:, :1] * values[:, 0] + weights[:, 1:2] * values[:, 1] + weights[:, 2:] * values[:, 2]
