@@ -18,7 +18,7 @@ class Recipe:
     batch_size: int = 8
     """Pictures per step and process."""
     optimizer: str = "adamw"
-    """adam or adamw."""
+    """adam, adamw, or sgd with momentum 0.9."""
     lr: float = 6e-4
     """Learning rate, reached after the warm-up."""
     backbone_lr_factor: float = 0.5
@@ -46,7 +46,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, allowed in {
-            "optimizer": ("adam", "adamw"),
+            "optimizer": ("adam", "adamw", "sgd"),
             "schedule": ("cosine", "steps"),
             "precision": ("float32", "bfloat16"),
         }.items():

@@ -26,7 +26,7 @@ def freeze(detector: Any, recipe: Recipe) -> list[nn.Module]:
 
 
 def make_optimizer(detector: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Adam or AdamW with the recipe's factors; weight decay on weights of two or more dimensions only.
+    """The recipe's optimiser with its factors; weight decay on weights of two or more dimensions only.
 
     Each group keeps its full rate as ``base_lr``; the loop multiplies it by ``recipe.rate``.
     """
@@ -37,10 +37,13 @@ def make_optimizer(detector: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
             lr *= recipe.bias_lr_factor if name.endswith(".bias") else 1.0
             decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((lr, decay), []).append(parameter)
+    listed = [
+        {"params": p, "lr": lr, "base_lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(listed, lr=recipe.lr, momentum=0.9)
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(
-        [{"params": p, "lr": lr, "base_lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()]
-    )
+    return kind(listed)
 
 
 def initialise(detector: Any, path: str | Path, pictures: Callable[[], Tensor]) -> None:

@@ -133,6 +133,10 @@ class CSPNano(nn.Module):
         self.mix4 = Separable(out_channels, out_channels)
 
     def forward(self, image: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        return self.pyramid(image)[0]
+
+    def pyramid(self, image: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
+        """Maps of strides 4, 8, 16 and 32, ``out_channels`` each; every one but the last holds the coarser ones too."""
         c2 = self.dark2(self.stem(image))
         c3 = self.dark3(c2)
         c4 = self.dark4(c3)
@@ -143,4 +147,6 @@ class CSPNano(nn.Module):
         n5 = self.bottom5(torch.cat([self.down5(n4), l5], 1))
         levels = [tower(x) for tower, x in zip(self.towers, (p3, n4, n5), strict=True)]
         m3, m4, m5 = (project(x) for project, x in zip(self.project, levels, strict=True))
-        return self.mix4(self.detail(c2) + _up(self.mix8(m3 + _up(m4 + _up(m5)))))
+        m4 = m4 + _up(m5)
+        m3 = m3 + _up(m4)
+        return [self.mix4(self.detail(c2) + _up(self.mix8(m3))), m3, m4, m5]

@@ -1,0 +1,115 @@
+"""ROI-10D: Monocular Lifting of 2D Detection to 6D Pose and Metric Shape (Manhardt, Kehl, Gaidon, CVPR 2019).
+
+A 2D detector finds regions; in each, features, a depth map of the whole picture and a map of coordinates are read, and five
+branches say what lifts the region to 3D: an allocentric rotation, the centre's projection, its depth, the extents, and the
+code of a shape. The loss is taken where it matters, at the eight corners in metres, so that no weights between pixels,
+radians and metres are needed.
+
+    config        every choice, with presets: default (ours, for CPUs) and paper
+    network       RetinaNet on a feature pyramid, depth stream, fusion, branches
+    depth         SuperDepth: the depth stream, and how LiDAR, rendered depth or stereo train it
+    codec         box <-> anchors and a region's numbers; 2D and bird's-eye suppression
+    loss          lifting loss (eq. 2), separate terms, Kendall's weights; focal, shape, depth
+    shape_labels  shape codes of labelled cars by greedy search, offline
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from monolift.data.augment import View
+from monolift.data.sample import Sample
+from monolift.detector import Prepared
+from monolift.geometry import Camera
+from monolift.methods.roi10d.codec import Lifted, LiftedDetections, ROI10DCodec, Targets
+from monolift.methods.roi10d.config import (
+    PRESETS,
+    RECIPES,
+    ROI10DConfig,
+    network_view,
+    paper,
+    training_view,
+    with_statistics,
+)
+from monolift.methods.roi10d.loss import TERMS, roi10d_loss
+from monolift.methods.roi10d.network import ROI10DNetwork
+from monolift.typing import Float, Tensor, UInt8
+
+__all__ = ["PRESETS", "ROI10D", "Lifted", "LiftedDetections", "ROI10DConfig", "paper"]
+
+# ImageNet, RGB, [0, 1]
+PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class ROI10D(nn.Module):
+    """The detector: network, codec and loss of one configuration.
+
+    It works in two stages: ``forward`` gives what regions are found in and read from; ``loss`` reads regions round the
+    labels, ``decode`` those it finds. The number of steps trained is kept among the weights, for the warm-up.
+    """
+
+    method = "roi10d"
+    Config = ROI10DConfig
+    presets = PRESETS
+    recipes = RECIPES
+    with_statistics = staticmethod(with_statistics)
+
+    def __init__(self, config: ROI10DConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or ROI10DConfig()
+        self.codec = ROI10DCodec(self.config)
+        self.network = ROI10DNetwork(self.config)
+        self.log_variances = nn.Parameter(torch.zeros(len(TERMS)))  # of Kendall's terms
+        self.steps: Tensor
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.config.classes
+
+    def view(self, width: int, height: int) -> View:
+        """The window through which the network sees a picture of this size."""
+        return network_view(self.config, width, height)
+
+    def training_view(self, width: int, height: int) -> View:
+        """As :meth:`view`, always of the training size: pictures of one batch must agree."""
+        return training_view(self.config, width, height)
+
+    def normalise(self, image: UInt8[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+        """uint8 RGB to what the backbone was trained on."""
+        mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
+        return (image.float() / 255 - mean) / std
+
+    def prepare(self, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Prepared:
+        view = self.view(image.shape[2], image.shape[1])
+        return Prepared(self.normalise(view.image(image)), view.camera(camera), view)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        return self.network(images)
+
+    def encode(self, samples: Sequence[Sample]) -> Targets:
+        return self.codec.encode(samples)
+
+    def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        warm = int(self.steps) >= self.config.warmup_steps
+        if self.training:
+            self.steps += 1
+        return roi10d_loss(self.codec, self.network.regions, raw, targets, warm, self.log_variances)
+
+    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[LiftedDetections]:
+        proposals = self.codec.propose(raw, cameras)
+        numbers = self.network.regions(raw, *proposals[:2])
+        return self.codec.detections(numbers, proposals, cameras)
+
+    def with_depth(
+        self, raw: dict[str, Tensor], depth: Float[Tensor, "b h w"], cameras: Camera
+    ) -> dict[str, Tensor]:
+        """``raw`` with a depth map from elsewhere in place of the stream's.
+
+        depth: metres at the network pictures' pixels; 0 or NaN where unknown. cameras: of the network pictures.
+        """
+        lens = self.config.focal / cameras.fx.to(depth) if self.config.focal else torch.ones_like(depth[:, 0, 0])
+        return {**raw, "depth": (depth * lens[:, None, None])[:, None]}

@@ -1,0 +1,247 @@
+"""Every choice ROI-10D leaves open, with the paper and our small default as presets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from monolift.data.augment import Augmentation, View, letterbox, same_area
+from monolift.data.sample import Sample
+from monolift.errors import InputError
+from monolift.recipe import Recipe
+
+CHOICES = {
+    "fit": ("area", "letterbox"),
+    "norm": ("group", "batch"),
+    "depth": ("small", "resnet18", "given", "none"),
+    "depth_start": ("roi", "mean"),
+    "weighting": ("lifting", "none", "kendall"),
+    "shape_loss": ("geodesic", "published"),
+    "box_loss": ("giou", "smooth_l1"),
+}
+SHAPE = 6  # numbers of a shape code
+
+
+@dataclass(frozen=True)
+class ROI10DConfig:
+    """Defaults are ours: small, for CPUs. ``paper()`` follows the publication."""
+
+    classes: tuple[str, ...] = field(
+        default=("Car",), metadata={"decides": ("sizes", "size_deviations")}
+    )
+    """Names by label index (published: cars alone)."""
+    backbone: str = "nano"
+    """nano (strides 4 to 32), resnet18 or resnet34 (strides 8 to 128)."""
+    norm: str = "group"
+    """group or batch, for the ResNets."""
+    channels: int = 64
+    """Of the feature pyramid."""
+    input_width: int = 640
+    """Width of the training picture, pixels, a multiple of 32."""
+    input_height: int = 192
+    """Height of the training picture, pixels, a multiple of 32."""
+    fit: str = "area"
+    """How any picture becomes a network picture: area (same number of pixels, own shape) or letterbox (training size)."""
+    focal: float = 370.0
+    """Reference focal length, network pixels: depths are predicted for it and scaled by the camera's. 0: not scaled
+    (published)."""
+    tower_depth: int = 1
+    """Convolutions of RetinaNet's towers (published: 4); nano's pyramid already ends in towers."""
+    separable: bool = True
+    """Depthwise towers (published: full convolutions)."""
+    anchor_size: float = 3.0
+    """Side of the square anchor of scale 1, in strides of its level (published: 4)."""
+    anchor_scales: tuple[float, ...] = (1.0, 1.41)
+    """Anchors per level and ratio (published: 1, 1.26, 1.59)."""
+    anchor_ratios: tuple[float, ...] = (0.5, 0.9)
+    """Height / width of the anchors (published: 0.5, 1, 2)."""
+    box_loss: str = "giou"
+    """Of the 2D boxes: giou (1 - generalised IoU) or smooth_l1 on the deltas (published)."""
+    min_height: float = 6.0
+    """Labelled boxes lower than this, network pixels, are neither sought nor background."""
+    depth: str = "small"
+    """Depth stream: small (0.1 M parameters), resnet18 (published kind), given (a map beside each picture: Sample.depth in
+    training, ``ROI10D.with_depth`` in use), none (ablation of the paper's table 3)."""
+    depth_flip: bool = False
+    """The stream's flip-augmentation layer (published; twice the cost)."""
+    fused: int = 32
+    """Channels of the features after fusion; the depth and coordinate maps have half as many."""
+    roi_levels: int = 1
+    """Levels of the pyramid, finest first, from which regions are read, by their size."""
+    roi_size: int = 7
+    """Cells along each side of a region."""
+    head_channels: int = 96
+    """Of the two layers of each branch."""
+    depth_mean: float = 22.0
+    """Metres at the reference focal length."""
+    depth_std: float = 13.0
+    """Metres."""
+    depth_start: str = "roi"
+    """The depth branch counts from: roi (where an object of mean height fills the region's height, in units of log depth;
+    ours) or mean (of the data, in standard deviations; published)."""
+    sizes: tuple[tuple[float, float, float], ...] = ()
+    """Mean length, height, width of each class, metres; from the training split."""
+    size_deviations: tuple[tuple[float, float, float], ...] = ()
+    """Their standard deviations, the unit of the extents branch; from the training split."""
+    weighting: str = "lifting"
+    """lifting (ROI-10D eq. 2), none (separate terms, summed), kendall (separate terms, learnt uncertainties): table 3."""
+    warmup_steps: int = 400
+    """Steps with separate terms before the lifting loss (published: "until boxes are stable")."""
+    pose_weight: float = 0.5
+    """Of the pose loss, metres or separate terms, against the 2D losses (published: not said)."""
+    shape_weight: float = 0.1
+    """Of the shape loss, for objects with a shape label (published: not said)."""
+    shape_loss: str = "geodesic"
+    """geodesic (angle between the codes) or published (eq. 5, which is twice the angle between their *lines*: it cannot tell s
+    from -s)."""
+    shape_labels: str = ""
+    """File of shape labels for training, made by ``roi10d.shape_labels``; without it the branch is not trained."""
+    depth_weight: float = 1.0
+    """Of the depth stream's supervision, where a sample has depth."""
+    roi_copies: int = 6
+    """Regions per labelled object in training: its 2D box, randomly shifted and scaled."""
+    roi_jitter: float = 0.12
+    """Largest shift of such a region's sides, as a share of the box."""
+    confidence: bool = True
+    """Learn the expected corner error, and rank detections by it and the 2D score (published: the 2D score alone)."""
+    score: float = 0.05
+    """2D detections of lower probability are dropped."""
+    candidates: int = 300
+    """2D detections per picture before suppression."""
+    nms: float = 0.65
+    """2D boxes of a class that overlap a better one by more than this are dropped."""
+    nms_bev: float = 0.05
+    """Lifted boxes of a class that overlap a better one by more than this in the bird's-eye view are dropped."""
+    top_k: int = 100
+    """2D detections per picture that are lifted."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(
+                    f"roi10d {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+        # JSON gives lists
+        object.__setattr__(self, "classes", tuple(self.classes))
+        for name, default in (("sizes", (3.88, 1.53, 1.63)), ("size_deviations", (0.43, 0.14, 0.10))):
+            values = tuple(tuple(float(v) for v in row) for row in getattr(self, name)) or (default,) * len(
+                self.classes
+            )
+            object.__setattr__(self, name, values)
+            if len(values) != len(self.classes) or any(len(row) != 3 or min(row) <= 0 for row in values):
+                raise InputError(
+                    f"roi10d {name}: expected positive (l, h, w) for each of {', '.join(self.classes)}, got {values}"
+                )
+        for name in ("channels", "fused"):
+            if getattr(self, name) % 32:
+                raise InputError(f"roi10d {name} must be a multiple of 32, got {getattr(self, name)}")
+        if self.input_width % 32 or self.input_height % 32:
+            raise InputError(
+                f"roi10d input must be multiples of 32, got {self.input_width} x {self.input_height}"
+            )
+        if min(self.roi_levels, self.roi_size, self.roi_copies, self.tower_depth) < 1:
+            raise InputError("roi10d roi_levels, roi_size, roi_copies and tower_depth must be at least 1")
+
+
+def paper(**changes: Any) -> ROI10DConfig:
+    """The paper: RetinaNet of ResNet-34, SuperDepth, shorter side 600, plain metric depth.
+
+    Not in its text, and ours: 14 x 14 cells per region, widths of fusion and branches, the weights between losses.
+    """
+    base = ROI10DConfig(
+        backbone="resnet34",
+        norm="batch",
+        channels=256,
+        input_width=1984,  # KITTI's 1242 x 375 with its shorter side at 600
+        input_height=608,
+        fit="letterbox",
+        focal=0.0,
+        tower_depth=4,
+        separable=False,
+        anchor_size=4.0,
+        anchor_scales=(1.0, 2 ** (1 / 3), 2 ** (2 / 3)),
+        anchor_ratios=(0.5, 1.0, 2.0),
+        box_loss="smooth_l1",
+        min_height=0.0,
+        depth="resnet18",
+        depth_flip=True,
+        fused=64,
+        roi_levels=3,
+        roi_size=14,
+        head_channels=256,
+        depth_start="mean",
+        warmup_steps=10_000,
+        shape_loss="published",
+        confidence=False,
+    )
+    return replace(base, **changes)
+
+
+PRESETS = {"default": ROI10DConfig, "paper": paper}
+
+RECIPES = {
+    "default": Recipe(),
+    # 8 pictures a step, 200,000 steps: 457 epochs of KITTI's 3,500 training pictures; a tenth at 120,000 and 180,000
+    "paper": Recipe(
+        epochs=457,
+        batch_size=8,
+        optimizer="sgd",
+        lr=1e-3,
+        backbone_lr_factor=1.0,
+        weight_decay=1e-4,
+        schedule="steps",
+        milestones=(0.6, 0.9),
+        warmup=0.005,
+        clip=0.0,
+        ema=0.0,
+        augmentation=Augmentation(mirror=0.5, recolor=0.0, scale=(0.8, 1.2), shift=0.0),
+    ),
+}
+
+
+def network_view(config: ROI10DConfig, width: int, height: int) -> View:
+    """The window through which the network sees a picture of this size."""
+    if config.fit == "area":
+        return same_area(width, height, config.input_width * config.input_height)
+    return training_view(config, width, height)
+
+
+def training_view(config: ROI10DConfig, width: int, height: int) -> View:
+    """As :func:`network_view`, always of the training size: pictures of one batch must agree."""
+    return letterbox(width, height, config.input_width, config.input_height)
+
+
+def with_statistics(config: ROI10DConfig, samples: Sequence[Sample]) -> ROI10DConfig:
+    """The config with the statistics of a training split: sizes of each class, depths, median focal length if used.
+
+    samples: labels only will do. Raises InputError where a class has no object.
+    """
+    focals, depths = [], []
+    sizes: dict[str, list[torch.Tensor]] = {name: [] for name in config.classes}
+    for sample in samples:
+        focals.append(float(training_view(config, *sample.size).camera(sample.camera).fx))
+        for k, name in enumerate(sample.classes):
+            if name in sizes and float(sample.boxes.size[k].min()) > 0:
+                sizes[name].append(sample.boxes.size[k])
+                depths.append((float(sample.boxes.center[k, 2]), focals[-1]))
+    missing = [name for name, found in sizes.items() if not found]
+    if missing:
+        raise InputError(
+            f"no training object of class {', '.join(missing)}: remove it from the classes or check the split"
+        )
+    focal = float(torch.tensor(focals).median())
+    z = torch.tensor([depth * focal / f if config.focal else depth for depth, f in depths])
+    rows = [torch.stack(sizes[name]) for name in config.classes]
+    # a class of one object, or of equal ones, has no deviation to count in: 5 % of the mean
+    spread = [row.std(0, correction=0).maximum(0.05 * row.mean(0)) for row in rows]
+    return replace(
+        config,
+        focal=focal if config.focal else 0.0,
+        depth_mean=float(z.mean()),
+        depth_std=max(float(z.std(correction=0)), 1.0),
+        sizes=tuple(tuple(row.mean(0).tolist()) for row in rows),
+        size_deviations=tuple(tuple(row.tolist()) for row in spread),
+    )

@@ -1,0 +1,146 @@
+"""ROI-10D's losses: RetinaNet's two, one pose loss of three kinds, shape, depth stream, and the expected error.
+
+    lifting   the mean distance of the eight lifted corners from the labelled ones, metres, not squared (eq. 2): where one
+              unit of change moves the corners most, the gradient is largest, and no weights are needed
+    none      separate terms in the branches' own units, summed; also the warm-up of lifting
+    kendall   the same with a learnt uncertainty per term (Kendall, Gal, Cipolla, CVPR 2018)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from monolift.geometry.rotations import matrix_from_yaw
+from monolift.methods.roi10d.codec import IGNORE, Lifted, ROI10DCodec, Targets, unit_codes
+from monolift.methods.roi10d.depth import depth_loss
+from monolift.nn.losses import generalized_iou_loss, laplace_nll
+from monolift.nn.retina import boxes_from_deltas, deltas_from_boxes, focal_loss
+from monolift.typing import Float, Tensor
+
+TERMS = ("rotation", "centroid", "depth", "extents")
+SMOOTH = 1 / 9  # of smooth L1, units of the deltas (RetinaNet)
+# centroid counts in region sizes and a tenth of one is already much; the other units are about what is normal
+TERM_SCALE = {"rotation": 2.0, "centroid": 4.0, "depth": 1.0, "extents": 0.5}
+ERROR_WEIGHT = 0.2
+
+Regions = Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]]
+
+
+def roi10d_loss(
+    codec: ROI10DCodec,
+    regions: Regions,
+    raw: dict[str, Tensor],
+    targets: Targets,
+    warm: bool,
+    log_variances: Float[Tensor, " t"],
+) -> dict[str, Tensor]:
+    """Named scalars; "total" is minimised. A batch without objects trains scores and depth alone.
+
+    regions: the network's second stage. warm: the separate terms are done with. log_variances: of Kendall's terms.
+    """
+    config = codec.config
+    width, height = targets.cameras.width, targets.cameras.height
+    losses = detection_losses(codec, raw, targets, width, height)
+    lens = config.focal / targets.cameras.fx.to(raw["deltas"]) if config.focal else 1.0
+    truth = None
+    if targets.depth is not None:
+        truth = targets.depth * (lens[:, None, None] if isinstance(lens, Tensor) else lens)
+    if truth is not None and "depth" in raw:
+        losses["depth_map"] = config.depth_weight * depth_loss(raw["depth"], truth)
+    elif truth is not None and config.depth == "given":
+        raw = {**raw, "depth": truth[:, None]}
+    owner = targets.roi_object
+    numbers = regions(raw, targets.roi, targets.image[owner])
+    camera = targets.cameras[targets.image[owner]]
+    boxes = targets.boxes[owner]
+    label = targets.label[owner]
+    count = max(len(owner), 1)
+    aim = Lifted(boxes.center, boxes.size, matrix_from_yaw(boxes.yaw))
+    lifted = codec.lift(numbers, targets.roi, label, camera)
+    error = corner_distance(lifted, aim)
+    if config.weighting == "lifting" and warm:
+        losses["pose"] = config.pose_weight * error.sum() / count
+    else:
+        wanted = codec.numbers(aim, targets.roi, label, camera)
+        terms = separate_terms(numbers, wanted)
+        if config.weighting == "kendall":
+            terms = {
+                name: torch.exp(-s) * term + s
+                for s, (name, term) in zip(log_variances, terms.items(), strict=True)
+            }
+        losses |= {name: config.pose_weight * term.sum() / count for name, term in terms.items()}
+    has_shape = targets.shape[owner].norm(dim=1) > 0
+    distance = shape_distance(unit_codes(numbers["shape"]), targets.shape[owner], config.shape_loss)
+    losses["shape"] = (
+        config.shape_weight
+        * torch.where(has_shape, distance, 0.0).sum()
+        / has_shape.sum().clamp_min(1)
+    )
+    if "error" in numbers:
+        expected = numbers["error"][:, 0].clamp(-3, 4)
+        losses["error"] = ERROR_WEIGHT * laplace_nll(error.detach(), expected).sum() / count
+    # in every mode each weight takes part, or a parallel training would wait for its gradient
+    idle = sum(value.sum() for value in numbers.values()) + log_variances.sum() + lifted.corners().sum()
+    losses["total"] = torch.stack(list(losses.values())).sum() + 0.0 * idle
+    return losses
+
+
+def detection_losses(
+    codec: ROI10DCodec, raw: dict[str, Tensor], targets: Targets, width: int, height: int
+) -> dict[str, Tensor]:
+    """Focal loss of all known anchors and the box loss of those with an object, both per such anchor."""
+    owner, config = targets.owner, codec.config
+    image, anchor = torch.nonzero(owner >= 0, as_tuple=True)
+    mine = owner[image, anchor]
+    wanted = torch.zeros_like(raw["scores"])
+    wanted[image, anchor, targets.label[mine]] = 1.0
+    weight = (owner != IGNORE).to(wanted)[..., None].expand_as(wanted)
+    count = max(len(mine), 1)
+    scores = focal_loss(raw["scores"].flatten(0, 1), wanted.flatten(0, 1), weight.flatten(0, 1)) / count
+    anchors = codec.anchors(width, height, raw["deltas"])[anchor]
+    deltas, truth = raw["deltas"][image, anchor], targets.boxes2d[mine]
+    if config.box_loss == "giou":
+        boxes = generalized_iou_loss(boxes_from_deltas(deltas, anchors), truth).sum()
+    else:
+        boxes = F.smooth_l1_loss(deltas, deltas_from_boxes(truth, anchors), beta=SMOOTH, reduction="sum")
+    return {"scores": scores, "boxes": boxes / count}
+
+
+def corner_distance(lifted: Lifted, truth: Lifted) -> Float[Tensor, " n"]:
+    """Mean Euclidean distance of the eight corners, metres (ROI-10D eq. 2). Where a pair coincides its gradient is zero."""
+    return safe_norm(lifted.corners() - truth.corners()).mean(1)
+
+
+def safe_norm(vector: Float[Tensor, "... 3"]) -> Float[Tensor, "..."]:
+    """Length, with gradient zero, not NaN, at zero."""
+    square = vector.square().sum(-1)
+    away = square > 0
+    return torch.where(away, torch.sqrt(torch.where(away, square, 1.0)), 0.0)
+
+
+def separate_terms(numbers: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """(N,) L1 distance of each branch's numbers from what they should be; q and -q are one rotation."""
+    terms = {}
+    for name in TERMS:
+        value, aim = numbers[name], wanted[name]
+        if name == "rotation":
+            value = F.normalize(value, dim=1)
+            distance = torch.minimum((value - aim).abs().sum(1), (value + aim).abs().sum(1))
+        else:
+            distance = (value - aim).abs().mean(1)
+        terms[name] = TERM_SCALE[name] * distance
+    return terms
+
+
+def shape_distance(
+    codes: Float[Tensor, "n s"], truth: Float[Tensor, "n s"], kind: str
+) -> Float[Tensor, " n"]:
+    """Angle between unit codes, radians. "geodesic": arccos <s, t>. "published": arccos(2 <s, t>^2 - 1) (ROI-10D eq. 5),
+    which is 2 arccos |<s, t>| and zero for t = -s too, though -s is another car: use geodesic."""
+    cosine = (codes * truth).sum(1)
+    if kind == "published":
+        cosine = 2 * cosine.square() - 1
+    return torch.arccos(cosine.clamp(-1 + 1e-6, 1 - 1e-6))
