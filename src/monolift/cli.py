@@ -21,6 +21,7 @@ VERBS = {
     "train": "train a detector on KITTI-format data",
     "evaluate": "official KITTI AP of a folder of results",
     "inspect": "check a KITTI-format folder, draw its labels, count its objects",
+    "convert": "KITTI, nuScenes, Omni3D and COCO data sets, each as another",
     "synth": "a synthetic KITTI-format world with exact labels, masks and depth",
     "models": "the models that ship with the package",
 }

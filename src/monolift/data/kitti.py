@@ -170,8 +170,11 @@ def _objects_of_rows(path: Path, rows: Tensor, labels: KittiLabels) -> Tensor:
 def sample_from_labels(
     name: str, image: UInt8[Tensor, "3 H W"], camera: Camera, labels: KittiLabels
 ) -> Sample:
-    """KITTI's rows (bottom centre; h, w, l) to a sample (geometric centre; l, h, w); DontCare rows become regions."""
-    known = np.array([n.lower() != "dontcare" for n in labels.names], bool)
+    """KITTI's rows (bottom centre; h, w, l) to a sample (geometric centre; l, h, w).
+
+    DontCare rows become regions, and so do objects without a 3D box (sizes of -1), which converted data sets have.
+    """
+    known = np.array([n.lower() != "dontcare" for n in labels.names], bool) & (labels.size_hwl > 0).all(1)
     h, w, length = labels.size_hwl[known].T
     center = labels.bottom[known].copy()
     center[:, 1] -= h / 2
