@@ -89,7 +89,9 @@ class _Scene:
             "indices": self._accessor(faces.reshape(-1), "SCALAR", _INDICES),
             "material": self._material(mesh, name),
         }
-        self._append("nodes", {"name": name, "mesh": self._append("meshes", {"primitives": [primitive]})})
+        self._append(
+            "nodes", {"name": name, "mesh": self._append("meshes", {"name": name, "primitives": [primitive]})}
+        )
 
     def _append(self, table: str, row: dict[str, Any]) -> int:
         rows = self.tables.setdefault(table, [])
