@@ -21,8 +21,10 @@ VERBS = {
     "train": "train a detector on KITTI-format data",
     "evaluate": "official KITTI AP of a folder of results",
     "inspect": "check a KITTI-format folder, draw its labels, count its objects",
+    "view": "pictures, boxes, points and meshes in the browser; review of labels",
     "convert": "KITTI, nuScenes, Omni3D and COCO data sets, each as another",
     "synth": "a synthetic KITTI-format world with exact labels, masks and depth",
+    "export": "a model as ONNX, compared with PyTorch; a folder that runs without torch",
     "models": "the models that ship with the package",
 }
 

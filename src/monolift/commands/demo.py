@@ -50,9 +50,11 @@ class Demo:
 
 
 def run(options: Demo) -> int:
+    from monolift.data.kitti_format import write_atomically
     from monolift.detect import load
     from monolift.render.draw import Objects, picture
     from monolift.result import save_picture
+    from monolift.viewer import Scene, scene_html
 
     sample = example()
     start = time.perf_counter()
@@ -65,6 +67,8 @@ def run(options: Demo) -> int:
     save_picture(picture(sample.image, sample.camera, found, Objects(sample.boxes, sample.classes)), drawn)
     result.save_kitti(options.out / "demo.txt")
     result.save_json(options.out / "demo.json")
+    page = options.out / "demo.html"
+    write_atomically(page, scene_html([Scene.of_result(result, sample)], "monolift demo").encode())
     if options.json is not None:
         write_json(options.json, {**result.to_dict(), "pairs": [pair.to_dict() for pair in pairs]})
     if not options.quiet:
@@ -79,7 +83,7 @@ def run(options: Demo) -> int:
             highlight=False,
         )
         terminal.print(
-            f"picture: {drawn} (white dashes: the truth)\n\n{NEXT}",
+            f"picture: {drawn} (white dashes: the truth)\nin 3D:   {page} (opens in any browser)\n\n{NEXT}",
             highlight=False,
             markup=False,
             soft_wrap=True,

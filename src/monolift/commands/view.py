@@ -1,0 +1,122 @@
+"""``monolift view``: pictures, boxes, points and meshes in the browser."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from monolift.errors import InputError
+
+if TYPE_CHECKING:
+    from monolift.viewer.open import Frames
+
+
+@dataclass(frozen=True)
+class View:
+    """Results, labels, point clouds and meshes in the browser: served on this machine, or written as one HTML file.
+
+    monolift view kitti --predictions out --out scenes.html --limit 20
+    """
+
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """A KITTI-format folder, a result JSON or a folder of them, an autolabel folder, or a GLB file."""
+    predictions: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """KITTI result files to show against the folder's labels."""
+    images: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Where the pictures of result files are, when they have moved."""
+    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """File with one image id per line: only these pictures of a KITTI folder."""
+    limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """At most so many pictures."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.html")] = None
+    """Write one self-contained page instead of serving."""
+    save_to: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Review: accepted boxes are saved as KITTI labels in this folder, never over the input."""
+    port: int = 0
+    """Port on 127.0.0.1; 0 takes any free one."""
+    open: bool = False
+    """Open the page in the browser."""
+    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Number of pictures and the page's place as JSON in this file, or on standard output with "-"."""
+    quiet: bool = False
+    """No progress, no remarks; the address is always printed."""
+
+
+def run(options: View) -> int:
+    """Writes the page, or serves until interrupted. Raises InputError for a path that holds nothing to show."""
+    from monolift.viewer.open import open_frames
+
+    frames = open_frames(options.path, options.predictions, options.images, options.split, options.limit)
+    if options.out is None:
+        return _serve(options, frames)
+    if options.save_to is not None:
+        raise InputError("--save-to needs the server: a page from disk cannot write files; leave --out away")
+    _write(options, frames, options.out)
+    return 0
+
+
+def _write(options: View, frames: Frames, out: Path) -> None:
+    from monolift.data.kitti_format import write_atomically
+    from monolift.progress import Progress
+    from monolift.viewer.encode import encode_scene
+    from monolift.viewer.page import page_parts
+
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--out {out}: expected a name that ends in .html")
+    with Progress(len(frames), "pictures", options.quiet or len(frames) < 2) as progress:
+
+        def encoded() -> Iterator[dict[str, Any]]:
+            for scene in frames:
+                yield encode_scene(scene)
+                progress.advance(1, scene.name)
+
+        page = "".join(page_parts(encoded(), frames.names, _title(options))).encode()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, page)
+    _report(options, {"pictures": len(frames), "file": str(out), "bytes": len(page)})
+    if not options.quiet:
+        count = "1 picture" if len(frames) == 1 else f"{len(frames)} pictures"
+        sys.stderr.write(f"{out}: {count}, {len(page) / 1e6:.1f} MB, opens from disk\n")
+    if options.open:
+        _show(out.resolve().as_uri())
+
+
+def _serve(options: View, frames: Frames) -> int:
+    from monolift.viewer.server import ViewerServer
+
+    with ViewerServer(frames, _title(options), options.port, options.save_to) as server:
+        _report(options, {"pictures": len(frames), "url": server.url})
+        (sys.stderr if options.json == "-" else sys.stdout).write(f"{server.url}\n")
+        sys.stdout.flush()
+        if not options.quiet:
+            saved = f"; accepted labels go to {options.save_to}" if options.save_to else ""
+            sys.stderr.write(f"{len(frames)} pictures{saved}; Ctrl+C ends\n")
+        if options.open:
+            _show(server.url)
+        with contextlib.suppress(KeyboardInterrupt):  # how one is meant to leave
+            server.serve_forever()
+    return 0
+
+
+def _title(options: View) -> str:
+    return options.path.resolve().name or "monolift"
+
+
+def _report(options: View, content: dict[str, object]) -> None:
+    from monolift.commands.detect import write_json
+
+    if options.json is not None:
+        write_json(options.json, content)
+        sys.stdout.flush()
+
+
+def _show(url: str) -> None:
+    import webbrowser
+
+    webbrowser.open(url)

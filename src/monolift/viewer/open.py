@@ -1,0 +1,209 @@
+"""What ``monolift view`` can be pointed at, as scenes that are read one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from monolift.data.depth_maps import read_depth
+from monolift.data.kitti import find_image, read_camera, sample_from_labels
+from monolift.data.kitti_format import KittiCalib, KittiLabels, read_calib, read_labels, read_split
+from monolift.errors import InputError
+from monolift.geometry import Boxes3D, Camera
+from monolift.render.glb import read_glb
+from monolift.render.mesh import Mesh
+from monolift.typing import Float, Tensor
+from monolift.viewer.result_files import is_result_file, read_results, scene_of
+from monolift.viewer.scene import Scene, SceneObjects
+
+LONGEST_RANGE = 100.0  # metres of a depth map; sky is further
+DEPTH_STRIDE = 2  # pixels between points of a dense depth map
+
+
+@dataclass(frozen=True)
+class Frames(Sequence[Scene]):
+    """Named scenes; each is read from disk when it is asked for. ``inputs``: folders that must not be written to."""
+
+    names: tuple[str, ...]
+    read: Callable[[int], Scene]
+    inputs: tuple[Path, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Scene:  # type: ignore[override]
+        return self.read(range(len(self))[index])
+
+
+def open_frames(
+    path: Path,
+    predictions: Path | None = None,
+    images: Path | None = None,
+    split: Path | None = None,
+    limit: int | None = None,
+) -> Frames:
+    """The scenes of a KITTI-format folder, a result file or a folder of them, or a GLB file.
+
+    predictions: result files to show against a KITTI folder's labels; images: where the pictures of results are; split: ids
+    of a KITTI folder; limit: at most so many scenes.
+    Raises InputError for a path that is none of these, and later for files that cannot be read.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if path.is_dir() and (root := _kitti_root(path)) is not None:
+        frames = _kitti(root, predictions, split, images)
+    elif predictions is not None or split is not None:
+        raise InputError(f"{path}: --predictions and --split go with a KITTI folder (image_2, calib)")
+    elif path.suffix.lower() == ".glb":
+        frames = Frames((path.stem,), lambda _: _glb(path), (path.parent,))
+    else:
+        frames = _results(path, images)
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit: expected a number of at least 1, got {limit}")
+    return Frames(frames.names[:limit], frames.read, frames.inputs)
+
+
+# -- results of detect ------------------------------------------------------------------------------------------------------
+
+
+def _results(path: Path, images: Path | None) -> Frames:
+    if path.is_dir():
+        files = sorted(p for p in path.glob("*.json") if is_result_file(p))
+        if not files:
+            raise InputError(
+                f"{path}: expected a KITTI folder (image_2 and calib, here or in training/), or results of "
+                "`monolift detect --save json`; found neither"
+            )
+    else:
+        files = [path]
+    entries = [(file, row) for file in files for row in read_results(file)]
+    if not entries:
+        raise InputError(f"{path}: holds no result")
+    return Frames(
+        tuple(str(row.get("name")) for _, row in entries),
+        lambda k: scene_of(entries[k][1], entries[k][0], images),
+        (path if path.is_dir() else path.parent,),
+    )
+
+
+def _glb(path: Path) -> Scene:
+    """The meshes, each with the box of its extent: no picture, no camera."""
+    meshes = tuple(read_glb(path))
+    low, high = (
+        torch.stack([bound(m.vertices) for m in meshes]) if meshes else torch.zeros(0, 3)
+        for bound in (lambda v: v.amin(0), lambda v: v.amax(0))
+    )
+    boxes = Boxes3D((low + high) / 2, high - low, torch.zeros(len(meshes)))
+    return Scene(path.stem, objects=SceneObjects(boxes, ("Mesh",) * len(meshes), meshes=meshes))
+
+
+# -- KITTI folders ----------------------------------------------------------------------------------------------------------
+
+
+def _kitti_root(path: Path) -> Path | None:
+    """``path`` or ``path/training``, whichever holds image_2 and calib."""
+    for folder in (path, path / "training"):
+        if (folder / "image_2").is_dir() and (folder / "calib").is_dir():
+            return folder
+    return None
+
+
+def _kitti(root: Path, predictions: Path | None, split: Path | None, images: Path | None) -> Frames:
+    if images is not None:
+        raise InputError(f"--images goes with results; {root} has its own pictures")
+    if predictions is not None and not predictions.is_dir():
+        raise InputError(f"{predictions}: expected a folder of result files such as 000123.txt")
+    if split is not None:
+        ids = read_split(split)
+    else:
+        ids = tuple(sorted({p.stem for p in (root / "image_2").iterdir() if not p.name.startswith(".")}))
+        if predictions is not None:
+            found = {p.stem for p in predictions.glob("*.txt")}
+            ids = tuple(i for i in ids if i in found)
+    if not ids:
+        raise InputError(f"{root / 'image_2'}: no pictures" + (" with predictions" if predictions else ""))
+    inputs = (root, root / "label_2", *([predictions] if predictions else []))
+    return Frames(ids, lambda k: _kitti_scene(root, predictions, ids[k]), inputs)
+
+
+def _kitti_scene(root: Path, predictions: Path | None, name: str) -> Scene:
+    """Labels as the objects where there are no predictions, else beside them."""
+    from PIL import Image
+
+    image = find_image(root, name)
+    try:
+        with Image.open(image) as picture:
+            width, height = picture.size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{image}: not a readable picture ({error})") from None
+    calib = read_calib(root / "calib" / f"{name}.txt")
+    camera = read_camera(root / "calib" / f"{name}.txt", width, height)
+    label_file = root / "label_2" / f"{name}.txt"
+    rows = read_labels(label_file) if label_file.exists() else None
+    labels = SceneObjects() if rows is None else _objects(name, rows, camera)
+    objects = SceneObjects()
+    if predictions is None:
+        objects, labels = _with_meshes(labels, root / "meshes" / f"{name}.glb"), objects
+    else:
+        rows = read_labels(predictions / f"{name}.txt")
+        objects = _objects(name, rows, camera)
+    return Scene(name, image, camera, objects, labels, _points(root, name, calib, camera), rows)
+
+
+def _objects(name: str, rows: KittiLabels, camera: Camera) -> SceneObjects:
+    blank = torch.zeros(3, 1, 1, dtype=torch.uint8).expand(3, camera.height, camera.width)
+    sample = sample_from_labels(name, blank, camera, rows)
+    known = [k for k, kind in enumerate(rows.names) if kind.lower() != "dontcare"]
+    scores = None if rows.score is None else torch.from_numpy(rows.score[known]).float()
+    return SceneObjects(sample.boxes, sample.classes, scores, sample.boxes2d)
+
+
+def _with_meshes(objects: SceneObjects, file: Path) -> SceneObjects:
+    """With the meshes of `monolift autolabel`, one per object in the order of the labels."""
+    if not file.exists():
+        return objects
+    meshes: tuple[Mesh, ...] = tuple(read_glb(file))
+    if len(meshes) != len(objects):
+        raise InputError(f"{file}: expected a mesh for each of {len(objects)} objects, got {len(meshes)}")
+    return SceneObjects(objects.boxes, objects.classes, objects.scores, objects.boxes2d, meshes=meshes)
+
+
+def _points(root: Path, name: str, calib: KittiCalib, camera: Camera) -> Float[Tensor, "m 3"] | None:
+    """What a scanner measured, or else what a depth map holds; None without either."""
+    scan, depth = root / "velodyne" / f"{name}.bin", root / "depth_2" / f"{name}.png"
+    if scan.exists():
+        return velodyne_points(scan, calib)
+    return depth_points(read_depth(depth), camera) if depth.exists() else None
+
+
+def velodyne_points(path: Path, calib: KittiCalib) -> Float[Tensor, "m 3"]:
+    """A KITTI scan (float32 x, y, z, reflectance in the scanner's frame), camera frame: R0_rect Tr_velo_to_cam [X 1].
+
+    Raises InputError for a file of another length and for a calibration without Tr_velo_to_cam.
+    """
+    data = path.read_bytes()
+    if len(data) % 16:
+        raise InputError(f"{path}: expected 16 bytes for each point, got {len(data)}")
+    if "Tr_velo_to_cam" not in calib:
+        raise InputError(f"{path}: its calibration has no Tr_velo_to_cam")
+    points = np.frombuffer(data, dtype="<f4").reshape(-1, 4)[:, :3].astype(np.float64)
+    turn, shift = np.split(calib["Tr_velo_to_cam"], [3], axis=1)
+    points = points @ turn.T + shift.T
+    if "R0_rect" in calib:
+        points = points @ calib["R0_rect"].T
+    return torch.from_numpy(points).float()
+
+
+def depth_points(depth: Float[Tensor, "H W"], camera: Camera) -> Float[Tensor, "m 3"]:
+    """The points of a depth map (z in metres, 0 unknown), a dense one thinned."""
+    known = (depth > 0) & (depth < LONGEST_RANGE)
+    if known.float().mean() > 0.25:
+        every = torch.zeros_like(known)
+        every[::DEPTH_STRIDE, ::DEPTH_STRIDE] = True
+        known &= every
+    v, u = known.nonzero(as_tuple=True)
+    return camera.cam_from_px(torch.stack([u, v], 1).float(), depth[known])

@@ -1,0 +1,78 @@
+"""The page: one HTML file that holds its styles, its program and its data, and asks the network for nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from monolift.geometry import CORNER_SIGNS, EDGES, FRONT
+from monolift.geometry.boxes import NEAR_PLANE
+from monolift.viewer.encode import encode_scene
+from monolift.viewer.scene import Scene
+
+# Nothing may be fetched, whatever a file name or a label contains; the served page may speak to its own server.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; connect-src {}; "
+    "base-uri 'none'; form-action 'none'"
+)
+
+
+def scene_html(scenes: Sequence[Scene], title: str = "monolift") -> str:
+    """One self-contained HTML page of several pictures; it opens from disk and without a network.
+
+    Raises InputError for a picture that cannot be read.
+    """
+    return "".join(page_parts((encode_scene(scene) for scene in scenes), [s.name for s in scenes], title))
+
+
+def page_parts(frames: Iterable[Mapping[str, Any]], names: Sequence[str], title: str) -> Iterator[str]:
+    """The page in pieces, each frame encoded when its turn comes: head, one piece per frame, end."""
+    config = _config(names, title, served=False)
+    before, after = _template(title, POLICY.format("'none'"))
+    yield before + _data('id="config"', config)
+    for index, frame in enumerate(frames):
+        yield _data(f'data-frame="{index}"', frame)
+    yield after
+
+
+def served_page(names: Sequence[str], title: str, review: bool) -> str:
+    """The page that asks its server for one frame at a time."""
+    before, after = _template(title, POLICY.format("'self'"))
+    return before + _data('id="config"', _config(names, title, served=True, review=review)) + after
+
+
+def _config(names: Sequence[str], title: str, served: bool, review: bool = False) -> dict[str, Any]:
+    geometry = {"signs": CORNER_SIGNS, "edges": EDGES, "front": FRONT, "near": NEAR_PLANE}
+    return {
+        "title": title,
+        "names": list(names),
+        "served": served,
+        "review": review,
+        "geometry": geometry,
+    }
+
+
+def _template(title: str, policy: str) -> tuple[str, str]:
+    """The page before and after its data."""
+    page = _asset("web/page.html")
+    page = page.replace("<!-- policy -->", policy).replace("<!-- title -->", _escaped(title))
+    page = page.replace("/* style */", _asset("web/style.css"))
+    before, _, rest = page.partition("<!-- data -->")
+    middle, _, after = rest.partition("/* program */")
+    return before, middle + _asset("built/viewer.js") + after
+
+
+def _asset(path: str) -> str:
+    return resources.files("monolift.viewer").joinpath(path).read_text("utf-8")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+
+
+def _data(attribute: str, content: Any) -> str:
+    """A block of data. No "<" stands in it, so that no name inside can end it early."""
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return f'<script type="application/json" {attribute}>{text.replace("<", chr(92) + "u003c")}</script>\n'

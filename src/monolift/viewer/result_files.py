@@ -1,0 +1,151 @@
+"""Detection results read back from the JSON files that ``monolift detect --save json`` and ``--json`` write."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from monolift.errors import InputError
+from monolift.geometry import Boxes3D, Camera
+from monolift.viewer.scene import Scene, SceneObjects
+
+SCHEMA = "monolift.result/"
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The results of one file, which holds one or a list of them; pictures that failed are left out.
+
+    Raises InputError for a file that is not JSON or holds something else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
+    rows = content if isinstance(content, list) else [content]
+    results = [row for row in rows if not (isinstance(row, dict) and "error" in row)]
+    for row in results:
+        if not isinstance(row, dict) or not str(row.get("schema", "")).startswith(SCHEMA):
+            raise InputError(
+                f"{path}: expected a result of `monolift detect --save json` (schema {SCHEMA}1), got something else"
+            )
+    return results
+
+
+def is_result_file(path: Path) -> bool:
+    try:
+        return bool(read_results(path))
+    except InputError:
+        return False
+
+
+def scene_of(row: dict[str, Any], file: Path, images: Path | None = None) -> Scene:
+    """The scene of one result. Its picture is looked for in ``images``, at its stated path, then beside the file.
+
+    Raises InputError, naming the file and the field, for a malformed result. A picture that is nowhere is a warning.
+    """
+    reader = _Reader(file)
+    name = str(reader.field(row, "name", str))
+    size = reader.field(row, "image", dict)
+    width, height = (int(reader.number(size, key, "image.")) for key in ("width", "height"))
+    camera = _camera(reader, reader.field(row, "camera", dict), width, height)
+    picture, missing = _picture(row.get("source"), name, file, images)
+    objects = _objects(reader, reader.field(row, "objects", list))
+    warnings = (*map(str, row.get("warnings") or ()), *([missing] if missing else ()))
+    return Scene(name, picture, camera, objects, warnings=warnings)
+
+
+def _camera(reader: _Reader, row: dict[str, Any], width: int, height: int) -> Camera:
+    fields = {key: reader.number(row, key, "camera.") for key in ("fx", "fy", "cx", "cy")}
+    offset = reader.numbers(row.get("translation", [0, 0, 0]), 3, "camera.translation")
+    fields |= dict(zip(("tx", "ty", "tz"), offset, strict=True))
+    try:
+        return replace(Camera(1, 1, 0, 0, width=width, height=height), **fields)
+    except InputError as error:
+        raise InputError(f"{reader.file}: {error}") from None
+
+
+def _objects(reader: _Reader, rows: list[Any]) -> SceneObjects:
+    classes, columns, boxes2d, scores = [], [], [], []
+    for k, row in enumerate(rows):
+        where = f"objects[{k}]."
+        size = reader.field(row, "size", dict, where)
+        lengths = [reader.number(size, key, f"{where}size.") for key in ("length", "height", "width")]
+        center = reader.numbers(row.get("center"), 3, f"{where}center")
+        classes.append(str(reader.field(row, "class", str, where)))
+        columns.append([*center, *lengths, reader.number(row, "yaw", where)])
+        scores.append(reader.number(row, "score", where))
+        boxes2d.append(reader.numbers(row.get("box2d"), 4, f"{where}box2d"))
+    t = torch.tensor(columns, dtype=torch.float32).reshape(-1, 7)
+    return SceneObjects(
+        boxes=Boxes3D(t[:, :3], t[:, 3:6], t[:, 6]),
+        classes=tuple(classes),
+        scores=torch.tensor(scores, dtype=torch.float32),
+        boxes2d=torch.tensor(boxes2d, dtype=torch.float32).reshape(-1, 4),
+        covariance=_covariance(reader, rows),
+    )
+
+
+def _covariance(reader: _Reader, rows: list[Any]) -> torch.Tensor | None:
+    """Where every object has one; methods that know none write no such field."""
+    if not rows or any(row.get("covariance") is None for row in rows):
+        return None
+    matrices = []
+    for k, row in enumerate(rows):
+        lines = row["covariance"]
+        if not isinstance(lines, list) or len(lines) != 7:
+            raise InputError(f"{reader.file}: objects[{k}].covariance: expected 7 rows of 7 numbers")
+        matrices.append([reader.numbers(line, 7, f"objects[{k}].covariance") for line in lines])
+    return torch.tensor(matrices, dtype=torch.float32)
+
+
+def _picture(source: Any, name: str, file: Path, images: Path | None) -> tuple[Path | None, str | None]:
+    """The picture's file, or None and what to tell the reader."""
+    from monolift.sources import IMAGE_SUFFIXES
+
+    places = [images / (name + suffix) for suffix in IMAGE_SUFFIXES] if images else []
+    if isinstance(source, str):
+        places += [Path(source), file.parent / source, file.parent / Path(source).name]
+    found = next((p for p in places if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), None)
+    if found:
+        return found, None
+    return None, f"the picture {source or name} is not there: --images DIR says where pictures are"
+
+
+class _Reader:
+    """Fields of the right type and finite numbers, or an error that names them."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def field(self, row: Any, key: str, kind: type, where: str = "") -> Any:
+        value = row.get(key) if isinstance(row, dict) else None
+        if not isinstance(value, kind):
+            got = "nothing" if value is None else type(value).__name__
+            raise InputError(f"{self.file}: {where}{key}: expected {_KINDS[kind]}, got {got}")
+        return value
+
+    def number(self, row: Any, key: str, where: str = "") -> float:
+        return self.numbers([row.get(key) if isinstance(row, dict) else None], 1, where + key)[0]
+
+    def numbers(self, values: Any, count: int, where: str) -> list[float]:
+        if not isinstance(values, list) or len(values) != count or not all(map(_finite, values)):
+            raise InputError(
+                f"{self.file}: {where}: expected {count} finite number(s), got {str(values)[:60]}"
+            )
+        return [float(v) for v in values]
+
+
+_KINDS: dict[type, str] = {str: "text", dict: "an object", list: "a list"}
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
