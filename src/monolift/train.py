@@ -26,14 +26,14 @@ from torch.utils.data import DataLoader
 
 from monolift import checkpoint
 from monolift.data.augment import augment
-from monolift.data.kitti import KittiDataset
+from monolift.data.kitti import KittiDataset, training_folder
 from monolift.data.sample import Sample
 from monolift.errors import InputError, MissingExtraError
 from monolift.methods import method_class
 from monolift.progress import Progress
 from monolift.recipe import Recipe
 from monolift.settings import apply_settings
-from monolift.start import freeze, initialise, make_optimizer
+from monolift.start import freeze, initialise, make_optimizer, origin
 from monolift.typing import Tensor
 from monolift.validate import draw_some, validate
 
@@ -146,8 +146,8 @@ class _Run:
             raise InputError(
                 f"{options.method} preset must be one of {', '.join(make.presets)}, got {options.preset!r}"
             )
-        first = KittiDataset(options.data[0], options.split)
-        parts = [first] + [KittiDataset(root) for root in options.data[1:]]
+        first = _training_set(options.data[0], options.split, make)
+        parts = [first] + [_training_set(root, None, make) for root in options.data[1:]]
         self.val = KittiDataset(options.data[0], options.val_split) if options.val_split else None
         if self.val and (leak := set(self.val.ids) & set(first.ids)):
             raise InputError(
@@ -173,6 +173,7 @@ class _Run:
             self.detector = make(config).to(device)
         self.average = _copy(self.detector, make) if self.recipe.ema else self.detector
         self.views = Views(parts, self.detector, self.recipe, options.seed)
+        self.origin = origin(options, len(self.views))
         self.per_epoch = len(self.views) // (self.recipe.batch_size * world)
         if not self.per_epoch:
             raise InputError(
@@ -289,7 +290,7 @@ class _Run:
         scores = validate(self.average, self.val, self.out / "val", self.device, self.out / "pictures", tag)
         if scores["selection"] > self.best:
             self.best = scores["selection"]
-            card = {"epoch": self.epoch, "score": scores["score"], "validation": scores}
+            card = {"epoch": self.epoch, "score": scores["score"], "validation": scores, "training": self.origin}
             checkpoint.save(self.out / "best", self.average, card)
         return scores
 
@@ -320,7 +321,7 @@ class _Run:
         """The trained weights as a checkpoint, with what resuming needs beside them; complete or not at all."""
         if self.rank:
             return
-        new = checkpoint.save(self.out / (name + ".new"), self.detector, {"epoch": self.epoch})
+        new = checkpoint.save(self.out / (name + ".new"), self.detector, {"epoch": self.epoch, "training": self.origin})
         state = {
             "epoch": self.epoch, "step": self.step, "done": self.done, "best": self.best, "seed": self.options.seed,
             "recipe": dataclasses.asdict(self.recipe),
@@ -351,6 +352,12 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.recipe.ema:
             self.average.load_state_dict(state["average"])
+
+
+def _training_set(root: str | Path, split: str | Path | None, make: Any) -> KittiDataset:
+    """A data set with its depth maps where there are some and the method learns from them."""
+    depth = getattr(make, "learns_depth", False) and (training_folder(root) / "depth_2").is_dir()
+    return KittiDataset(root, split, depth=depth)
 
 
 def _collate(pairs: list[tuple[Sample, Tensor]]) -> tuple[list[Sample], Tensor]:

@@ -68,6 +68,11 @@ class ResNetPyramid(nn.Module):
         return self.fpn(self.base(image)[1:])
 
 
+def pyramid_strides(name: str) -> tuple[int, ...]:
+    """Of :func:`build_pyramid`'s maps, without building it."""
+    return NanoPyramid.strides if name == "nano" else ResNetPyramid.strides
+
+
 def build_pyramid(name: str, norm: str = "group", out_channels: int = 64) -> NanoPyramid | ResNetPyramid:
     """``nano`` (small, for CPUs), ``resnet18`` or ``resnet34``; norm: "group" or "batch", for the ResNets."""
     if name == "nano":

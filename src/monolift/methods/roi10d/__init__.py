@@ -56,6 +56,7 @@ class ROI10D(nn.Module):
     presets = PRESETS
     recipes = RECIPES
     with_statistics = staticmethod(with_statistics)
+    learns_depth = True
 
     def __init__(self, config: ROI10DConfig | None = None) -> None:
         super().__init__()

@@ -32,7 +32,7 @@ from monolift.geometry.rotations import (
 )
 from monolift.methods.roi10d.config import SHAPE, ROI10DConfig
 from monolift.methods.roi10d.shape_labels import ShapeLabels
-from monolift.nn.fpn import NanoPyramid, ResNetPyramid
+from monolift.nn.fpn import pyramid_strides
 from monolift.nn.retina import anchor_boxes, boxes_from_deltas
 from monolift.nn.roi import batched_nms
 from monolift.typing import Bool, Float, Int, Tensor
@@ -113,7 +113,7 @@ class ROI10DCodec:
 
     def __init__(self, config: ROI10DConfig) -> None:
         self.config = config
-        self.strides = (NanoPyramid if config.backbone == "nano" else ResNetPyramid).strides
+        self.strides = pyramid_strides(config.backbone)
         self.shapes = ShapeLabels(config.shape_labels)
 
     # -- a region's numbers -------------------------------------------------------------------------------------------
