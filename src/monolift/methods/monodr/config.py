@@ -94,7 +94,9 @@ class MonoDRConfig:
                 )
         object.__setattr__(self, "size_mean", tuple(float(v) for v in self.size_mean))  # JSON gives lists
         if len(self.size_mean) != 3 or min(self.size_mean) <= 0:
-            raise InputError(f"monodr size_mean must be length, height, width in metres, got {self.size_mean}")
+            raise InputError(
+                f"monodr size_mean must be length, height, width in metres, got {self.size_mean}"
+            )
         if self.metric != "multiscale" and not self.metric.startswith("lpips:"):
             raise InputError(f'monodr metric must be "multiscale" or "lpips:FILE", got {self.metric!r}')
         for name, least in (("crop", 16), ("iterations", 0), ("escape_until", 0), ("batch", 1)):

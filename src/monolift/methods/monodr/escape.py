@@ -1,0 +1,64 @@
+"""Out of the wrong rotation: MonoDR section 3.2.
+
+Gradients lead to the nearest rotation that explains the silhouette. So others are rendered too, and the best one is taken, as
+judged by a metric of appearance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from monolift.methods.monodr.config import MonoDRConfig
+from monolift.methods.monodr.crops import Crops
+from monolift.methods.monodr.perceptual import Metric
+from monolift.render.renderer import Rendering
+from monolift.typing import Float, Tensor
+
+STEP = math.radians(15)
+
+Render = Callable[[Float[Tensor, " n"], bool], Rendering]
+"""The objects as they would look at other angles; with True, brought to the place and area of their observed 2D boxes."""
+
+
+def trials(
+    alpha: Float[Tensor, " n"], random: Float[Tensor, " n"], config: MonoDRConfig
+) -> list[Float[Tensor, " n"]]:
+    """The angles to compare, the present one first. random: (N,) angles drawn from the whole circle."""
+    angles = [alpha, alpha + STEP, alpha - STEP, -alpha, random]
+    return [*angles, alpha + math.pi] if config.escape_turned else angles
+
+
+@torch.no_grad()
+def better_rotation(
+    alpha: Float[Tensor, " n"],
+    random: Float[Tensor, " n"],
+    render: Render,
+    metric: Metric,
+    crops: Crops,
+    depth_scale: Float[Tensor, " n"],
+    config: MonoDRConfig,
+) -> Float[Tensor, " n"]:
+    """The best of the trial angles for each object."""
+    angles = trials(alpha, random, config)
+    scores = []
+    for angle in angles:
+        picture = render(angle, config.escape_aligned)
+        score = metric(picture.colour, picture.silhouette)
+        if config.escape_depth:
+            score = score + config.escape_depth * depth_form(picture, crops, depth_scale)
+        scores.append(score)
+    best = torch.stack(scores).argmin(0)
+    return torch.stack(angles).gather(0, best[None])[0]
+
+
+def depth_form(picture: Rendering, crops: Crops, depth_scale: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """How badly the form of the depth fits, metres: mean distance once the mean difference is taken off, so that where the
+    object stands does not count, only which end is nearer (ours). 0 where no depth is known."""
+    where = crops.depth_share * picture.silhouette * (picture.face >= 0)
+    off = picture.depth - crops.depth * depth_scale[:, None, None]
+    area = where.sum((1, 2)).clamp_min(1e-6)
+    mean = (off * where).sum((1, 2)) / area
+    return ((off - mean[:, None, None]).abs() * where).sum((1, 2)) / area

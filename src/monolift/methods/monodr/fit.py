@@ -1,0 +1,241 @@
+"""Render, compare, descend: the fit of one batch of objects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from monolift.geometry import Boxes3D, Camera
+from monolift.methods.monodr.codec import MonoDRCodec, Variables, place
+from monolift.methods.monodr.config import MonoDRConfig
+from monolift.methods.monodr.crops import Crops, crop
+from monolift.methods.monodr.escape import better_rotation
+from monolift.methods.monodr.loss import confidence, protrusion, terms, total
+from monolift.methods.monodr.observation import FittedObjects, Observation
+from monolift.methods.monodr.perceptual import Metric, make_metric
+from monolift.methods.monodr.scale import scale_correction
+from monolift.render.mesh import Mesh
+from monolift.render.rasterize import project
+from monolift.render.renderer import Rendering, render_screen
+from monolift.shapes.textured import CODE, TexturedDecoder, on_sphere
+from monolift.typing import Float, Tensor
+
+BETAS = (0.5, 0.9)
+NEAREST, SMALLEST = (
+    1.5,
+    0.3,
+)  # metres from the camera; metres of length, height, width: what a step may not pass
+
+
+def fit_batch(
+    observations: Sequence[Observation],
+    config: MonoDRConfig,
+    decoder: TexturedDecoder,
+    generator: torch.Generator,
+    on_step: Callable[[], None],
+    history: bool,
+) -> FittedObjects:
+    """Fit one or more objects together; ``on_step`` is called after each iteration."""
+    state = _State(observations, config, decoder, generator)
+    steps = [state.snapshot()]
+    start = steps[0].boxes
+    for iteration in range(config.iterations):
+        state.descend()
+        if iteration < config.escape_until:
+            state.escape()
+        if iteration + 1 == state.scale_after:
+            state.calibrate()
+        if history:
+            steps.append(state.snapshot())
+        on_step()
+    return state.result(start, steps if history else None)
+
+
+class _State:
+    """The variables of a batch and what moves them."""
+
+    def __init__(
+        self,
+        observations: Sequence[Observation],
+        config: MonoDRConfig,
+        decoder: TexturedDecoder,
+        generator: torch.Generator,
+    ) -> None:
+        self.config, self.decoder, self.generator = config, decoder, generator
+        self.score = torch.tensor([o.score for o in observations])
+        self.crops = crop(observations, config)
+        boxes2d = torch.stack([o.box2d for o in observations]).float()
+        cameras = Camera.stack([o.camera for o in observations])
+        self.topology = Mesh(
+            decoder.vertices(decoder.middle_shape[None])[0],
+            decoder.faces,
+            decoder.uvs,
+            decoder.textures(decoder.middle_texture[None])[0],
+        )
+        self.codec = MonoDRCodec(boxes2d, cameras, torch.tensor(config.size_mean))
+        self.depth_scale = torch.ones(len(observations))
+        self.variables = self._start().leaves()
+        self.optimiser = torch.optim.Adam(list(self.variables), lr=config.lr, betas=BETAS)
+        self.metric: Metric = make_metric(
+            config.metric, self.crops.colour, self.crops.foreground, self.crops.valid
+        )
+        # Once the rotations have settled, and with time left to settle again.
+        self.scale_after = min(config.escape_until, config.iterations // 2) if config.scale_spread else -1
+
+    def _start(self) -> Variables:
+        config, n = self.config, len(self.crops)
+
+        def codes(middle: Tensor) -> Tensor:
+            if not config.start_codes:
+                return middle.expand(n, CODE).clone()
+            return config.start_codes * torch.randn(n, CODE, generator=self.generator)
+
+        return Variables(
+            offset=torch.zeros(n, 2),
+            depth=start_depth(self.crops, self.codec, config),
+            size=torch.zeros(n, 3),
+            alpha=config.start_rotation * torch.randn(n, generator=self.generator),
+            shape=codes(self.decoder.middle_shape),
+            texture=codes(self.decoder.middle_texture),
+        )
+
+    def descend(self) -> None:
+        """One step of Adam."""
+        parts, _ = self.compare()
+        self.optimiser.zero_grad()
+        # An object with nothing to see has nothing to learn: no step, not even by Adam's noise.
+        (total(parts, self.config) * self.crops.seen).sum().backward()
+        self.optimiser.step()
+        with torch.no_grad():
+            self.variables.depth.clamp_(min=NEAREST)
+            self.variables.size.clamp_(min=SMALLEST - self.codec.size_mean)
+
+    def compare(self) -> tuple[dict[str, Tensor], Tensor]:
+        """The terms of the loss, and the projected vertices' boxes in the crops' pixels."""
+        screen = self._project(self.variables, self.decoder.vertices(self.variables.shape))
+        picture = self._draw(screen, self.decoder.textures(self.variables.texture))
+        box = screen_boxes(screen)
+        return terms(picture, box, self.variables.size, self.crops, self.depth_scale, self.config), box
+
+    @torch.no_grad()
+    def escape(self) -> None:
+        """Take a better rotation where one is found."""
+        vertices = self.decoder.vertices(self.variables.shape)
+        textures = self.decoder.textures(self.variables.texture)
+
+        def render(alpha: Tensor, aligned: bool) -> Rendering:
+            screen = self._project(self.variables.with_alpha(alpha), vertices)
+            return self._draw(align(screen, self.crops.boxes) if aligned else screen, textures)
+
+        alpha = self.variables.alpha.detach()
+        random = math.pi * (2 * torch.rand(len(alpha), generator=self.generator) - 1)
+        better = better_rotation(
+            alpha, random, render, self.metric, self.crops, self.depth_scale, self.config
+        )
+        jumped = (better != alpha) & self.crops.seen
+        self.variables.alpha.copy_(torch.where(jumped, better, alpha))
+        # The moments belong to the rotation that was left (the paper does not say what becomes of them).
+        for moment in ("exp_avg", "exp_avg_sq"):
+            self.optimiser.state[self.variables.alpha][moment][jumped] = 0
+
+    @torch.no_grad()
+    def calibrate(self) -> None:
+        """Scale depth maps, and with them depths and sizes, so that the picture's objects are of likely size."""
+        usable = (
+            self.crops.seen & (self.crops.depth_share.flatten(1).sum(1) > 0) & ~self.crops.open_sides.any(1)
+        )
+        size = self.codec.size_mean + self.variables.size
+        factor = scale_correction(
+            size,
+            self.codec.size_mean,
+            self.crops.picture,
+            usable,
+            self.config.size_spread,
+            self.config.scale_spread,
+        )
+        self.depth_scale *= factor
+        self.variables.depth.mul_(factor)
+        self.variables.size.copy_(size * factor[:, None] - self.codec.size_mean)
+
+    def _project(self, variables: Variables, vertices: Tensor) -> Tensor:
+        return project(place(vertices, self.codec.decode(variables)), self.crops.cameras)
+
+    def _draw(self, screen: Tensor, textures: Tensor) -> Rendering:
+        size = self.config.crop
+        return render_screen(
+            self.topology.with_texture(textures), screen, size, size, edge_rule=self.config.edge_rule
+        )
+
+    @torch.no_grad()
+    def snapshot(self) -> _Snapshot:
+        v = self.variables
+        boxes = self.codec.decode(v)
+        return _Snapshot(boxes, on_sphere(v.shape.detach()), on_sphere(v.texture.detach()))
+
+    @torch.no_grad()
+    def result(self, start: Boxes3D, steps: list[_Snapshot] | None) -> FittedObjects:
+        parts, box = self.compare()
+        parts["protrusion"] = protrusion(box, self.crops.boxes, self.crops.open_sides)
+        sure = confidence(self.score, parts["silhouette"], parts["protrusion"], self.config)
+        end, decoder = self.snapshot(), self.decoder
+        return FittedObjects(
+            boxes=end.boxes,
+            confidence=torch.where(self.crops.seen, sure, 0),
+            score2d=self.score,
+            shape=end.shape,
+            texture=end.texture,
+            residuals=parts,
+            meshes=end.meshes(decoder),
+            start=start,
+            depth_scale=self.depth_scale,
+            history=None if steps is None else [s.boxes for s in steps],
+            meshes_at=None if steps is None else lambda k: steps[k].meshes(decoder),
+        )
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """Where N objects stood at one time, with their unit codes."""
+
+    boxes: Boxes3D
+    shape: Tensor
+    texture: Tensor
+
+    @torch.no_grad()
+    def meshes(self, decoder: TexturedDecoder) -> tuple[Mesh, ...]:
+        vertices = place(decoder.vertices(self.shape), self.boxes)
+        textures = decoder.textures(self.texture)
+        return tuple(Mesh(v, decoder.faces, decoder.uvs, t) for v, t in zip(vertices, textures, strict=True))
+
+
+def start_depth(crops: Crops, codec: MonoDRCodec, config: MonoDRConfig) -> Float[Tensor, " n"]:
+    """Depth of each object's centre before the fit: from the depth map; where it is unknown, from the 2D box's height."""
+    share, depth = crops.depth_share.flatten(1), crops.depth.flatten(1)
+    known = share.sum(1) > 0
+    if config.start_depth == "mean":
+        seen = (share * depth).sum(1) / share.sum(1).clamp_min(1e-6)
+    else:
+        # What is seen of an object is its near side.
+        middle = torch.where(share > 0.5 * share.amax(1, keepdim=True), depth, torch.nan).nanmedian(1).values
+        seen = middle + config.size_mean[2] / 2
+    height = codec.boxes2d[:, 3] - codec.boxes2d[:, 1]
+    likely = codec.cameras.fy.float() * config.size_mean[1] / height
+    return torch.where(known, seen, likely).clamp_min(NEAREST)
+
+
+def screen_boxes(screen: Float[Tensor, "n v 3"]) -> Float[Tensor, "n 4"]:
+    """Rectangles round projected vertices; differentiable in the outermost ones."""
+    pixels = screen[..., :2]
+    return torch.cat([pixels.amin(1), pixels.amax(1)], 1)
+
+
+def align(screen: Float[Tensor, "n v 3"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n v 3"]:
+    """Projected vertices moved and scaled in the picture so that their box has the middle and the area of another."""
+    own = screen_boxes(screen)
+    areas = [(b[:, 2:] - b[:, :2]).clamp_min(1e-3).prod(1) for b in (boxes, own)]
+    factor = (areas[0] / areas[1]).sqrt()[:, None, None]
+    middles = [((b[:, :2] + b[:, 2:]) / 2)[:, None] for b in (boxes, own)]
+    return torch.cat([(screen[..., :2] - middles[1]) * factor + middles[0], screen[..., 2:]], 2)

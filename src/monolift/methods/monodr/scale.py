@@ -1,0 +1,34 @@
+"""The scale of a picture's depth map, from the sizes of its objects (ours).
+
+A depth network may be off as a whole, and where it is, all objects of the picture come out too large, or all too small, by the
+same factor: their silhouettes fix size over depth. Sizes of cars are known to a few per cent on average, so their mean over the
+picture tells the factor, the better the more objects there are.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from monolift.typing import Bool, Float, Int, Tensor
+
+
+def scale_correction(
+    size: Float[Tensor, "n 3"],
+    size_mean: Float[Tensor, "3"],
+    picture: Int[Tensor, " n"],
+    usable: Bool[Tensor, " n"],
+    size_spread: float,
+    scale_spread: float,
+) -> Float[Tensor, " n"]:
+    """(N,) what depths and sizes are to be multiplied by, the same for all objects of a picture.
+
+    The posterior mean of the log scale, of prior N(0, scale_spread^2), given log sizes N(log mean + log scale, size_spread^2)
+    of the picture's usable objects. 1 where there are none.
+    """
+    logs = (size.clamp_min(1e-3) / size_mean).log().mean(1)
+    pictures = int(picture.max()) + 1 if len(picture) else 0
+    weight = usable.to(logs)
+    count = logs.new_zeros(pictures).index_add(0, picture, weight)
+    too_large = logs.new_zeros(pictures).index_add(0, picture, torch.where(usable, logs, 0))
+    posterior = too_large / (count + (size_spread / scale_spread) ** 2) if scale_spread > 0 else too_large * 0
+    return torch.exp(-posterior)[picture]
