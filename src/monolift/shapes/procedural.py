@@ -117,13 +117,14 @@ class CarShape:
     def half_width(self, forward: FloatArray, up: FloatArray) -> FloatArray:
         """Half the width of the body, metres, at (forward, up): widest below the belt line at mid length."""
         belt = self.belt
-        lower = 1.0 - 0.05 * np.clip((0.62 * belt - up) / (0.62 * belt), 0, 1) ** 1.5
+        low = np.clip((0.62 * belt - up) / (0.62 * belt), 0, 1)
+        lower = 1.0 - 0.05 * low * np.sqrt(low)
         waist = 1.0 - 0.03 * np.clip((up - 0.8 * belt) / (0.2 * belt), 0, 1) ** 2
         inward = (1.0 - self.tumblehome) * np.clip((up - belt) / max(self.height - belt, 0.2), 0, 1)
         reach = 0.25 * self.length
         front = np.clip((forward - (self.length / 2 - reach)) / reach, 0, 1)
         rear = np.clip((-forward - (self.length / 2 - reach)) / reach, 0, 1)
-        plan = 1.0 - self.taper_front * front**4 - self.taper_rear * rear**4
+        plan = 1.0 - self.taper_front * np.square(front * front) - self.taper_rear * np.square(rear * rear)
         return self.width / 2 * plan * (lower * waist - inward)
 
     def axles(self) -> FloatArray:
