@@ -1,4 +1,4 @@
-"""Where a photograph's camera comes from: four numbers, a KITTI calibration, a field of view, the picture's EXIF, or a guess.
+"""Where a photograph's camera comes from: four numbers, a calibration file, a field of view, the picture's EXIF, or a guess.
 
 A wrong camera gives wrong metres without any other sign, so whatever does not fit the picture is refused with its numbers,
 whatever looks odd is warned about, and every result says where its camera came from.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from monolift import camera_info
 from monolift.data.kitti import read_camera
 from monolift.errors import InputError
 from monolift.geometry import Camera
@@ -18,7 +19,10 @@ from monolift.geometry import Camera
 GUESSED_MM = 26.0  # a phone's main camera; for KITTI's panoramas it is 8 % too long
 FILM_DIAGONAL_MM = 43.27  # of 36 x 24 mm film, by which CIPA DCG-001 defines the equivalent focal length
 FOV_LIMITS_DEG = (1.0, 165.0)  # outside it is no photograph but a mistake of units
-FOV_USUAL_DEG = (15.0, 130.0)
+FISHEYE_DEG = (
+    120.0  # a flat picture of this width has its border stretched fourfold: such lenses are fisheyes
+)
+FOV_USUAL_DEG = (15.0, 110.0)
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class CameraChoice:
     """What the user said about the camera: at most one of the three. With none, EXIF decides, else a guess.
 
     camera: for pictures as they are seen (after EXIF's rotation). One with a size is scaled to pictures of the same shape.
-    calib: a KITTI calibration file, or a folder of them named like the pictures; the whole P2 is used.
+    calib: a KITTI calibration file, whose whole P2 is used, or a ROS camera_info file (.yaml), or a folder of either, named
+        like the pictures.
     fov: horizontal field of view, degrees.
     """
 
@@ -60,10 +65,14 @@ class CameraChoice:
             camera = parse_camera(camera)
         path = None if calib is None else Path(calib)
         if path is not None and not path.exists():
-            raise InputError(f"{path}: no such calibration: expected a KITTI calib file or a folder of them")
-        if fov is not None and not FOV_LIMITS_DEG[0] <= fov <= FOV_LIMITS_DEG[1]:
             raise InputError(
-                f"field of view: expected {FOV_LIMITS_DEG[0]:g} to {FOV_LIMITS_DEG[1]:g} degrees (horizontal), got {fov:g}"
+                f"{path}: no such calibration: expected a KITTI calib file, a ROS camera_info .yaml, or a folder of them"
+            )
+        if fov is not None and FISHEYE_DEG <= fov < 360:
+            raise InputError(f"field of view: {_fisheye(fov)}")
+        if fov is not None and not FOV_LIMITS_DEG[0] <= fov < FISHEYE_DEG:
+            raise InputError(
+                f"field of view: expected {FOV_LIMITS_DEG[0]:g} to {FISHEYE_DEG:g} degrees (horizontal), got {fov:g}"
             )
         return CameraChoice(camera, path, fov)
 
@@ -76,11 +85,12 @@ class CameraChoice:
         if self.camera is not None:
             return _given(self.camera, width, height)
         if self.calib is not None:
-            path = self.calib / f"{name}.txt" if self.calib.is_dir() else self.calib
-            if not path.exists():
-                raise InputError(
-                    f"{path}: no calibration for picture {name}: expected one file per picture in {self.calib}"
-                )
+            path = _calib_file(self.calib, name)
+            if path.suffix.lower() in camera_info.SUFFIXES:
+                camera, warnings = camera_info.read_camera_info(path)
+                known = _given(camera, width, height)
+                odd = plausible(known.camera, str(path)) + warnings
+                return KnownCamera(known.camera, f"camera_info {path}", odd)
             camera = read_camera(path, width, height)
             return KnownCamera(camera, f"calib {path}", plausible(camera, str(path)))
         if self.fov is not None:
@@ -121,6 +131,26 @@ def camera_from_film(film_mm: float, width: int, height: int) -> Camera:
     return Camera(focal, focal, (width - 1) / 2, (height - 1) / 2, width=width, height=height)
 
 
+def _calib_file(calib: Path, name: str) -> Path:
+    """The calibration of a picture: the file itself, or the one in a folder that has the picture's name."""
+    if not calib.is_dir():
+        return calib
+    paths = [calib / f"{name}{suffix}" for suffix in (".txt", *camera_info.SUFFIXES)]
+    for path in paths:
+        if path.exists():
+            return path
+    raise InputError(
+        f"{paths[0]}: no calibration for picture {name}: expected one file per picture in {calib}"
+    )
+
+
+def _fisheye(fov: float) -> str:
+    return (
+        f"{fov:.3g} degrees are a fisheye's, which bends straight lines: a flat picture of {FISHEYE_DEG:g} degrees would "
+        "be stretched fourfold at its border; rectify the pictures to a pinhole camera of less and give that camera"
+    )
+
+
 def _given(camera: Camera, width: int, height: int) -> KnownCamera:
     if camera.fx.ndim:
         raise InputError(
@@ -130,6 +160,8 @@ def _given(camera: Camera, width: int, height: int) -> KnownCamera:
     if not (camera.width and camera.height):
         sized = camera.after_crop(0, 0, width, height)  # nothing is cut: this gives it the picture's size
         return KnownCamera(sized, f"given: {numbers}", plausible(sized, "the camera given"))
+    if camera.fov_deg >= FISHEYE_DEG:
+        raise InputError(f"the camera given: {_fisheye(camera.fov_deg)}")
     if (camera.width, camera.height) == (width, height):
         return KnownCamera(camera, f"given: {numbers}")  # whoever states the size may have cropped anywhere
     if abs(camera.width * height - camera.height * width) > max(camera.width, camera.height) + max(
@@ -159,6 +191,8 @@ def plausible(camera: Camera, where: str) -> tuple[str, ...]:
             f"{where}: fx = {fx:g} on a picture {width} pixels wide is a field of view of {fov:.3g} degrees: focal lengths are "
             "expected in pixels, not in millimetres or shares of the width"
         )
+    if fov >= FISHEYE_DEG:
+        raise InputError(f"{where}: fx = {fx:g} on a picture {width} pixels wide: {_fisheye(fov)}")
     right, down = (
         (cx + 0.5) / (width / 2),
         (cy + 0.5) / (height / 2),

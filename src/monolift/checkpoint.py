@@ -1,7 +1,8 @@
 """Checkpoints: a folder with config.json and model.safetensors, the Hub's layout. Nothing is ever unpickled.
 
-config.json: {"format": 1, "method": "smoke", "config": {...}, "card": {...}}; the card says what the weights are: data,
-licence, recipe, seed, AP.
+config.json: {"format": 1, "method": "smoke", "config": {...}, "card": {...}, "made_by": {...}}. The config holds classes and
+preprocessing (input size, fit, order of the colours); the card says what the weights are: data, splits, licence, recipe, seed,
+AP; made_by holds the version of this package and, where it ran from a checkout, the git commit.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from monolift.errors import InputError
+from monolift.errors import InputError, MissingExtraError
 
 FORMAT = 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -46,8 +49,17 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     return dict(read_config(folder).get("card") or {})
 
 
-def save(folder: str | Path, detector: Any, card: dict[str, Any] | None = None, half: bool = False) -> Path:
-    """Writes a checkpoint; the folder appears complete or not at all. ``half``: weights as float16, for shipping."""
+def save(
+    folder: str | Path,
+    detector: Any,
+    card: dict[str, Any] | None = None,
+    half: bool = False,
+    readme: bool = False,
+) -> Path:
+    """Writes a checkpoint; the folder appears complete or not at all.
+
+    half: weights as float16, for shipping. readme: README.md too, the Hub's model card.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -63,14 +75,34 @@ def save(folder: str | Path, detector: Any, card: dict[str, Any] | None = None, 
         "method": detector.method,
         "config": dataclasses.asdict(detector.config),
         "card": card or {},
+        "made_by": made_by(),
     }
     save_file(state, str(partial / WEIGHTS_FILE), metadata={"format": "pt"})
     (partial / WEIGHTS_FILE).chmod(0o644)  # safetensors makes it unreadable for others
     (partial / CONFIG_FILE).write_text(
         json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
+    if readme:
+        write_readme(partial, folder.name)
     replace_folder(partial, folder)
     return folder
+
+
+@lru_cache(maxsize=1)  # a training saves often; what it runs is what it began with
+def made_by() -> dict[str, str]:
+    """The version of this package and, in a checkout, the git commit; "-dirty" where files have changed since."""
+    from monolift import __version__
+
+    found = {"monolift": __version__}
+    root = Path(__file__).resolve().parents[2]
+    if (root / ".git").exists():
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+            found["commit"] = done.stdout.strip()
+        except (OSError, subprocess.SubprocessError):  # no git here, or not ours to read: the version must do
+            pass
+    return found
 
 
 def replace_folder(new: Path, folder: Path) -> None:
@@ -114,6 +146,45 @@ def load(folder: str | Path, device: str = "cpu") -> Any:
         )
     detector.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()})
     return detector.to(device).eval()
+
+
+def from_hub(hub_id: str, revision: str | None = None) -> Path:
+    """The folder of a checkpoint on the Hugging Face Hub, "owner/name", fetched unless it is in the Hub's cache.
+
+    The only function of this package that may download, and only what is asked for by this name: config.json and
+    model.safetensors. HF_HUB_OFFLINE=1 keeps it to the cache.
+    Raises MissingExtraError without huggingface_hub, InputError where there is no such checkpoint.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError:
+        raise MissingExtraError(f"{hub_id}: a checkpoint of the Hugging Face Hub", "hub") from None
+    try:
+        files = [CONFIG_FILE, WEIGHTS_FILE]
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=files))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{hub_id}: not a folder here, and not to be had from the Hub ({reason})") from None
+
+
+def write_readme(folder: Path, name: str) -> None:
+    """README.md, the Hub's model card, from config.json: front matter, then everything that the card says."""
+    content = read_config(folder)
+    lines = [
+        "---",
+        "library_name: monolift",
+        "pipeline_tag: object-detection",
+        "tags: [monocular-3d-object-detection]",
+        "---",
+    ]
+    lines += ["", f"# {content['method']}", "", "3D boxes from one photograph and its camera:", ""]
+    lines += ["    import monolift", f'    model = monolift.Model.from_pretrained("{name}")', ""]
+    lines += ["Classes: " + ", ".join(content["config"].get("classes", ())), ""]
+    for name, said in {**(content.get("card") or {}), **(content.get("made_by") or {})}.items():
+        shown = said if isinstance(said, str | int | float) else json.dumps(said, ensure_ascii=False)
+        lines.append(f"- {name}: {shown}")
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _config(kind: Any, values: Any, path: Path) -> Any:

@@ -15,6 +15,24 @@ from monolift.recipe import Recipe
 from monolift.typing import Tensor
 
 
+def origin(options: Any, pictures: int) -> dict[str, Any]:
+    """What the checkpoint's card says of its training: names of data sets and splits (no paths), preset, settings, seed."""
+
+    def name(path: str | Path | None) -> str | None:
+        return None if path is None else Path(path).name
+
+    return {
+        "data": [Path(root).resolve().name for root in options.data],
+        "split": name(options.split),
+        "val_split": name(options.val_split),
+        "pictures": pictures,
+        "preset": options.preset,
+        "settings": list(options.settings),
+        "init": name(options.init),
+        "seed": options.seed,
+    }
+
+
 def freeze(detector: Any, recipe: Recipe) -> list[nn.Module]:
     """Stops the training of the parts that the recipe names, and returns them."""
     backbone = detector.network.backbone
