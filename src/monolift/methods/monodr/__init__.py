@@ -1,7 +1,8 @@
 """MonoDR: Monocular Differentiable Rendering for Self-Supervised 3D Object Detection (Beker et al., ECCV 2020).
 
-3D boxes, shapes and textures of the objects in a picture, without any 3D label: a 2D detector says which pixels are an object's,
-a depth network how far they are, and a car that can be deformed, painted and moved is rendered until it looks like the picture.
+3D boxes, shapes and textures of the objects in a picture without any 3D label: a 2D detector says which pixels are an
+object's, a depth network how far away they are, and a car that can be deformed, painted and moved is rendered until it looks
+like the picture.
 
     config       every choice, with presets: default (ours), paper
     observation  what a fit is given of an object, and what it gives back
@@ -13,10 +14,10 @@ a depth network how far they are, and a car that can be deformed, painted and mo
     scale        the scale of a picture's depth map (ours)
     fit          the loop
 
-The generator of textured cars is ``monolift.shapes.textured``. Ours in the default preset, and marked where they stand: crops of
-64 pixels; rotations tried in the first third only, the opposite heading and the form of the depth among the evidence; pixels of
-other objects are unknown, not foreground; the 2D box binds only where the object is seen to end; a robust depth loss; the
-depth map's scale from the objects' sizes.
+The generator of textured cars is ``monolift.shapes.textured``. Ours in the default preset, and marked where they stand:
+crops of 64 pixels; rotations tried in the first third only, the opposite heading and the form of the depth among the evidence;
+pixels of other objects are unknown, not foreground; the 2D box binds only where the object is seen to end; a robust depth
+loss; the depth map's scale from the objects' sizes.
 """
 
 from __future__ import annotations

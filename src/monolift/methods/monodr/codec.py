@@ -1,16 +1,14 @@
 """A box in the variables of the fit, and back.
 
-MonoDR section 3, after ROI-10D: the offset of the projected centre from the 2D box's centre, in widths and heights of that box;
-the centre's depth; the deviation from the mean size; and the angle at which the object is seen (allocentric: only of this one is
-the negative the pose with the same silhouette).
+MonoDR section 3, after ROI-10D: the offset of the projected centre from the 2D box's centre, in widths and heights of that
+box; the centre's depth; the deviation from the mean size; and the angle at which the object is seen (allocentric: only of this
+one is the negative the pose with the same silhouette).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-
-import torch
 
 from monolift.geometry import Boxes3D, Camera, yaw_from_alpha
 from monolift.geometry.rotations import matrix_from_yaw

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from monolift.errors import InputError
+from monolift.render.renderer import EdgeRule
 
 CHOICES = {
     "others": ("unknown", "foreground"),
@@ -29,8 +30,8 @@ class MonoDRConfig:
     """Side of an object's picture, pixels (ours in both presets: the paper does not say)."""
     margin: float = 0.1
     """Share of the 2D box's longer side that the crop shows round it."""
-    iterations: int = 150
-    """Steps of Adam."""
+    iterations: int = 100
+    """Steps of Adam (published: 150)."""
     lr: float = 0.03
     """Adam's rate, for metres, radians and codes alike; its betas are 0.5 and 0.9."""
     pixel_weight: float = 1.0
@@ -62,12 +63,12 @@ class MonoDRConfig:
     """Codes start at the family's middle; or, above 0, at random numbers of this standard deviation (published: 0.1)."""
     start_rotation: float = 0.1
     """Standard deviation of the first angle, radians."""
-    scale_spread: float = 0.1
+    scale_spread: float = 0.03
     """How far the depth map of a picture may be off as a whole (standard deviation of the log of its scale); the sizes of
     the picture's objects decide. 0: taken as it is (published)."""
-    size_spread: float = 0.08
+    size_spread: float = 0.07
     """Standard deviation of the log of an object's size about the mean, for weighing it against ``scale_spread``."""
-    escape_until: int = 50
+    escape_until: int = 33
     """Rotations are tried in the first so many iterations; published: in all."""
     escape_turned: bool = True
     """Also try the opposite heading (ours)."""
@@ -81,7 +82,7 @@ class MonoDRConfig:
     """alpha_m of eq. 8."""
     protrusion_confidence: float = 0.03
     """alpha_b of eq. 8."""
-    edge_rule: str = "antialias"
+    edge_rule: EdgeRule = "antialias"
     """Renderer's rule for edges: antialias, or kato (published)."""
     batch: int = 32
     """Objects that are fitted at a time, of as many pictures as it takes."""
@@ -111,6 +112,7 @@ def paper(**changes: Any) -> MonoDRConfig:
     """The paper's constants; the crop's size, which it does not give, is 128."""
     base = MonoDRConfig(
         crop=128,
+        iterations=150,
         depth_loss="l1",
         others="foreground",
         box_sides="all",

@@ -76,11 +76,9 @@ class LpipsMetric:
 def load_lpips(path: str | Path) -> Lpips:
     """The network from a weights file. Raises InputError where the file is missing, unreadable or lacks a weight."""
     path = Path(path)
+    read = load_file if path.suffix == ".safetensors" else _tensors
     try:
-        if path.suffix == ".safetensors":
-            entries = load_file(path)
-        else:
-            entries = torch.load(path, map_location="cpu", weights_only=True)
+        entries = read(path)
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError) as error:
         raise InputError(f"{path}: expected LPIPS weights, got: {str(error).splitlines()[0]}") from None
     network, state = Lpips(), {}
@@ -93,3 +91,9 @@ def load_lpips(path: str | Path) -> Lpips:
         state[name] = entries[theirs].view(parameter.shape).float()
     network.load_state_dict(state)
     return network.eval().requires_grad_(False)
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.pth``; nothing in it is run."""
+    entries: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return entries
