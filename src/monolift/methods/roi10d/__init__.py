@@ -112,5 +112,7 @@ class ROI10D(nn.Module):
 
         depth: metres at the network pictures' pixels; 0 or NaN where unknown. cameras: of the network pictures.
         """
-        lens = self.config.focal / cameras.fx.to(depth) if self.config.focal else torch.ones_like(depth[:, 0, 0])
+        lens = (
+            self.config.focal / cameras.fx.to(depth) if self.config.focal else torch.ones_like(depth[:, 0, 0])
+        )
         return {**raw, "depth": (depth * lens[:, None, None])[:, None]}

@@ -26,7 +26,6 @@ from monolift.geometry.rotations import (
     allocentric_from_egocentric,
     egocentric_from_allocentric,
     matrix_from_quaternion,
-    matrix_from_yaw,
     quaternion_from_matrix,
     yaw_from_matrix,
 )
@@ -174,9 +173,7 @@ class ROI10DCodec:
     def anchors(self, width: int, height: int, like: Tensor) -> Float[Tensor, "a 4"]:
         """Of a network picture of this size, pixels."""
         c = self.config
-        boxes = anchor_boxes(
-            width, height, self.strides, c.anchor_size, c.anchor_scales, c.anchor_ratios
-        )
+        boxes = anchor_boxes(width, height, self.strides, c.anchor_size, c.anchor_scales, c.anchor_ratios)
         return boxes.to(like)
 
     def encode(self, samples: Sequence[Sample]) -> Targets:

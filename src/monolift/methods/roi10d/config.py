@@ -19,7 +19,7 @@ CHOICES = {
     "depth": ("small", "resnet18", "given", "none"),
     "depth_start": ("roi", "mean"),
     "weighting": ("lifting", "none", "kendall"),
-    "shape_loss": ("geodesic", "published"),
+    "shape_loss": ("geodesic", "paper"),
     "box_loss": ("giou", "smooth_l1"),
 }
 SHAPE = 6  # numbers of a shape code
@@ -29,9 +29,7 @@ SHAPE = 6  # numbers of a shape code
 class ROI10DConfig:
     """Defaults are ours: small, for CPUs. ``paper()`` follows the publication."""
 
-    classes: tuple[str, ...] = field(
-        default=("Car",), metadata={"decides": ("sizes", "size_deviations")}
-    )
+    classes: tuple[str, ...] = field(default=("Car",), metadata={"decides": ("sizes", "size_deviations")})
     """Names by label index (published: cars alone)."""
     backbone: str = "nano"
     """nano (strides 4 to 32), resnet18 or resnet34 (strides 8 to 128)."""
@@ -95,8 +93,7 @@ class ROI10DConfig:
     shape_weight: float = 0.1
     """Of the shape loss, for objects with a shape label (published: not said)."""
     shape_loss: str = "geodesic"
-    """geodesic (angle between the codes) or published (eq. 5, which is twice the angle between their *lines*: it cannot tell s
-    from -s)."""
+    """geodesic (angle between the codes) or paper (eq. 5, twice the angle between their lines: it cannot tell s from -s)."""
     shape_labels: str = ""
     """File of shape labels for training, made by ``roi10d.shape_labels``; without it the branch is not trained."""
     depth_weight: float = 1.0
@@ -174,7 +171,7 @@ def paper(**changes: Any) -> ROI10DConfig:
         head_channels=256,
         depth_start="mean",
         warmup_steps=10_000,
-        shape_loss="published",
+        shape_loss="paper",
         confidence=False,
     )
     return replace(base, **changes)

@@ -12,6 +12,7 @@ Depth is metres at the detector's reference focal length (see ``ROI10DConfig.foc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -79,7 +80,7 @@ class SmallEncoder(nn.Module):
         self.entry = nn.Sequential(nn.PixelUnshuffle(4), *_separable(48, widths[0], 1))
         self.stages = nn.ModuleList(
             nn.Sequential(*_separable(before, after, 2), *_separable(after, after, 1))
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in pairwise(widths)
         )
         init_convolutions(self)
 

@@ -1,9 +1,9 @@
 """ROI-10D's losses: RetinaNet's two, one pose loss of three kinds, shape, depth stream, and the expected error.
 
-    lifting   the mean distance of the eight lifted corners from the labelled ones, metres, not squared (eq. 2): where one
-              unit of change moves the corners most, the gradient is largest, and no weights are needed
-    none      separate terms in the branches' own units, summed; also the warm-up of lifting
-    kendall   the same with a learnt uncertainty per term (Kendall, Gal, Cipolla, CVPR 2018)
+lifting   the mean distance of the eight lifted corners from the labelled ones, metres, not squared (eq. 2): where one
+          unit of change moves the corners most, the gradient is largest, and no weights are needed
+none      separate terms in the branches' own units, summed; also the warm-up of lifting
+kendall   the same with a learnt uncertainty per term (Kendall, Gal, Cipolla, CVPR 2018)
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from monolift.methods.roi10d.codec import IGNORE, Lifted, ROI10DCodec, Targets, 
 from monolift.methods.roi10d.depth import depth_loss
 from monolift.nn.losses import generalized_iou_loss, laplace_nll
 from monolift.nn.retina import boxes_from_deltas, deltas_from_boxes, focal_loss
+from monolift.shapes.autoencoder import shape_loss
 from monolift.typing import Float, Tensor
 
 TERMS = ("rotation", "centroid", "depth", "extents")
@@ -73,11 +74,9 @@ def roi10d_loss(
             }
         losses |= {name: config.pose_weight * term.sum() / count for name, term in terms.items()}
     has_shape = targets.shape[owner].norm(dim=1) > 0
-    distance = shape_distance(unit_codes(numbers["shape"]), targets.shape[owner], config.shape_loss)
+    distance = shape_loss(unit_codes(numbers["shape"]), targets.shape[owner], config.shape_loss)
     losses["shape"] = (
-        config.shape_weight
-        * torch.where(has_shape, distance, 0.0).sum()
-        / has_shape.sum().clamp_min(1)
+        config.shape_weight * torch.where(has_shape, distance, 0.0).sum() / has_shape.sum().clamp_min(1)
     )
     if "error" in numbers:
         expected = numbers["error"][:, 0].clamp(-3, 4)
@@ -133,14 +132,3 @@ def separate_terms(numbers: dict[str, Tensor], wanted: dict[str, Tensor]) -> dic
             distance = (value - aim).abs().mean(1)
         terms[name] = TERM_SCALE[name] * distance
     return terms
-
-
-def shape_distance(
-    codes: Float[Tensor, "n s"], truth: Float[Tensor, "n s"], kind: str
-) -> Float[Tensor, " n"]:
-    """Angle between unit codes, radians. "geodesic": arccos <s, t>. "published": arccos(2 <s, t>^2 - 1) (ROI-10D eq. 5),
-    which is 2 arccos |<s, t>| and zero for t = -s too, though -s is another car: use geodesic."""
-    cosine = (codes * truth).sum(1)
-    if kind == "published":
-        cosine = 2 * cosine.square() - 1
-    return torch.arccos(cosine.clamp(-1 + 1e-6, 1 - 1e-6))

@@ -67,18 +67,15 @@ class ROI10DNetwork(nn.Module):
 
         "depth" of ``raw`` may be any map, with holes: see ``depth.pooled_log_depth``.
         """
-        pooled = boxes.new_zeros(
-            len(boxes), self.fusion.out_channels, self.config.roi_size, self.config.roi_size
-        )
+        grid = (self.config.roi_size, self.config.roi_size)
+        pooled = boxes.new_zeros(len(boxes), self.fusion.out_channels, *grid)
         level = self._level(boxes)
         for k in range(self.config.roi_levels):
             # also without a region on this level: every weight must take part in every step of a parallel training
             stride = self.strides[k]
             fused = self.fusion(raw[f"level{k}"], raw.get("depth"), stride)
             here = torch.nonzero(level == k).flatten()
-            cells = roi_align(
-                fused, boxes[here] + 0.5, image[here], pooled.shape[-2:], spatial_scale=1 / stride
-            )
+            cells = roi_align(fused, boxes[here] + 0.5, image[here], grid, spatial_scale=1 / stride)
             pooled = pooled.index_copy(0, here, cells)
         flat = pooled.flatten(1)
         return {name: branch(flat) for name, branch in self.branches.items()}
