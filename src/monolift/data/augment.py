@@ -177,6 +177,12 @@ class Augmentation:
     """Range of the zoom against the plain view, log-uniform."""
     shift: float = 0.15
     """Largest shift of a window that shows less than the whole, or more, as a share of its size."""
+    paste: float = 0.0
+    """Probability that cars cut out of other training pictures are put into one (``data.paste``)."""
+    paste_up_to: int = 3
+    """Most cars put into one picture."""
+    paste_masks: str = ""
+    """Folder of masks to cut out with; without it instance_2 beside the pictures, or the shapes' silhouettes."""
 
 
 def random_view(view: View, augmentation: Augmentation, rng: np.random.Generator) -> View:

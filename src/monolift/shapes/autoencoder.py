@@ -5,13 +5,14 @@
 
 A convolutional autoencoder of truncated signed distances: four layers with 1, 8, 16 and 32 filters each way, a fully connected
 layer to the code. Deviations from the paper: a car is scaled to its box before it is sampled (the detector predicts the extents
-besides, so the code need not hold them, and a grid of 64 x 32 x 32 is as fine as one of twice the number round a car in metres);
-and what is decoded is made symmetric left to right, as cars are and as the texturing takes them to be.
+besides, so the code need not hold them, and the same grid is nearly twice as fine); and what is decoded is made symmetric left
+to right, as cars are and as the texturing takes them to be.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,9 +55,13 @@ class ShapeConfig:
     def __post_init__(self) -> None:
         step = 2 ** len(self.channels)
         if any(n < step or n % step for n in self.grid):
-            raise InputError(f"grid: expected multiples of {step} (2 to the number of layers), got {self.grid}")
+            raise InputError(
+                f"grid: expected multiples of {step} (2 to the number of layers), got {self.grid}"
+            )
         if self.code < 2 or self.truncation <= 0 or self.margin <= 1:
-            raise InputError("expected a code of 2 or more numbers, a positive truncation and a margin above 1")
+            raise InputError(
+                "expected a code of 2 or more numbers, a positive truncation and a margin above 1"
+            )
 
     @property
     def bottleneck(self) -> tuple[int, int, int]:
@@ -84,7 +89,7 @@ class ShapeSpace(nn.Module):
         self.medians = dict(medians or {})
         widths = (1, *config.channels)
         down: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             down += [nn.Conv3d(before, after, 4, stride=2, padding=1), nn.ELU()]
         cells = config.channels[-1] * config.bottleneck[0] * config.bottleneck[1] * config.bottleneck[2]
         self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(cells, config.code))
@@ -94,7 +99,7 @@ class ShapeSpace(nn.Module):
             nn.ELU(),
             nn.Unflatten(1, (config.channels[-1], *config.bottleneck)),
         ]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             up += [nn.ConvTranspose3d(before, after, 4, stride=2, padding=1), nn.ELU()]
         self.decoder = nn.Sequential(*up[:-1], nn.Tanh())
 
@@ -124,7 +129,9 @@ def surface_of(grid: Float[Tensor, "X Y Z"], margin: float) -> Mesh:
     """The largest piece of a grid's surface, in a box of size one."""
     mesh = surface(grid, torch.full((3,), margin))
     if not len(mesh.faces):
-        raise InputError("this code decodes to no shape: the space is not trained, or the code lies far from all cars")
+        raise InputError(
+            "this code decodes to no shape: the space is not trained, or the code lies far from all cars"
+        )
     return largest_component(mesh)
 
 
@@ -149,7 +156,9 @@ def median(codes: Float[Tensor, "n c"], steps: int = 200) -> Float[Tensor, " c"]
     return F.normalize(middle, dim=0)
 
 
-def between(a: Float[Tensor, " c"], b: Float[Tensor, " c"], share: Float[Tensor, " s"]) -> Float[Tensor, "s c"]:
+def between(
+    a: Float[Tensor, " c"], b: Float[Tensor, " c"], share: Float[Tensor, " s"]
+) -> Float[Tensor, "s c"]:
     """Points on the great circle from a (share 0) to b (share 1), evenly spread over the angle.
 
     Opposite points have no shortest way: InputError.
@@ -205,7 +214,11 @@ def load_shape_space(path: str | Path | None = None) -> ShapeSpace:
             fields = json.loads((opened.metadata() or {})["config"])
         state = {k: v.float() for k, v in load_file(str(file)).items()}
         config = ShapeConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-        medians = {k.removeprefix("median."): F.normalize(state.pop(k), dim=0) for k in list(state) if k[:7] == "median."}
+        medians = {
+            k.removeprefix("median."): F.normalize(state.pop(k), dim=0)
+            for k in list(state)
+            if k[:7] == "median."
+        }
         space = ShapeSpace(config, medians)
         space.load_state_dict(state)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -114,7 +114,9 @@ def surface(grid: Float[Tensor, "X Y Z"], extent: Float[Tensor, " 3"], level: fl
     return Mesh(vertices, faces)
 
 
-def _faces(inside: Bool[Tensor, "X Y Z"]) -> tuple[Int[Tensor, "f 3"], tuple[Int[Tensor, " v"], Int[Tensor, " v"]]]:
+def _faces(
+    inside: Bool[Tensor, "X Y Z"],
+) -> tuple[Int[Tensor, "f 3"], tuple[Int[Tensor, " v"], Int[Tensor, " v"]]]:
     """Faces, and for each vertex the flat index of the voxel in which its grid edge starts, and the edge's axis."""
     x, y, z = inside.shape
     corners = [

@@ -1,0 +1,102 @@
+"""``monolift augment``: ROI-10D's synthetic 3D augmentation as a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from monolift.errors import InputError
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Copies of labelled pictures with cars of other pictures put in at new places, labelled exactly, in KITTI's layout.
+
+    monolift augment --data KITTI --split train.txt --out pasted --copies 2
+    """
+
+    data: Annotated[Path, tyro.conf.arg(metavar="ROOT")]
+    """KITTI folder: cars are cut out of its pictures and put into its pictures."""
+    out: Path
+    """The new data set's folder; a run that was interrupted goes on here."""
+    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Ids of the pictures to use; all of them without it. Give the training ids, or validation pictures leak into training."""
+    masks: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Masks ID.png to cut out with, numbers telling objects apart; without it instance_2 of the data, or shapes' outlines."""
+    copies: int = 1
+    """Versions of each picture."""
+    per_image: int = 3
+    """Most cars put into one picture."""
+    bank: int = 140
+    """Cars to cut out."""
+    seed: int = 0
+    """The same seed gives the same files."""
+    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """What was made, as JSON in this file, or on standard output with "-"."""
+    quiet: bool = False
+    """Only errors."""
+
+
+def run(options: Augment) -> int:
+    for name in ("copies", "per_image", "bank"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')}: expected 1 or more, got {getattr(options, name)}")
+    if options.seed < 0:
+        raise InputError(f"--seed: expected 0 or more, got {options.seed}")
+    for path in (options.data, options.split, options.masks):
+        if path is not None and not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+    from monolift.data.cutouts import CutoutLimits, cut_out
+    from monolift.data.kitti import KittiDataset, training_folder
+    from monolift.data.pasted_files import PastedSet, claim, names_of, write_pasted
+    from monolift.progress import Progress
+
+    root = training_folder(options.data)
+    maps = {
+        name: (root / f"{folder}_2").is_dir()
+        for name, folder in (("depth", "depth"), ("instances", "instance"))
+    }
+    data = KittiDataset(root, options.split, **maps)
+    made_from = PastedSet(
+        source=options.data.name,
+        masks="" if options.masks is None else options.masks.name,
+        seed=options.seed,
+        copies=options.copies,
+        up_to=options.per_image,
+        bank=options.bank,
+    )
+    claim(options.out, made_from, data)  # before the long search
+    with Progress(len(data), "pictures searched for cars", options.quiet) as progress:
+        bank = cut_out(
+            [data],
+            options.masks,
+            CutoutLimits(most=options.bank),
+            seed=options.seed,
+            on_step=lambda found: progress.advance(1, f"{found} cut out"),
+        )
+        progress.say(f"{len(bank)} cars cut out")
+    made = pasted = 0
+    total = len(names_of(data, options.copies))
+    with Progress(total, "pictures", options.quiet) as progress:
+        for count in write_pasted(options.out, data, bank, made_from):
+            made += count >= 0
+            pasted += max(count, 0)
+            progress.advance(1, f"{pasted} cars" if pasted else "")
+        kept = total - made
+        there = f", {kept} were there already" if kept else ""
+        progress.say(f"{options.out}: {made} pictures with {pasted} pasted cars made{there}")
+    if options.json is not None:
+        from monolift.commands.detect import write_json
+
+        content = {
+            "out": str(options.out),
+            "made": made,
+            "kept": kept,
+            "cut_out": len(bank),
+            "pasted": pasted,
+        }
+        write_json(options.json, content)
+    return 0

@@ -1,0 +1,117 @@
+"""A photograph as the texture of the car it shows: projected, and mirrored for the side that is not seen (ROI-10D, 3.3).
+
+The paper colours vertices. Here faces get texture coordinates in the photograph itself, so that a texel is a pixel: at 6 cm
+between vertices, a car at 10 m would keep a quarter of its pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from monolift.geometry import Camera
+from monolift.geometry.rotations import matrix_from_yaw
+from monolift.render.mesh import Mesh
+from monolift.typing import Bool, Float, Int, Tensor, UInt8
+
+SEEN = 0.15
+"""Cosine between a face's normal and the way to the camera above which the face counts as seen."""
+MIRROR = (1.0, 1.0, -1.0)
+"""A car's plane of symmetry is that of its length and height."""
+
+
+def placed(mesh: Mesh, center: Float[Tensor, " 3"], yaw: Float[Tensor, ""]) -> Mesh:
+    """A mesh of the box's own frame in the camera frame."""
+    return mesh.with_vertices(mesh.vertices @ matrix_from_yaw(yaw).T + center)
+
+
+def project_texture(
+    mesh: Mesh,
+    center: Float[Tensor, " 3"],
+    yaw: Float[Tensor, ""],
+    image: UInt8[Tensor, "3 H W"],
+    camera: Camera,
+    mask: Bool[Tensor, "H W"],
+) -> Mesh:
+    """The mesh, in its box's own frame, wearing the part of the picture that shows it.
+
+    mesh: box frame, without texture; center, yaw: where it stands in the picture (metres, camera frame; radians).
+    mask: the object's pixels. The rest of the texture continues their colours outward, so that a mesh that sticks out of the
+    mask wears no background.
+
+    Of a face and its mirror image the one that is seen lends its pixels; faces of which neither is (the far end, the floor)
+    take those of the nearest face that has some. Faces hidden by others of the same car are not sorted out: a car is nearly
+    convex. Raises ValueError for a mask without pixels, or when no face looks at the camera.
+    """
+    rows, columns = (mask.any(axis).nonzero().squeeze(1) for axis in (1, 0))
+    if not len(rows):
+        raise ValueError("a mask without pixels has no texture")
+    top, left = max(int(rows[0]) - 2, 0), max(int(columns[0]) - 2, 0)
+    window = (slice(top, int(rows[-1]) + 3), slice(left, int(columns[-1]) + 3))
+    texture = continued(image[:, window[0], window[1]].float() / 255, mask[window])
+
+    flip = mesh.vertices.new_tensor(MIRROR)
+    pixels, facing = zip(
+        *(_seen(mesh.vertices * turn, mesh, center, yaw, camera, turn) for turn in (torch.ones(3), flip)),
+        strict=True,
+    )
+    own = (facing[0] > SEEN) | (facing[0] >= facing[1])
+    px = torch.where(own[:, None, None], pixels[0], pixels[1])
+    px = px[_lender(mesh, torch.maximum(*facing) > SEEN)]
+    extent = px.new_tensor([texture.shape[2], texture.shape[1]])
+    uvs = ((px - px.new_tensor([left, top]) + 0.5) / extent).clamp(0, 1)
+    return Mesh(mesh.vertices, mesh.faces, uvs, texture)
+
+
+def _seen(
+    vertices: Float[Tensor, "v 3"],
+    mesh: Mesh,
+    center: Float[Tensor, " 3"],
+    yaw: Float[Tensor, ""],
+    camera: Camera,
+    turn: Float[Tensor, " 3"],
+) -> tuple[Float[Tensor, "f 3 2"], Float[Tensor, " f"]]:
+    """Pixels of the faces' corners, and how squarely each face looks at the camera (cosine)."""
+    inside = vertices @ matrix_from_yaw(yaw).T + center
+    corners = inside[mesh.faces]
+    # Normals of vertices, weighted by area: those of marching cubes' slivers alone point anywhere.
+    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normal = torch.zeros_like(inside).index_add(0, mesh.faces.flatten(), area.repeat_interleave(3, 0))
+    normal = (
+        F.normalize(normal[mesh.faces].sum(1), dim=1) * turn.prod()
+    )  # a mirrored face is wound the other way
+    to_camera = F.normalize(-(corners.mean(1) + camera.translation.to(corners)), dim=1)
+    return camera.px_from_cam(inside)[mesh.faces], (normal * to_camera).sum(1)
+
+
+def _lender(mesh: Mesh, seen: Bool[Tensor, " f"]) -> Int[Tensor, " f"]:
+    """For each face the one whose pixels it takes: itself where it is seen, else the nearest that is."""
+    if not bool(seen.any()):
+        raise ValueError("no face of the mesh looks at the camera")
+    middle = mesh.vertices[mesh.faces].mean(1)
+    lender = torch.arange(len(mesh.faces))
+    lenders = seen.nonzero().squeeze(1)
+    blind = (~seen).nonzero().squeeze(1)
+    for part in blind.split(1024):
+        lender[part] = lenders[torch.cdist(middle[part], middle[lenders]).argmin(1)]
+    return lender
+
+
+def continued(image: Float[Tensor, "c h w"], known: Bool[Tensor, "h w"]) -> Float[Tensor, "c h w"]:
+    """The picture with the pixels that are not known filled smoothly from those that are.
+
+    Means over 2 x 2 pixels, of known ones only, again and again; then each gap takes the value of the coarser level.
+    """
+    weight = known.to(image.dtype)[None]
+    levels = [(image * weight, weight)]
+    while max(levels[-1][0].shape[1:]) > 1:
+        values, weight = levels[-1]
+        padding = (0, values.shape[2] % 2, 0, values.shape[1] % 2)
+        levels.append((F.avg_pool2d(F.pad(values, padding), 2), F.avg_pool2d(F.pad(weight, padding), 2)))
+    values, weight = levels[-1]
+    filled = values / weight.clamp_min(1e-12)
+    for values, weight in reversed(levels[:-1]):
+        size = values.shape[1:]
+        coarse = F.interpolate(filled[None], scale_factor=2, mode="bilinear")[0][:, : size[0], : size[1]]
+        filled = torch.where(weight > 0, values / weight.clamp_min(1e-12), coarse)
+    return filled
