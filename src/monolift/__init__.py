@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from monolift.convert import convert as convert
     from monolift.data.sample import Detections as Detections
     from monolift.data.sample import Sample as Sample
     from monolift.detect import Model as Model
@@ -44,7 +45,7 @@ _HOME = {
     "TrainOptions": "monolift.train",
     "load": "monolift.detect",
 }
-_VERBS = ("detect", "evaluate", "train")
+_VERBS = ("convert", "detect", "evaluate", "train")
 
 __all__ = ["__version__", *_HOME, *_VERBS]
 

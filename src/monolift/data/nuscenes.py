@@ -83,11 +83,15 @@ class NuscenesDataset(FrameDataset):
         )
         if not self.pictures:
             raise InputError(f"{self.folder}: no key frames of {channel}")
+        # the trainval tables have millions of sensor readings and poses: only these pictures' are kept in memory
+        needed = {row.get("ego_pose_token") for row in self.pictures}
+        self.tables["ego_pose"] = {t: row for t, row in self.tables["ego_pose"].items() if t in needed}
+        del self.tables["sample_data"]
         self.ids = tuple(
             Path(value(row, "filename", self._where("sample_data", row))).stem for row in self.pictures
         )
         self.of_sample: dict[str, list[dict[str, Any]]] = {}
-        for row in self.tables["sample_annotation"].values():
+        for row in self.tables.pop("sample_annotation").values():
             self.of_sample.setdefault(
                 value(row, "sample_token", self._where("sample_annotation", row)), []
             ).append(row)
