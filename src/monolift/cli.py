@@ -20,11 +20,14 @@ VERBS = {
     "detect": "3D boxes of images, folders, globs and videos",
     "train": "train a detector on KITTI-format data",
     "evaluate": "official KITTI AP of a folder of results",
+    "autolabel": "3D boxes and shapes from masks and depth, without any 3D label",
     "inspect": "check a KITTI-format folder, draw its labels, count its objects",
     "view": "pictures, boxes, points and meshes in the browser; review of labels",
     "convert": "KITTI, nuScenes, Omni3D and COCO data sets, each as another",
     "synth": "a synthetic KITTI-format world with exact labels, masks and depth",
     "export": "a model as ONNX, compared with PyTorch; a folder that runs without torch",
+    "augment": "copies of labelled pictures with cars of other pictures pasted in, labelled exactly",
+    "shapes": "build the car shape spaces, show what lies between cars",
     "models": "the models that ship with the package",
 }
 

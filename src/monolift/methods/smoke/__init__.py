@@ -78,12 +78,12 @@ class Smoke(nn.Module):
         """As :meth:`view`, always of the training size: pictures of one batch must agree."""
         return training_view(self.config, width, height)
 
-    def normalise(self, image: UInt8[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+    def normalise(self, image: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
         """uint8 RGB to what the backbone was trained on."""
         mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
         x = image.float() / 255
         if self.config.pixels == "bgr":  # the statistics stay in RGB order: the released code's mismatch
-            x = x.flip(0)
+            x = x.flip(-3)
         return (x - mean) / std
 
     def prepare(self, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Prepared:

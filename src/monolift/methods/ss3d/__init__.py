@@ -26,10 +26,10 @@ import torch
 from torch import nn
 
 from monolift.data.augment import View
-from monolift.data.sample import Sample
+from monolift.data.sample import Detections, Sample
 from monolift.detector import Prepared
 from monolift.geometry import Camera
-from monolift.methods.ss3d.codec import FittedDetections, SS3DCodec, Targets
+from monolift.methods.ss3d.codec import SS3DCodec, Targets
 from monolift.methods.ss3d.config import (
     PRESETS,
     RECIPES,
@@ -45,7 +45,7 @@ from monolift.methods.ss3d.loss import ss3d_loss
 from monolift.methods.ss3d.network import SS3DNetwork
 from monolift.typing import Float, Tensor, UInt8
 
-__all__ = ["PRESETS", "SS3D", "FittedDetections", "SS3DConfig", "author", "paper", "through_fit"]
+__all__ = ["PRESETS", "SS3D", "SS3DConfig", "author", "paper", "through_fit"]
 
 # ImageNet, RGB, [0, 1]
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -68,6 +68,7 @@ class SS3D(nn.Module):
             self.config.backbone,
             len(self.config.classes),
             self.config.norm,
+            self.config.head_channels,
             self.config.uncertainty == "heteroscedastic",
         )
 
@@ -83,7 +84,7 @@ class SS3D(nn.Module):
         """As :meth:`view`, always of the training size: pictures of one batch must agree."""
         return training_view(self.config, width, height)
 
-    def normalise(self, image: UInt8[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+    def normalise(self, image: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
         """uint8 RGB to what the backbone was trained on."""
         mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
         return (image.float() / 255 - mean) / std
@@ -101,5 +102,5 @@ class SS3D(nn.Module):
     def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         return ss3d_loss(self.codec, raw, targets)
 
-    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[FittedDetections]:
+    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
         return self.codec.decode(raw, cameras)

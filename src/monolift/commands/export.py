@@ -1,0 +1,174 @@
+"""``monolift export``: a checkpoint as ONNX, compared with PyTorch before the file counts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from monolift.errors import InputError
+
+if TYPE_CHECKING:
+    from monolift.data.kitti import KittiDataset
+    from monolift.detect import Model
+    from monolift.export import Picture, Report
+
+COMPARED, CALIBRATED = 8, 200  # pictures at most
+
+
+@dataclass(frozen=True)
+class Export:
+    """A model as ONNX: any batch and size, deformable layers as standard DeformConv, checked against PyTorch on pictures.
+
+    monolift export smoke --out smoke.onnx
+    """
+
+    model: Annotated[str, tyro.conf.Positional] = "smoke"
+    """A name that `monolift models` lists, or a checkpoint folder."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.onnx")] = Path("model.onnx")
+    """The file. It appears only when it agrees with PyTorch."""
+    images: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Pictures to compare on (a file, folder or glob); the bundled example without it."""
+    calib: Annotated[Path | None, tyro.conf.arg(metavar="FILE-or-DIR")] = None
+    """KITTI calibration of --images; without it their cameras are taken from EXIF or guessed, which serves to compare."""
+    int8: bool = False
+    """Quantise the convolutions to 8 bits; needs --calibration, and says what it costs."""
+    calibration: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Typical pictures for int8: a folder of them, or a KITTI folder."""
+    ap_data: Annotated[Path | None, tyro.conf.arg(metavar="ROOT")] = None
+    """Labelled KITTI folder on which the AP of both models is measured."""
+    ap_split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Ids of --ap-data to use, one per line; all without it."""
+    folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Also a folder that runs without torch and monolift: the model, the runtime and a script."""
+    triton: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Also a Triton model repository."""
+    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """The comparison as JSON in this file, or on standard output with "-"."""
+    quiet: bool = False
+    """No progress and no table."""
+
+
+def run(options: Export) -> int:
+    if options.int8 and options.calibration is None:
+        raise InputError(
+            "--int8 needs --calibration DIR: typical pictures from which the ranges of the activations are taken"
+        )
+    if options.calibration is not None and not options.int8:
+        raise InputError("--calibration is for --int8 only")
+    if options.ap_split is not None and options.ap_data is None:
+        raise InputError("--ap-split names ids of --ap-data ROOT, which is missing")
+    from monolift.commands.detect import write_json
+    from monolift.detect import load
+    from monolift.export import export
+    from monolift.export_folder import write_folder, write_triton
+
+    def say(text: str) -> None:
+        if not options.quiet:
+            sys.stderr.write(text + "\n")
+
+    model = load(options.model, "cpu")
+    calibration = None if options.calibration is None else _calibration(options.calibration)
+    report = export(
+        model, options.out, _pictures(model, options), calibration, _scored(options, calibration), say
+    )
+    if options.folder is not None:
+        write_folder(report.path, options.folder)
+    if options.triton is not None:
+        write_triton(report.path, options.triton, options.out.stem)
+    if options.json is not None:
+        write_json(options.json, report.to_dict())
+    if not options.quiet:
+        _print(report, options)
+    return 0
+
+
+def _pictures(model: Model, options: Export) -> Sequence[Picture]:
+    from monolift import model_zoo
+    from monolift.cameras import CameraChoice
+    from monolift.sources import expand, is_video, read_photograph
+
+    source, calib = options.images, options.calib
+    if source is None:
+        source, calib = model_zoo.EXAMPLE / "example.jpg", model_zoo.EXAMPLE / "calib.txt"
+    choice = CameraChoice.of(calib=calib)
+    files = [path for path in expand(source) if not is_video(path)]
+    pictures = []
+    for path in files[:: max(1, len(files) // COMPARED)][:COMPARED]:
+        photo = read_photograph(path)
+        height, width = photo.image.shape[1:]
+        pictures.append((photo.image, choice.for_picture(photo.name, width, height, photo.film_mm).camera))
+    return pictures
+
+
+def _calibration(root: Path) -> Sequence[Picture]:
+    """Evenly spread pictures of a folder; cameras do not matter for ranges."""
+    from monolift.geometry import Camera
+    from monolift.sources import expand, is_video, read_photograph
+
+    for folder in (root / "training" / "image_2", root / "image_2"):
+        if folder.is_dir():
+            root = folder
+    files = [path for path in expand(root) if not is_video(path)]
+    photos = [read_photograph(path) for path in files[:: max(1, len(files) // CALIBRATED)][:CALIBRATED]]
+    return [(p.image, Camera.from_fov(70, p.image.shape[2], p.image.shape[1])) for p in photos]
+
+
+def _scored(options: Export, calibration: Sequence[Picture] | None) -> KittiDataset | None:
+    """The split to score: as given; for int8 without one, the calibration folder if it has labels."""
+    from monolift.data.kitti import KittiDataset
+
+    if options.ap_data is not None:
+        return KittiDataset(options.ap_data, options.ap_split)
+    if calibration is not None and options.calibration is not None:
+        try:
+            labelled = KittiDataset(options.calibration)
+        except InputError:
+            return None
+        return KittiDataset(options.calibration, labelled.ids[:CALIBRATED])
+    return None
+
+
+def _print(report: Report, options: Export) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from monolift.commands.detect import console
+
+    found = report.agreement
+    ours, theirs = found.seconds
+    table = Table(
+        box=box.SIMPLE_HEAD, title=f"{report.path}, {report.megabytes:.1f} MB", title_justify="left"
+    )
+    table.add_column("compared with PyTorch")
+    table.add_column("largest difference", justify="right")
+    for name, error in found.raw.items():
+        table.add_row(f"raw {name}", f"{error:.1e}")
+    for name, value, unit in (
+        ("centre", found.center, "m"),
+        ("size", found.size, "m"),
+        ("yaw", found.yaw, "rad"),
+        ("score", found.score, ""),
+    ):
+        table.add_row(f"{name} of {found.boxes} boxes", f"{value:.1e} {unit}")
+    table.add_row("boxes without partner", str(found.lost))
+    table.add_row("network, s per picture", f"{theirs:.3f} (PyTorch {ours:.3f})")
+    screen = console()
+    screen.print(table)
+    for note in report.notes:
+        screen.print(note)
+    if report.ap:
+        scores = Table(box=box.SIMPLE_HEAD, title="AP R40, percent, moderate", title_justify="left")
+        for heading in ("class, metric, IoU", "PyTorch", "exported", "change"):
+            scores.add_column(heading, justify="left" if heading.startswith("class") else "right")
+        for key, (before, after) in report.ap.items():
+            scores.add_row(key.replace("_", " "), f"{before:.2f}", f"{after:.2f}", f"{after - before:+.2f}")
+        screen.print(scores)
+    elif options.int8:
+        screen.print(
+            "what int8 costs in AP was not measured: there are no labels; give --ap-data ROOT [--ap-split FILE]"
+        )

@@ -1,0 +1,25 @@
+"""Exported models without torch: onnxruntime (or OpenVINO), numpy and Pillow are all that is needed.
+
+    from monolift.runtime import load
+
+    model = load("smoke.onnx")
+    found = model.detect("street.jpg", camera=(721.5, 721.5, 609.6, 172.9))
+    found.center, found.size, found.yaw            # metres, radians; x right, y down, z forward
+
+This folder imports nothing else of monolift, only relative paths within itself: ``monolift export --folder`` copies it beside a
+model, for machines that shall not have monolift. What it knows twice, windows, projections and SMOKE's decoding, is tested
+against the originals.
+
+    model       a session, its description, from a photograph to objects
+    picture     the window through which a network sees a picture
+    lens        camera and boxes in numpy
+    smoke       SMOKE's raw maps to boxes
+    found       what comes out: arrays, JSON, KITTI rows
+"""
+
+from __future__ import annotations
+
+from .found import Found
+from .model import Model, RuntimeInputError, load
+
+__all__ = ["Found", "Model", "RuntimeInputError", "load"]
