@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ CODE = 8
 BUNDLED = Path(__file__).parents[1] / "zoo" / "textured" / "model.safetensors"
 
 
+@runtime_checkable
 class TexturedDecoder(Protocol):
     """What a fit needs of a generator of textured cars.
 

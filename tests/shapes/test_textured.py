@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from monolift.errors import InputError
+from monolift.geometry import Camera
+from monolift.render.mesh import Mesh
+from monolift.render.renderer import render
+from monolift.shapes.textured import BUNDLED, decode_mesh, load_textured, on_sphere, save_textured
+from monolift.shapes.textured_conv import ConvDecoder, Views, train_on_views
+from monolift.shapes.textured_training import Family, principal_components, sphere_regulariser, train_textured
+
+
+@pytest.fixture(scope="module")
+def family() -> Family:
+    return Family.sample(12, seed=5)
+
+
+def test_the_bundled_decoder_tells_unseen_cars(family: Family) -> None:
+    """The best of many codes is nearer to a car it was not trained on than the mean car is, in shape and in texture."""
+    decoder = load_textured()
+    codes = on_sphere(torch.randn(4000, 8))
+    for known, told in (
+        (family.vertices, decoder.vertices(codes)),
+        (family.textures[:, :, ::4, ::4], decoder.textures(codes[:1000])[:, :, ::4, ::4]),
+    ):
+        off = torch.cdist(known.flatten(1), told.flatten(1), p=1).amin(1)
+        off_mean = (known - known.mean(0)).flatten(1).abs().sum(1)
+        assert (off / off_mean).median() < 0.75
+
+
+def test_meshes_fill_their_boxes_and_look_outward() -> None:
+    decoder = load_textured()
+    size = torch.tensor([[3.9, 1.5, 1.6], [4.4, 1.7, 1.8]])
+    mesh = decode_mesh(decoder, torch.randn(2, 8), torch.randn(2, 8), size)
+    torch.testing.assert_close(mesh.vertices.amax(1) - mesh.vertices.amin(1), size)
+    a, b, c = mesh.vertices[:, mesh.faces].unbind(2)
+    volume = (torch.linalg.cross(a, b) * c).sum((1, 2)) / 6
+    assert bool((volume > 0.4 * size.prod(1)).all()) and bool((volume < size.prod(1)).all())
+    assert mesh.texture is not None and mesh.texture.min() >= 0 and mesh.texture.max() <= 1
+
+
+def test_codes_of_any_length_are_the_same_car() -> None:
+    decoder, code = load_textured(), torch.randn(3, 8)
+    torch.testing.assert_close(decoder.vertices(code), decoder.vertices(7 * code))
+    torch.testing.assert_close(decoder.textures(code), decoder.textures(0.1 * code))
+
+
+def test_files_come_back_and_are_small(tmp_path: Path, family: Family) -> None:
+    assert BUNDLED.stat().st_size <= 2_000_000
+    decoder, report = train_textured(family, steps=3, batch=8, shape_components=5, texture_components=4)
+    assert report.shape > 0
+    path = tmp_path / "decoder.safetensors"
+    save_textured(decoder, path)
+    back, code = load_textured(path), torch.randn(2, 8)
+    assert (back.vertices(code) - decoder.vertices(code)).abs().max() < 5e-3  # 16 bits
+    assert torch.equal(back.faces, decoder.faces)
+    for wrong in (tmp_path / "none.safetensors", Path(__file__)):
+        with pytest.raises(InputError, match=wrong.name):
+            load_textured(wrong)
+
+
+def test_training_learns(family: Family) -> None:
+    _, before = train_textured(family, steps=1, batch=12, shape_components=8, texture_components=8)
+    _, after = train_textured(family, steps=150, batch=12, shape_components=8, texture_components=8)
+    assert after.shape < 0.7 * before.shape and after.shape < 0.5 * after.shape_of_mean
+    assert after.texture < 0.7 * before.texture and after.texture < 0.6 * after.texture_of_mean
+
+
+def test_principal_components_are_those_of_the_singular_values() -> None:
+    values = torch.randn(9, 4, 3)
+    mean, basis, scores = principal_components(values, 3)
+    u, s, v = torch.linalg.svd((values - values.mean(0)).flatten(1), full_matrices=False)
+    expected = (u[:, :3] * s[:3]) @ v[:3]
+    torch.testing.assert_close((scores @ basis.flatten(1)), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(scores.square().mean(0), torch.ones(3))
+    torch.testing.assert_close(mean, values.mean(0))
+
+
+def test_the_regulariser_by_hand() -> None:
+    """Eq. 1: each sample takes its nearest code, by L1."""
+    codes = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    samples = torch.tensor([[0.6, 0.8], [1.0, 0.0]])
+    assert sphere_regulariser(codes, samples).item() == pytest.approx((0.6 + 0.2 + 0) / 2)
+
+
+def test_the_regulariser_spreads_codes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    codes = (torch.tensor([1.0] + [0.0] * 7) + 0.1 * torch.randn(64, 8, generator=generator)).requires_grad_()
+    spread = on_sphere(codes).detach().mean(0).norm()
+    optimiser = torch.optim.Adam([codes], lr=0.05)
+    for _ in range(60):
+        samples = on_sphere(torch.randn(64, 8, generator=generator))
+        optimiser.zero_grad()
+        sphere_regulariser(on_sphere(codes), samples).backward()
+        optimiser.step()
+    assert on_sphere(codes).detach().mean(0).norm() < 0.6 * spread
+
+
+# --- the convolutional generator
+
+
+def test_the_cube_is_closed_and_of_the_published_size() -> None:
+    decoder = ConvDecoder(width=16)
+    vertices = decoder.vertices(torch.randn(2, 8))
+    assert vertices.shape == (2, 1352, 3) and decoder.faces.shape == (2700, 3)
+    mesh = Mesh(decoder.sphere, decoder.faces)
+    assert bool((mesh.edges.faces >= 0).all())  # every edge has two faces
+    a, b, c = decoder.sphere[decoder.faces].unbind(1)
+    assert bool(((torch.linalg.cross(b - a, c - a) * (a + b + c)).sum(1) > 0).all())
+    assert decoder.textures(torch.randn(1, 8)).shape == (1, 3, 64, 384)
+
+
+def test_the_convolutional_generator_learns_from_views() -> None:
+    """A black box seen from four sides: silhouettes grow towards it."""
+    torch.manual_seed(1)
+    decoder = ConvDecoder(width=16)
+    size, count = 32, 4
+    yaw = torch.arange(count) * torch.pi / 2 + 0.4
+    rotation = torch.stack([torch.stack([yaw.cos(), 0 * yaw, yaw.sin()], 1), torch.tensor([[0.0, 1, 0]]).expand(count, 3),
+                            torch.stack([-yaw.sin(), 0 * yaw, yaw.cos()], 1)], 1)  # fmt: skip
+    cameras = Camera.stack([Camera(60.0, 60.0, 15.5, 15.5, width=size, height=size)] * count)
+    box = decoder.sphere.sign() * decoder.sphere.abs() ** 0.4 * torch.tensor([0.7, 0.3, 0.3])
+    posed = box @ rotation.mT + torch.tensor([0.0, 0, 2.0])
+    seen = render(Mesh(posed, decoder.faces), cameras).silhouette
+    views = Views(torch.zeros(count).long(), torch.zeros(count, 3, size, size), seen, rotation,
+                  torch.tensor([[0.0, 0, 2.0]]).expand(count, 3), cameras)  # fmt: skip
+    losses: list[float] = []
+    train_on_views(decoder, views, steps=12, batch=4, lr=3e-3, on_step=lambda _, loss: losses.append(loss))
+    assert min(losses[-3:]) < 0.8 * losses[0]
