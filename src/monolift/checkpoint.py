@@ -96,7 +96,9 @@ def made_by() -> dict[str, str]:
     found = {"monolift": __version__}
     root = Path(__file__).resolve().parents[2]
     if (root / ".git").exists():
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
+        options = ["--always", "--dirty", "--exclude=*", "--abbrev=40"]
+        # no optional locks: looking must not stand in the way of who is committing
+        command = ["git", "--no-optional-locks", "-C", str(root), "describe", *options]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
             found["commit"] = done.stdout.strip()

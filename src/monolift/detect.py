@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
@@ -42,6 +43,32 @@ class Model:
     def __repr__(self) -> str:
         return f"<Model {self.name}: {self.detector.method}, {', '.join(self.classes)}, {self.device}>"
 
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, device: str = "auto", revision: str | None = None
+    ) -> Model:
+        """As :func:`load`; besides, "owner/name" is looked up on the Hugging Face Hub (extra monolift[hub]).
+
+        What is here goes first: a name of the zoo, then a folder. Only an id of the form owner/name that is neither, and
+        whose owner is no folder here either (that would be a mistyped path), is fetched; nothing else ever downloads.
+        Raises as :func:`load`, and MissingExtraError without huggingface_hub.
+        """
+        text = str(name_or_path)
+        if (
+            re.fullmatch(r"[\w.-]+/[\w.-]+", text)
+            and not Path(text).exists()
+            and not Path(text).parent.exists()
+        ):
+            return load(checkpoint.from_hub(text, revision), device, text.split("/")[1])
+        return load(name_or_path, device)
+
+    def save_pretrained(self, folder: str | Path, *, half: bool = False) -> Path:
+        """Writes config.json, model.safetensors and README.md, the Hub's layout; complete or not at all.
+
+        half: weights as float16, half the size. Returns the folder.
+        """
+        return checkpoint.save(folder, self.detector, self.card, half, readme=True)
+
     @property
     def classes(self) -> tuple[str, ...]:
         return self.detector.classes
@@ -59,12 +86,24 @@ class Model:
     @overload
     def detect(
         self,
+        source: Any,
+        camera: CameraLike | None = None,
+        *,
+        calib: str | Path | None = None,
+        fov: float | None = None,
+        score: float | None = None,
+        stream: Literal[True],
+    ) -> Iterator[Results3D]: ...
+    @overload
+    def detect(
+        self,
         source: np.ndarray | Tensor | Image.Image,
         camera: CameraLike | None = None,
         *,
         calib: str | Path | None = None,
         fov: float | None = None,
         score: float | None = None,
+        stream: Literal[False] = False,
     ) -> Results3D: ...
     @overload
     def detect(
@@ -75,6 +114,7 @@ class Model:
         calib: str | Path | None = None,
         fov: float | None = None,
         score: float | None = None,
+        stream: Literal[False] = False,
     ) -> list[Results3D]: ...
     @overload
     def detect(
@@ -85,6 +125,7 @@ class Model:
         calib: str | Path | None = None,
         fov: float | None = None,
         score: float | None = None,
+        stream: Literal[False] = False,
     ) -> Any: ...
 
     def detect(
@@ -95,21 +136,24 @@ class Model:
         calib: str | Path | None = None,
         fov: float | None = None,
         score: float | None = None,
-    ) -> Results3D | list[Results3D]:
+        stream: bool = False,
+    ) -> Results3D | list[Results3D] | Iterator[Results3D]:
         """The objects of one picture, or of several.
 
         source: a picture (path; (H, W, 3) uint8 RGB array; PIL image; (3, H, W) uint8 tensor) gives one result. A list, a
-            folder, a glob or a video gives a list; for long ones see :meth:`stream`.
-        camera: fx, fy, cx, cy in pixels (Camera, numbers or "fx,fy,cx,cy"); calib: KITTI calib file, or a folder of them
-            matched by name; fov: horizontal, degrees. Without any of them EXIF decides, and failing that a guess: the
-            result's warnings say so, because all distances scale with it.
+            folder, a glob or a video gives a list; for long ones ``stream=True``.
+        camera: fx, fy, cx, cy in pixels (Camera, numbers or "fx,fy,cx,cy"); calib: KITTI calib file or ROS
+            camera_info .yaml, or a folder of them matched by name; fov: horizontal, degrees. Without any of them EXIF
+            decides, and failing that a guess: the result's warnings say so, because all distances scale with it.
         score: the lowest score that is kept; by default the model's own, see :attr:`score`.
+        stream: results one after the other as they are made, for long videos: the same as :meth:`stream`.
 
         Raises InputError for pictures and cameras that cannot be used, MissingExtraError for a video without PyAV.
         """
         choice = CameraChoice.of(camera, calib, fov)
-        if isinstance(source, (list, tuple)) or _holds_several(source):
-            return list(self.stream(source, camera, calib=calib, fov=fov, score=score))
+        if stream or isinstance(source, (list, tuple)) or _holds_several(source):
+            results = self.stream(source, camera, calib=calib, fov=fov, score=score)
+            return results if stream else list(results)
         start = time.perf_counter()
         photo = _photograph(source)
         return self.detect_photograph(photo, choice, score, time.perf_counter() - start)
@@ -174,15 +218,15 @@ class Model:
         return _result(photo, known, found, self.classes, timings)
 
 
-def load(name_or_path: str | Path = "smoke", device: str = "auto") -> Model:
+def load(name_or_path: str | Path = "smoke", device: str = "auto", name: str | None = None) -> Model:
     """A model of the zoo by name, or a checkpoint folder (config.json + model.safetensors). Nothing is downloaded.
 
-    device: "cpu", "cuda", "cuda:1" or "auto" (CUDA where there is one).
+    device: "cpu", "cuda", "cuda:1" or "auto" (CUDA where there is one). name: what to call it; by default as its folder.
     Raises InputError for an unknown name, a checkpoint of another format, or a device that is not there.
     """
     folder = model_zoo.find(name_or_path)
     card = checkpoint.read_card(folder)
-    return Model(checkpoint.load(folder, pick_device(device)), folder.name, card)
+    return Model(checkpoint.load(folder, pick_device(device)), name or folder.name, card)
 
 
 def detect(source: Any, camera: CameraLike | None = None, *, model: str | Path | Model = "smoke", device: str = "auto",

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from monolift.data.kitti import labels_from_detections
-from monolift.data.kitti_format import format_labels, from_numbers, to_numbers, write_atomically
+from monolift.data.kitti_format import KittiLabels, format_labels, from_numbers, to_numbers, write_atomically
 from monolift.data.sample import Detections
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
@@ -24,6 +24,8 @@ from monolift.typing import Float, Tensor, UInt8
 if TYPE_CHECKING:
     from PIL import Image
     from rich.table import Table
+
+    from monolift.render.objects import Objects
 
 SCHEMA = "monolift.result/1"
 
@@ -95,10 +97,13 @@ class Results3D:
 
     def to_kitti(self) -> str:
         """The rows of a KITTI result file: 16 fields with four decimals; an empty string for no objects."""
+        rows = self._kitti_rows()
+        return format_labels(from_numbers(rows.names, np.round(to_numbers(rows), 4)))
+
+    def _kitti_rows(self) -> KittiLabels:
         names = sorted(set(self.classes))
         labels = torch.tensor([names.index(name) for name in self.classes], dtype=torch.long)
-        rows = labels_from_detections(Detections(self.boxes, self.scores, labels, self.boxes2d), names)
-        return format_labels(from_numbers(rows.names, np.round(to_numbers(rows), 4)))
+        return labels_from_detections(Detections(self.boxes, self.scores, labels, self.boxes2d), names)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of :meth:`to_json`."""
@@ -174,17 +179,48 @@ class Results3D:
             )
         return table
 
+    def to_omni3d(self) -> str:
+        """An Omni3D file of this one picture, objects with "score": the conventions stand in ``data.omni3d``."""
+        from monolift.data.frames import Frame
+        from monolift.data.omni3d import omni3d_tables
+
+        height, width = self.image.shape[1:]
+        image = self.path or Path(f"{self.name}.png")
+        frame = Frame(self.name, image, width, height, self.camera.matrix.numpy(), self._kitti_rows())
+        return format_json(omni3d_tables([frame]))
+
     # -- as pictures and files ----------------------------------------------------------------------------------------
 
     def plot(self) -> Image.Image:
         """The photograph with its boxes and the scene from above."""
-        from monolift.render.draw import Objects, picture
+        from monolift.render.draw import picture
 
-        return picture(self.image, self.camera, Objects(self.boxes, self.classes, self.scores))
+        return picture(self.image, self.camera, self._drawn())
+
+    def plot_bev(self) -> Image.Image:
+        """The scene from above alone, forward is up."""
+        from monolift.render.birds_eye import birds_eye
+
+        return birds_eye(self.camera, self._drawn())
+
+    def _drawn(self) -> Objects:
+        from monolift.render.objects import Objects
+
+        return Objects(self.boxes, self.classes, self.scores)
 
     def save_image(self, path: str | Path) -> None:
         """Writes :meth:`plot`, in the format of the suffix (.png, .jpg, ...)."""
         save_picture(self.plot(), path)
+
+    def to_html(self) -> str:
+        """One self-contained page: the photograph, a 3D scene and the numbers, linked; it opens from disk, offline."""
+        from monolift.viewer import Scene, scene_html
+
+        return scene_html([Scene.of_result(self)], self.name)
+
+    def save_html(self, path: str | Path) -> None:
+        """Writes :meth:`to_html`."""
+        _save(path, self.to_html().encode())
 
     def save_kitti(self, path: str | Path) -> None:
         """Writes :meth:`to_kitti`; no objects give an empty file, as the official evaluation expects."""
@@ -192,6 +228,21 @@ class Results3D:
 
     def save_json(self, path: str | Path) -> None:
         _save(path, (self.to_json() + "\n").encode())
+
+    def save_omni3d(self, path: str | Path) -> None:
+        _save(path, (self.to_omni3d() + "\n").encode())
+
+    def save_glb(self, path: str | Path) -> None:
+        """Writes the objects as binary glTF, one node each: their meshes, or boxes where the method gives no shapes."""
+        from monolift.render.box_mesh import box_meshes
+        from monolift.render.glb import glb_bytes
+
+        meshes = box_meshes(self.boxes) if self.meshes is None else self.meshes
+        names = [
+            f"{i} {name} {score:.2f}"
+            for i, (name, score) in enumerate(zip(self.classes, self.scores, strict=True))
+        ]
+        _save(path, glb_bytes(meshes, names))
 
 
 def save_picture(picture: Image.Image, path: str | Path) -> None:

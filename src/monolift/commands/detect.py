@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,14 @@ from monolift.progress import Progress
 if TYPE_CHECKING:
     from monolift.result import Results3D
 
-FORMATS = {"kitti": ".txt", "json": ".json", "image": ".png"}
+FORMATS = {
+    "kitti": ".txt",
+    "json": ".json",
+    "image": ".png",
+    "html": ".html",
+    "glb": ".glb",
+    "omni3d": ".omni3d.json",
+}
 SHOWN_IN_FULL = 3  # with more pictures than this each gets a line instead of a table
 
 
@@ -34,7 +42,7 @@ class Detect:
     camera: Annotated[str | None, tyro.conf.arg(metavar="FX,FY,CX,CY")] = None
     """Intrinsics in pixels; FX,FY,CX,CY,WIDTH,HEIGHT where calibrated at another size."""
     calib: Annotated[Path | None, tyro.conf.arg(metavar="FILE-or-DIR")] = None
-    """KITTI calib file, or a folder of them matched by name."""
+    """KITTI calib file or ROS camera_info .yaml, or a folder of them matched by name."""
     fov: Annotated[float | None, tyro.conf.arg(metavar="DEGREES")] = None
     """Horizontal field of view, degrees. With no camera at all: EXIF, else a guess and a warning."""
     score: float | None = None
@@ -46,7 +54,7 @@ class Detect:
     out: Path = Path("out")
     """Folder of the saved files."""
     save: str = "image"
-    """What to save, separated by commas: image, json, kitti; or none."""
+    """What to save, separated by commas: image, json, kitti, html, glb (meshes or boxes), omni3d; or none."""
     json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """All results as one JSON list in this file, or on standard output with "-"."""
     quiet: bool = False
@@ -115,7 +123,9 @@ def _formats(save: str) -> list[str]:
     names = [name.strip() for name in save.split(",") if name.strip() not in ("", "none")]
     unknown = [name for name in names if name not in FORMATS]
     if unknown:
-        raise InputError(f"--save: expected {', '.join(FORMATS)} or none, got {', '.join(unknown)}")
+        near = difflib.get_close_matches(unknown[0], FORMATS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"--save: expected {', '.join(FORMATS)} or none, got {', '.join(unknown)}{hint}")
     return list(dict.fromkeys(names))
 
 
@@ -148,7 +158,7 @@ class _Writer:
             target = self.folder / (result.name + FORMATS[name])
             if result.path is not None and target.resolve() == result.path.resolve():
                 raise InputError(f"{target}: is the picture itself and is not overwritten; use another --out")
-            {"kitti": result.save_kitti, "json": result.save_json, "image": result.save_image}[name](target)
+            getattr(result, f"save_{name}")(target)
             self.written += 1
 
 

@@ -1,10 +1,12 @@
 """COCO's object detection JSON (cocodataset.org, "Data format"), read and written.
 
 COCO knows 2D boxes only: [x, y, width, height] measured from the picture's outer corner, half a pixel left of and above the
-centre of the first pixel, from which KITTI measures. So written boxes are moved by half a pixel, and read ones back. What COCO
-has no word for stands in fields of this project that its tools skip: "projection" (3, 4) of an image; "box3d" {center, size
-(length, height, width), yaw}, "truncation" and "occlusion" of an annotation. With them KITTI -> COCO -> KITTI loses nothing;
-objects of other COCO files have no 3D box. Crowds, and the class DontCare, are regions whose content is not labelled.
+centre of the first pixel, from which KITTI measures. So written boxes are moved by half a pixel, and read ones back.
+
+What COCO has no word for stands in fields of this project that its tools skip: "projection" (3, 4) of an image; "box3d"
+{center, size (length, height, width), yaw}, "truncation" and "occlusion" of an annotation. With them KITTI -> COCO -> KITTI
+loses nothing (alpha is computed anew, from the box); objects of other COCO files have no 3D box. Crowds, and the class
+DontCare, are regions whose content is not labelled.
 """
 
 from __future__ import annotations
