@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from monolift.data.augment import View, letterbox, mirror
-from monolift.data.sample import Sample
+from monolift.data.sample import Detections, Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, wrap
-from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, FittedDetections, SS3DCodec, Targets, cell_pixels
+from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, SS3DCodec, Targets, cell_pixels
 from monolift.methods.ss3d.config import PRESETS, SS3DConfig, with_statistics
 from monolift.methods.ss3d.hints import HINT_NAMES
 from noisy_cars import KITTI
@@ -55,7 +55,7 @@ def by_position(boxes: Boxes3D) -> Boxes3D:
     return boxes[boxes.center[:, 0].argsort()]
 
 
-def assert_same(found: FittedDetections, sample: Sample, atol: float = 2e-3) -> None:
+def assert_same(found: Detections, sample: Sample, atol: float = 2e-3) -> None:
     assert len(found) == len(sample)
     a, b = by_position(found.boxes), by_position(sample.boxes)
     torch.testing.assert_close(a.center, b.center, rtol=0, atol=atol)
@@ -227,10 +227,15 @@ def test_result_names_the_hint_that_disagrees() -> None:
     wrong = HINT_NAMES.index("corner 6 v")
     raw["hints"][:, wrong] += 12.0  # units, of sigma 1
     (found,) = codec.decode(raw, targets.cameras)
-    names = found.dissenters(0)
+    assert found.evidence is not None and found.covariance is not None
+    names = found.evidence.dissenters(0)
     assert next(iter(names)) == "corner 6 v" and names["corner 6 v"] > 6
     assert torch.linalg.eigvalsh(found.covariance[0].double()).min() > 0
-    assert found[[0]].dissenters(0) == names and found.to("cpu").dissenters(0) == names
+    for same in (found[[0]], found.to("cpu")):
+        assert same.evidence is not None and same.evidence.dissenters(0) == names
+    worst = max(found.evidence.rows(0), key=lambda row: abs(row["disagreement"]))
+    assert worst["name"] == "corner 6 v" and worst["disagreement"] == names["corner 6 v"]
+    assert worst["sigma"] == pytest.approx(codec.config.units[4])
 
 
 @pytest.mark.parametrize("candidates", [0, 1, 500])

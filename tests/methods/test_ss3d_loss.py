@@ -13,7 +13,14 @@ from monolift.methods.ss3d.codec import IGNORE, SS3DCodec, Targets
 from monolift.methods.ss3d.config import SS3DConfig
 from monolift.methods.ss3d.fit import fit_boxes
 from monolift.methods.ss3d.hints import hints_of_boxes
-from monolift.methods.ss3d.loss import attenuated, class_loss, overlap_loss, sample_per_object, ss3d_loss
+from monolift.methods.ss3d.loss import (
+    attenuated,
+    cell_shares,
+    class_loss,
+    overlap_loss,
+    sample_per_object,
+    ss3d_loss,
+)
 from noisy_cars import KITTI, noisy_cars
 
 
@@ -82,6 +89,8 @@ def test_class_loss_is_a_plain_mean_without_the_ignored() -> None:
     known = [(b, r, c) for b in range(2) for r in range(3) for c in range(5) if target[b, r, c] != IGNORE]
     slow = [-logits[b, :, r, c].log_softmax(0)[target[b, r, c]] for b, r, c in known]
     torch.testing.assert_close(class_loss(logits, target), torch.stack(slow).mean())
+    support = int((target > 0).sum())  # neither background nor ignored
+    torch.testing.assert_close(class_loss(logits, target, True), torch.stack(slow).sum() / support)
     nothing = class_loss(logits.requires_grad_(), torch.full_like(target, IGNORE))
     nothing.backward()
     assert nothing == 0 and (logits.grad == 0).all()
@@ -102,7 +111,7 @@ def test_labels_by_heart_cost_least(uncertainty: str) -> None:
     assert exact["classes"] < 1e-6 and exact["iou"] < 5e-3
     # r = 0 and sigma = 1 unit: the prior's 0.5 for each known hint is all that is left
     prior = 0.5 if uncertainty == "heteroscedastic" else 0.0
-    known = targets.known.sum() / len(targets.known)
+    known = (cell_shares(targets.object, True)[:, None] * targets.known).sum()
     expected = codec.config.hints_weight * prior * known.item()
     assert exact["hints"].item() == pytest.approx(expected, abs=1e-5)
     assert off["hints"] > exact["hints"] + 0.1 and off["iou"] > exact["iou"] + 0.05
@@ -133,6 +142,29 @@ def test_no_objects() -> None:
     losses["total"].backward()
     assert losses["hints"] == 0 and losses["iou"] == 0
     assert all(torch.isfinite(v.grad).all() for v in raw.values())  # type: ignore[arg-type]
+
+
+def test_each_object_weighs_alike_or_each_cell() -> None:
+    owner = torch.tensor([7, 2, 7, 7, 2, 9])
+    shares = torch.tensor([1 / 9, 1 / 6, 1 / 9, 1 / 9, 1 / 6, 1 / 3])
+    torch.testing.assert_close(cell_shares(owner, True), shares)
+    torch.testing.assert_close(cell_shares(owner, False), torch.full((6,), 1 / 6))
+    assert cell_shares(owner[:0], True).shape == cell_shares(owner[:0], False).shape == (0,)
+    losses = {}
+    for balance in ("objects", "cells"):
+        codec = SS3DCodec(SS3DConfig(balance=balance))
+        targets = codec.encode([street()])
+        raw = codec.ideal(targets)
+        nearest = int(targets.object.bincount().argmax())  # the object with the most cells
+        off = targets.cell[targets.object == nearest]
+        raw["hints"].view(1, 26, -1)[:, 4, off] += 3.0
+        wrong = (
+            ss3d_loss(codec, raw, targets)["hints"] - ss3d_loss(codec, codec.ideal(targets), targets)["hints"]
+        )
+        losses[balance] = wrong.item() / (0.05 * 3.0**2 / 2)
+        share = len(off) / len(targets.cell)
+    assert losses["objects"] == pytest.approx(1 / 3, rel=1e-4)
+    assert losses["cells"] == pytest.approx(share, rel=1e-4) and share > 0.5
 
 
 def test_sampled_cells_are_of_each_object() -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from monolift.data.evidence import Evidence
 from monolift.geometry import Boxes3D, Camera
 from monolift.render.mesh import Mesh
 from monolift.typing import Float, Int, Tensor, UInt8
@@ -101,6 +102,7 @@ class Detections:
     boxes: N 3D boxes; scores: (N,) 0 to 1; labels: (N,) index into the detector's classes; boxes2d: (N, 4) pixels.
     covariance: (N, 7, 7) of x, y, z, log length, log height, log width, yaw, where the method knows how sure it is.
     meshes: N meshes, metres, camera frame, where the method gives shapes.
+    evidence: the named measurements behind each box, where the method fits boxes through such.
     """
 
     boxes: Boxes3D
@@ -109,6 +111,7 @@ class Detections:
     boxes2d: Float[Tensor, "n 4"]
     covariance: Float[Tensor, "n 7 7"] | None = None
     meshes: tuple[Mesh, ...] | None = None
+    evidence: Evidence | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -7,7 +7,7 @@ from typing import Any
 
 from monolift.errors import InputError
 
-METHODS = {"smoke": "monolift.methods.smoke:Smoke"}
+METHODS = {"smoke": "monolift.methods.smoke:Smoke", "ss3d": "monolift.methods.ss3d:SS3D"}
 
 
 def method_class(name: str) -> Any:

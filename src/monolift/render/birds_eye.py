@@ -18,6 +18,7 @@ VIEW: Color = (34, 41, 51)
 RING: Color = (62, 72, 86)
 FAINT: Color = (142, 154, 168)
 WHITE: Color = (255, 255, 255)
+SPREAD: Color = (214, 222, 232)
 
 RANGES = (20, 30, 40, 50, 60, 80, 100)  # metres shown: the first that holds every object
 BEHIND = 2.5  # metres shown behind the camera
@@ -52,11 +53,13 @@ def birds_eye(
 ) -> Image.Image:
     """A panel ``along`` pixels long in the forward direction; its breadth and range follow what there is to show.
 
-    ``camera`` must know its picture's width for its view to be drawn. Objects beyond 100 m are left out.
+    ``camera`` must know its picture's width for its view to be drawn. Objects beyond 100 m are left out. Where the centre's
+    covariance is known an ellipse holds it with a probability of 39 % (one standard deviation each way).
     """
     groups = [group for group in (found, labels) if group is not None and len(group.boxes)]
     footprints = [_footprints(group.boxes) for group in groups]
-    points = np.concatenate([*(f.reshape(-1, 2) for f in footprints), np.array([[6.0, 10.0]])])
+    ellipses = [ellipse for group in groups for ellipse in _spreads(group)]
+    points = np.concatenate([*(f.reshape(-1, 2) for f in footprints), *ellipses, np.array([[6.0, 10.0]])])
     points = points[points[:, 1] <= RANGES[-1]]
     reach = next((r for r in RANGES if r >= points[:, 1].max() + 1), RANGES[-1])
     ground = Ground(along, reach, min(float(np.abs(points[:, 0]).max()), 45.0), forward)
@@ -70,6 +73,8 @@ def birds_eye(
             _draw_footprint(
                 canvas, ground, rectangle, class_color(name) if plain else WHITE, text / 11, not plain
             )
+    for ellipse in ellipses:
+        canvas.line(ground.px(ellipse[:, 0], ellipse[:, 1]), SPREAD, 0.09 * text, 0.9)
     _draw_legend(canvas, ground, found, labels, text)
     for group, corners in zip(groups[:1], footprints[:1], strict=True):
         _draw_distances(canvas, ground, group, corners, text)
@@ -134,6 +139,22 @@ def _draw_footprint(
         canvas.polygon(np.stack([middle + side, front, middle - side]), color, 0.95)
 
 
+def _spreads(group: Objects) -> list[Points]:
+    """(73, 2) x, z of the one-sigma ellipse of each centre on the ground, closed; none where it is not known."""
+    if group.covariance is None:
+        return []
+    centers = group.boxes.center.detach().cpu().double().numpy()[:, [0, 2]]
+    spreads = group.covariance.detach().cpu().double().numpy()[:, [0, 2]][:, :, [0, 2]]
+    angle = np.linspace(0, 2 * math.pi, 73)
+    circle = np.stack([np.cos(angle), np.sin(angle)])
+    ellipses = []
+    for center, spread in zip(centers, spreads, strict=True):
+        if np.isfinite(spread).all():
+            value, axes = np.linalg.eigh(spread)
+            ellipses.append((axes * np.sqrt(value.clip(0)) @ circle).T + center)
+    return ellipses
+
+
 def _draw_distances(canvas: Canvas, ground: Ground, group: Objects, corners: Points, text: float) -> None:
     """Metres along the ground beside each box, nearest first, wherever no other label stands."""
     for rectangle in corners:
@@ -163,6 +184,8 @@ def _draw_legend(
     rows = [(name, class_color(name)) for name in names]
     if found is not None and labels is not None:
         rows.append(("label", WHITE))
+    if shown is not None and shown.covariance is not None and len(shown):
+        rows.append(("ellipse: one sigma", SPREAD))
     step = 1.45 * text
     top = text if ground.forward == "right" else canvas.height - text - step * len(rows)
     for k, (name, color) in enumerate(rows):

@@ -20,6 +20,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
+from monolift.data.evidence import Evidence
 from monolift.data.sample import Detections, Sample
 from monolift.geometry import Boxes3D, Camera
 from monolift.geometry.boxes import NEAR_PLANE
@@ -76,27 +77,6 @@ class Targets:
         fixed = ("cameras", "names", "width")
         moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name not in fixed}
         return replace(self, **moved)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FittedDetections(Detections):
-    """Detections that say how sure they are and why.
-
-    covariance: (N, 7, 7) of x, y, z, log length, log height, log width, yaw, as far as the predicted sigmas are right and the
-    errors of the 26 hints independent (those of one cell hardly are: take it as a ranking); infinite where undetermined
-    hints, sigma: (N, 26) as predicted, pixels of the network picture, metres (names: ``HINT_NAMES``)
-    disagreement: (N, 26) predicted minus that of the fitted box, in sigmas
-    """
-
-    covariance: Float[Tensor, "n 7 7"]
-    hints: Float[Tensor, "n 26"]
-    sigma: Float[Tensor, "n 26"]
-    disagreement: Float[Tensor, "n 26"]
-
-    def dissenters(self, index: int, beyond: float = 3.0) -> dict[str, float]:
-        """The hints that disagree with box ``index`` by more than ``beyond`` sigmas, by name, the worst first."""
-        found = zip(HINT_NAMES, self.disagreement[index].tolist(), strict=True)
-        return dict(sorted(((k, v) for k, v in found if abs(v) > beyond), key=lambda pair: -abs(pair[1])))
 
 
 class SS3DCodec:
@@ -224,8 +204,13 @@ class SS3DCodec:
     # -- detections ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[FittedDetections]:
-        """Best cells of each class after suppression on their 2D boxes, fitted. ``cameras``: of the network pictures."""
+    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
+        """Best cells of each class after suppression on their 2D boxes, fitted. ``cameras``: of the network pictures.
+
+        Each comes with the covariance of its box, as far as the predicted sigmas are right and the errors of the 26 hints
+        independent (those of one cell hardly are: take it as a ranking), infinite where the hints do not determine the box;
+        and with the hints as evidence.
+        """
         config = self.config
         scores, labels = torch.softmax(raw["classes"], 1)[:, 1:].flatten(2).max(1)
         image, cell = [], []
@@ -255,22 +240,20 @@ class SS3DCodec:
 
     def _fitted(
         self, hints: Tensor, sigma: Tensor, score: Tensor, label: Tensor, camera: Camera
-    ) -> FittedDetections:
+    ) -> Detections:
         fit = fit_boxes(hints, 1 / sigma, camera)
         seen = hints_of_state(fit.state, Pinhole.of(camera, fit.state)).to(hints.dtype)
         boxes2d = hints[:, BOX]
         if camera.width and camera.height:
             limit = hints.new_tensor([camera.width - 1, camera.height - 1] * 2)
             boxes2d = torch.minimum(boxes2d.clamp_min(0), limit)
-        return FittedDetections(
+        return Detections(
             boxes=fit.boxes.to(hints.dtype),
             scores=score,
             labels=label,
             boxes2d=boxes2d,
             covariance=fit.covariance.to(hints.dtype),
-            hints=hints,
-            sigma=sigma,
-            disagreement=(hints - seen) / sigma,
+            evidence=Evidence(HINT_NAMES, hints, sigma, (hints - seen) / sigma),
         )
 
 

@@ -18,6 +18,7 @@ CHOICES = {
     "uncertainty": ("heteroscedastic", "homoscedastic"),
     "likelihood": ("gaussian", "laplace"),
     "norm": ("group", "batch"),
+    "balance": ("objects", "cells"),
 }
 
 
@@ -31,6 +32,8 @@ class SS3DConfig:
     """nano (small, for CPUs), resnet18 or resnet34 with dilation (stride 8, as the paper's DRN-C-26), dla34, timm:NAME."""
     norm: str = "batch"
     """group or batch, for backbones that come in both; the heads always have batch norm (author's code)."""
+    head_channels: int = 64
+    """Channels between the two layers of each of the eleven heads. 0: twice the backbone's, as in the author's code."""
     input_width: int = 832
     """Width of the training picture, pixels, a multiple of 32."""
     input_height: int = 256
@@ -57,6 +60,9 @@ class SS3DConfig:
     size_mean: tuple[float, ...] = (3.88, 1.53, 1.63)
     """Length, height, width in metres from whose logarithms the size channels count; one for all classes, which share the
     hints (author's code: plain logarithms, that is 1, 1, 1)."""
+    balance: str = "objects"
+    """objects: each object trains its hints alike, however many cells it has, and the class loss is divided by the support
+    cells, or one near car would outweigh ten far ones and the background both. cells: plain means (published)."""
     hints_weight: float = 0.05
     """Weight of the hints' negative log likelihood, summed over the 26, against the classification (published: 1)."""
     iou_weight: float = 0.0
@@ -102,6 +108,7 @@ def paper(**changes: Any) -> SS3DConfig:
     """
     base = SS3DConfig(
         backbone="resnet34",
+        head_channels=0,
         input_width=1248,
         input_height=384,
         fit="letterbox",
@@ -109,6 +116,7 @@ def paper(**changes: Any) -> SS3DConfig:
         units=(1.0, 1.0, 1.0, 1.0, 1.0),
         distance_mean=0.0,
         size_mean=(1.0, 1.0, 1.0),
+        balance="cells",
         hints_weight=1.0,
     )
     return replace(base, **changes)

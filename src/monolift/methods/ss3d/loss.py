@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from monolift.geometry import iou_3d_paired
-from monolift.methods.ss3d.codec import IGNORE, SS3DCodec, Targets
+from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, SS3DCodec, Targets
 from monolift.methods.ss3d.fit import fit_boxes
 from monolift.nn.heatmap import gather
 from monolift.typing import Float, Int, Tensor
@@ -44,21 +44,35 @@ def ss3d_loss(codec: SS3DCodec, raw: dict[str, Tensor], targets: Targets) -> dic
     config = codec.config
     numbers = gather(raw["hints"], targets.image, targets.cell)
     log_sigma = gather(raw["log_sigma"], targets.image, targets.cell)
-    losses = {"classes": class_loss(raw["classes"], targets.classes)}
+    per_object = config.balance == "objects"
+    losses = {"classes": class_loss(raw["classes"], targets.classes, per_object)}
     residual = numbers - targets.numbers
     floor = config.uncertainty == "heteroscedastic"
     score = attenuated(residual, log_sigma, config.likelihood, floor) * targets.known
-    losses["hints"] = config.hints_weight * score.sum() / max(len(numbers), 1)
+    share = cell_shares(targets.object, per_object).to(score)
+    losses["hints"] = config.hints_weight * (share * score.sum(1)).sum()
     if config.iou_weight:
         losses["iou"] = config.iou_weight * overlap_loss(codec, numbers, log_sigma, targets)
     losses["total"] = torch.stack(list(losses.values())).sum()
     return losses
 
 
-def class_loss(logits: Float[Tensor, "b k h w"], target: Int[Tensor, "b h w"]) -> Float[Tensor, ""]:
-    """Cross-entropy, plain mean over the cells that are not ignored; zero with a gradient where all are."""
+def class_loss(
+    logits: Float[Tensor, "b k h w"], target: Int[Tensor, "b h w"], per_support_cell: bool = False
+) -> Float[Tensor, ""]:
+    """Cross-entropy over the cells that are not ignored, divided by their number, or by that of the support cells among
+    them; zero with a gradient where there are none."""
     total = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum")
-    return total / (target != IGNORE).sum().clamp_min(1)
+    counted = target > BACKGROUND if per_support_cell else target != IGNORE
+    return total / counted.sum().clamp_min(1)
+
+
+def cell_shares(owner: Int[Tensor, " m"], per_object: bool) -> Float[Tensor, " m"]:
+    """Weights of the cells that sum to 1, with the same sum for each object, or the same for each cell. owner: their objects."""
+    if not per_object:
+        return torch.full(owner.shape, 1 / max(len(owner), 1), device=owner.device)
+    _, index, cells = torch.unique(owner, return_inverse=True, return_counts=True)
+    return 1 / (cells[index] * len(cells))
 
 
 def overlap_loss(

@@ -20,8 +20,8 @@ TASKS = {
     "size": 3,
     "corners": 16,
 }  # channels, in the order of the hints
-BACKGROUND_BIAS = 4.0  # most of a picture is background: an untrained network says so
-LOG_SIGMA_BIAS = 3.0  # ... and knows its hints to be 20 units off
+BACKGROUND_BIAS = 6.0  # most of a picture is background: an untrained network says so
+LOG_SIGMA_BIAS = 2.0  # ... and knows its hints to be 7 units off
 
 
 class DilatedResNet(nn.Module):
@@ -41,7 +41,9 @@ class DilatedResNet(nn.Module):
 class SS3DNetwork(nn.Module):
     """(B, 3, H, W) -> {"classes": (B, K + 1, H/4, W/4) logits, "hints": (B, 26, ...), "log_sigma": (B, 26, ...)}."""
 
-    def __init__(self, backbone: str, classes: int, norm: str, per_cell_sigma: bool) -> None:
+    def __init__(
+        self, backbone: str, classes: int, norm: str, head_channels: int, per_cell_sigma: bool
+    ) -> None:
         super().__init__()
         dilated = {"resnet18": 18, "resnet34": 34}
         if backbone in dilated:
@@ -49,10 +51,11 @@ class SS3DNetwork(nn.Module):
         else:
             self.backbone = build_backbone(backbone, norm)
         inputs, factor = int(self.backbone.out_channels), int(self.backbone.stride) // STRIDE  # type: ignore[arg-type]
-        self.classes = _head(inputs, classes + 1, factor)
-        self.hints = nn.ModuleDict({task: _head(inputs, n, factor) for task, n in TASKS.items()})
+        hidden = head_channels or 2 * inputs
+        self.classes = _head(inputs, hidden, classes + 1, factor)
+        self.hints = nn.ModuleDict({task: _head(inputs, hidden, n, factor) for task, n in TASKS.items()})
         if per_cell_sigma:  # "a second identical head per task" (author's code)
-            self.sigmas = nn.ModuleDict({task: _head(inputs, n, factor) for task, n in TASKS.items()})
+            self.sigmas = nn.ModuleDict({task: _head(inputs, hidden, n, factor) for task, n in TASKS.items()})
             for head in self.sigmas.values():
                 _set_bias(head, LOG_SIGMA_BIAS)
         else:
@@ -73,12 +76,12 @@ class SS3DNetwork(nn.Module):
         return {name: value.float() for name, value in raw.items()}
 
 
-def _head(inputs: int, outputs: int, factor: int) -> nn.Sequential:
-    """1x1 to twice the channels, norm, ReLU, 1x1, and pixel shuffle where the features are coarser than stride 4."""
-    last = nn.Conv2d(2 * inputs, outputs * factor * factor, 1)
+def _head(inputs: int, hidden: int, outputs: int, factor: int) -> nn.Sequential:
+    """1x1, norm, ReLU, 1x1 (author's code), and pixel shuffle where the features are coarser than stride 4."""
+    last = nn.Conv2d(hidden, outputs * factor * factor, 1)
     nn.init.normal_(last.weight, std=0.01)
-    first = nn.Conv2d(inputs, 2 * inputs, 1, bias=False)
-    layers = [first, nn.BatchNorm2d(2 * inputs), nn.ReLU(inplace=True), last]
+    first = nn.Conv2d(inputs, hidden, 1, bias=False)
+    layers = [first, nn.BatchNorm2d(hidden), nn.ReLU(inplace=True), last]
     return nn.Sequential(*layers, nn.PixelShuffle(factor))
 
 

@@ -1,0 +1,138 @@
+"""SS3D's network: which output cell sees which pixels, what an untrained one says, and a training of both stages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from monolift import checkpoint
+from monolift.data.kitti import KittiDataset
+from monolift.methods.ss3d import paper
+from monolift.methods.ss3d.codec import cell_pixels
+from monolift.methods.ss3d.hints import BOX, CORNERS, DIRECTION, DISTANCE, HINT_NAMES, HINTS, SIZE
+from monolift.methods.ss3d.network import BACKGROUND_BIAS, LOG_SIGMA_BIAS, TASKS, SS3DNetwork
+from monolift.train import TrainOptions, train
+from monolift.validate import detect_sample
+from toy_kitti import write_toy
+
+
+def network(backbone: str = "resnet18", per_cell_sigma: bool = True) -> SS3DNetwork:
+    return SS3DNetwork(backbone, 3, "group", 0, per_cell_sigma).eval()
+
+
+def test_tasks_stand_in_the_order_of_the_hints() -> None:
+    first = dict(zip(TASKS, torch.tensor([0, *TASKS.values()]).cumsum(0).tolist(), strict=False))
+    spans = {name: slice(first[name], first[name] + n) for name, n in TASKS.items()}
+    assert spans == {
+        "box2d": BOX,
+        "distance": slice(DISTANCE, DISTANCE + 1),
+        "direction": DIRECTION,
+        "size": SIZE,
+        "corners": CORNERS,
+    }
+    assert sum(TASKS.values()) == HINTS
+
+
+def test_untrained_network_sees_background_and_knows_that_it_knows_little() -> None:
+    """Also at stride 8, where the bias of one output is that of four channels before the shuffle."""
+    for backbone in ("resnet18", "nano"):
+        raw = network(backbone)(torch.zeros(2, 3, 32, 64))
+        assert {name: tuple(v.shape[1:]) for name, v in raw.items()} == {
+            "classes": (4, 8, 16),
+            "hints": (26, 8, 16),
+            "log_sigma": (26, 8, 16),
+        }
+        torch.testing.assert_close(
+            raw["classes"][:, 0], torch.full((2, 8, 16), BACKGROUND_BIAS), atol=1.0, rtol=0
+        )
+        assert raw["classes"][:, 1:].abs().max() < 1
+        torch.testing.assert_close(
+            raw["log_sigma"], torch.full_like(raw["hints"], LOG_SIGMA_BIAS), atol=1.0, rtol=0
+        )
+
+
+def test_shuffle_spreads_a_feature_over_its_own_four_cells() -> None:
+    """The last layer says four numbers for each output of a stride-8 cell: upper left, upper right, lower left, lower right."""
+    net = network()
+    head = net.hints["box2d"]
+    last = head[3]  # type: ignore[index]
+    torch.nn.init.zeros_(last.weight)
+    with torch.no_grad():
+        last.bias.copy_(torch.arange(16.0))
+    maps = net(torch.zeros(1, 3, 32, 64))["hints"][0, :4]
+    for channel in range(4):
+        for row in range(8):
+            for column in range(16):
+                assert maps[channel, row, column] == 4 * channel + 2 * (row % 2) + column % 2
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "nano"])
+def test_a_cell_sees_its_own_pixel(backbone: str) -> None:
+    """The slope of an output in the picture is centred on the cell's pixel, to a cell of the features: convolutions of stride
+    2 look at the first of their two pixels, and a shuffled cell has three neighbours with the same view."""
+    net = network(backbone)
+    images = torch.randn(1, 3, 128, 256, requires_grad=True)
+    maps = net(images)["hints"][0].square().sum(0)
+    rows, columns = torch.arange(128.0), torch.arange(256.0)
+    for row, column in ((12, 20), (13, 40), (18, 41)):
+        (slope,) = torch.autograd.grad(maps[row, column], images, retain_graph=True)
+        mass = slope[0].square().sum(0)
+        near = mass / mass.sum()
+        pixel = cell_pixels(torch.tensor([row * 64 + column]), 64)[0].tolist()
+        assert float((near.sum(0) * columns).sum()) == pytest.approx(pixel[0], abs=8)
+        assert float((near.sum(1) * rows).sum()) == pytest.approx(pixel[1], abs=8)
+
+
+def test_sigmas_per_cell_or_per_hint() -> None:
+    images = torch.randn(1, 3, 32, 64)
+    assert network()(images)["log_sigma"].std((0, 2, 3)).min() > 0
+    plain = network(per_cell_sigma=False)
+    with torch.no_grad():
+        plain.log_sigma.copy_(torch.arange(26.0))
+    log_sigma = plain(images)["log_sigma"]
+    assert (log_sigma == torch.arange(26.0)[None, :, None, None]).all()
+    log_sigma[:, 3].sum().backward()
+    assert plain.log_sigma.grad is not None and plain.log_sigma.grad.nonzero().tolist() == [[3]]
+
+
+def test_published_widths() -> None:
+    """ResNet-34 for DRN-C-26: 512 channels at stride 8, heads of twice as many, four outputs to a cell."""
+    with torch.device("meta"):
+        net = SS3DNetwork("resnet34", 3, "batch", paper().head_channels, True)
+    head = net.sigmas["corners"]
+    assert [tuple(layer.weight.shape) for layer in (head[0], head[3])] == [  # type: ignore[index]
+        (1024, 512, 1, 1),
+        (64, 1024, 1, 1),
+    ]
+
+
+def test_two_stages_of_training_and_detection(tmp_path: Path) -> None:
+    """Files, the first stage, the second through the fit from its checkpoint, and boxes with a covariance and evidence."""
+    root = write_toy(tmp_path, [f"{k:06d}" for k in range(2)], cars=3)
+    small = (
+        "classes=Car",
+        "input_width=192",
+        "input_height=64",
+        "head_channels=8",
+        "epochs=1",
+        "batch_size=2",
+    )
+    first = train(
+        TrainOptions(
+            method="ss3d", data=(root,), out=root / "first", settings=small, device="cpu", quiet=True
+        )
+    )
+    options = TrainOptions(
+        method="ss3d", data=(root,), out=root / "second", preset="iou", init=first, settings=small, device="cpu",
+        quiet=True,
+    )  # fmt: skip
+    model = checkpoint.load(train(options))
+    assert "iou" in json.loads((root / "second" / "metrics.jsonl").read_text())
+    assert model.config.iou_weight == 1.0
+    scene = KittiDataset(root)[0]
+    found = detect_sample(model, scene)
+    assert found.covariance is not None and found.evidence is not None
+    assert found.covariance.shape == (len(found), 7, 7) and found.evidence.names == HINT_NAMES
