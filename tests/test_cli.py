@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import pkgutil
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tyro
@@ -57,15 +60,21 @@ def test_help_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"\n  {verb} " in text for verb in VERBS)
 
 
+def example_of(verb: str) -> tuple[Any, str]:
+    """The verb's options and the command line that its help shows."""
+    module = importlib.import_module(f"monolift.commands.{verb}")
+    options = getattr(module, verb.capitalize())
+    example = inspect.cleandoc(options.__doc__).partition("\n\n")[2].removeprefix("Example:").strip()
+    return options, example
+
+
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_the_example_in_help_is_accepted_as_written(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
     assert stop.value.code == 0
     assert "example:" in capsys.readouterr().out
-    module = sys.modules[f"monolift.commands.{verb}"]
-    options = getattr(module, verb.capitalize())
-    example = inspect.cleandoc(options.__doc__).partition("\n\n")[2].removeprefix("Example:").strip()
+    options, example = example_of(verb)
     program, named, *arguments = shlex.split(example)
     assert (program, named) == ("monolift", verb)
     tyro.cli(options, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
@@ -92,6 +101,43 @@ def test_a_mistyped_verb_or_option_is_answered_with_the_nearest(capsys: pytest.C
         main(["detect", "a.png", "--sav", "image"])
     assert stop.value.code == 2
     assert "--save" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_suggests_the_nearest_option(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*shlex.split(example_of(verb)[1])[1:], "--quite"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "--quiet" in error and f"monolift {verb} --help" in error
+
+
+SOURCES = sorted(Path(monolift.commands.__path__[0]).parent.rglob("*.py"))
+
+
+def test_every_extra_that_is_named_can_be_installed() -> None:
+    """`pip install "monolift[x]"` of every message is an extra of pyproject.toml."""
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    table = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    extras = set(re.findall(r"^(\w+) = \[", table, re.MULTILINE))
+    named = {
+        (path.name, extra)
+        for path in SOURCES
+        for extra in re.findall(r'MissingExtraError\([^()]*"(\w+)"\s*\)|monolift\[(\w+)\]', path.read_text())
+    }
+    found = {(name, "".join(pair)) for name, pair in named}
+    assert {"video", "tensorboard", "ros", "hub"} <= {extra for _, extra in found}
+    assert not {(name, extra) for name, extra in found if extra not in extras}
+
+
+def test_only_one_module_can_download() -> None:
+    """What opens connections of its own accord, or installs, is imported nowhere but in checkpoint.from_hub."""
+    pattern = re.compile(
+        r"^\s*(?:import|from) (urllib\.request|requests|httpx|aiohttp|huggingface_hub|torch\.hub|pip|ensurepip)\b",
+        re.MULTILINE,
+    )
+    found = {(path.name, name) for path in SOURCES for name in pattern.findall(path.read_text())}
+    assert found == {("checkpoint.py", "huggingface_hub")}
 
 
 # -- detect ---------------------------------------------------------------------------------------------------------------
@@ -212,8 +258,11 @@ def test_bad_pictures_and_cameras(folder: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.usefixtures("folder")
 def test_formats_that_are_not_there_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    line = complaint(capsys, "detect", "photos", "--save", "image,html")
-    assert "--save: expected kitti, json, image or none, got html" in line
+    line = complaint(capsys, "detect", "photos", "--save", "image,html5")
+    assert (
+        "--save: expected kitti, json, image, html, glb, omni3d or none, got html5; did you mean html?"
+        in line
+    )
 
 
 def test_bad_checkpoints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
