@@ -25,7 +25,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from monolift import checkpoint
-from monolift.data.augment import augment
+from monolift.data.augment import Augmentation, augment
+from monolift.data.cutouts import Cutout, cut_out
 from monolift.data.kitti import KittiDataset, training_folder
 from monolift.data.sample import Sample
 from monolift.errors import InputError, MissingExtraError
@@ -81,8 +82,15 @@ class TrainOptions:
 class Views(torch.utils.data.Dataset[tuple[Sample, Tensor]]):
     """Augmented network pictures of samples; what is random depends on (seed, epoch, index) alone."""
 
-    def __init__(self, samples: Sequence[Sequence[Sample]], detector: Any, recipe: Recipe, seed: int) -> None:
-        self.parts = samples
+    def __init__(
+        self,
+        samples: Sequence[Sequence[Sample]],
+        detector: Any,
+        recipe: Recipe,
+        seed: int,
+        bank: Sequence[Cutout] = (),
+    ) -> None:
+        self.parts, self.bank = samples, bank
         self.places = [(part, k) for part, p in enumerate(samples) for k in range(len(p))]
         self.detector, self.recipe, self.seed = detector, recipe, seed
 
@@ -95,6 +103,9 @@ class Views(torch.utils.data.Dataset[tuple[Sample, Tensor]]):
         sample = self.parts[part][k]
         rng = np.random.default_rng((self.seed, epoch, index))
         view = self.detector.training_view(*sample.size)
+        if self.bank and rng.random() < self.recipe.augmentation.paste:
+            options = PasteOptions(up_to=self.recipe.augmentation.paste_up_to)
+            sample = paste(sample, rng, self.bank, options)
         sample = augment(sample, view, self.recipe.augmentation, rng)
         return sample, self.detector.normalise(sample.image)
 
@@ -172,7 +183,7 @@ class _Run:
                 )  # what was asked for outweighs
             self.detector = make(config).to(device)
         self.average = _copy(self.detector, make) if self.recipe.ema else self.detector
-        self.views = Views(parts, self.detector, self.recipe, options.seed)
+        self.views = Views(parts, self.detector, self.recipe, options.seed, self._bank(parts))
         self.origin = origin(options, len(self.views))
         self.per_epoch = len(self.views) // (self.recipe.batch_size * world)
         if not self.per_epoch:
@@ -226,6 +237,19 @@ class _Run:
                 self._log(row)
             self._save("last")
             saved = time.monotonic()
+
+    def _bank(self, parts: Sequence[KittiDataset]) -> list[Cutout]:
+        """Cars of the training pictures to put into others, where the recipe asks for it; the same in every process."""
+        augmentation = self.recipe.augmentation
+        if not augmentation.paste:
+            return []
+        with Progress(sum(map(len, parts)), "pictures searched for cars", self.options.quiet) as progress:
+            return cut_out(
+                parts,
+                augmentation.paste_masks or None,
+                seed=self.options.seed,
+                on_step=lambda found: progress.advance(1, f"{found} cut out"),
+            )
 
     def _some_pictures(self) -> Tensor:
         """Sixteen or so of the pictures of an epoch, (b, 3, h, w)."""
@@ -344,7 +368,10 @@ class _Run:
     def _restore(self, path: Path) -> None:
         state = torch.load(path, map_location=self.device, weights_only=True)
         recipe = json.loads(json.dumps(dataclasses.asdict(self.recipe)))
-        if json.loads(json.dumps(state["recipe"])) != recipe or state["seed"] != self.options.seed:
+        began = json.loads(json.dumps(state["recipe"]))
+        # settings that are younger than the run had no effect on it: their defaults
+        began["augmentation"] = dataclasses.asdict(Augmentation()) | began["augmentation"]
+        if json.loads(json.dumps(began)) != recipe or state["seed"] != self.options.seed:
             raise InputError(
                 f"{path}: was trained with another recipe or seed: resume with the options it began with"
             )
@@ -354,7 +381,7 @@ class _Run:
             self.average.load_state_dict(state["average"])
 
 
-def _training_set(root: str | Path, split: str | Path | None, make: Any) -> KittiDataset:
+def _training_set(root: str | Path, split: str | Path | None, make: Any) -> Any:  # a type check would read pictures
     """A data set with its depth maps where there are some and the method learns from them."""
     depth = getattr(make, "learns_depth", False) and (training_folder(root) / "depth_2").is_dir()
     return KittiDataset(root, split, depth=depth)

@@ -214,11 +214,11 @@ def load_shape_space(path: str | Path | None = None) -> ShapeSpace:
             fields = json.loads((opened.metadata() or {})["config"])
         state = {k: v.float() for k, v in load_file(str(file)).items()}
         config = ShapeConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-        medians = {
-            k.removeprefix("median."): F.normalize(state.pop(k), dim=0)
-            for k in list(state)
-            if k[:7] == "median."
-        }
+        prefix = "median."
+        named = {k.removeprefix(prefix): state.pop(k) for k in list(state) if k.startswith(prefix)}
+        order = [n for n in (ALL, *CLASSES) if n in named]  # files are in alphabetical order
+        order += [n for n in named if n not in order]
+        medians = {n: F.normalize(named[n], dim=0) for n in order}
         space = ShapeSpace(config, medians)
         space.load_state_dict(state)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

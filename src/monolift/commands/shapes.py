@@ -1,0 +1,238 @@
+"""``monolift shapes``: builds the car shape spaces and shows what lies between cars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from monolift.errors import InputError
+
+if TYPE_CHECKING:
+    from monolift.render.mesh import Mesh
+
+# Mean length, height, width in metres in which a median is shown.
+SIZES = {
+    "all": (3.88, 1.53, 1.63),
+    "Small Car": (3.42, 1.50, 1.56),
+    "Car": (3.87, 1.49, 1.63),
+    "Large Car": (4.32, 1.52, 1.69),
+    "SUV": (4.17, 1.77, 1.73),
+}
+STEPS = 5  # pictures on the way from one car to another
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Shape spaces of cars: "build" trains one, "show" draws medians and interpolations and writes them as GLB files.
+
+    monolift shapes show --out shapes
+    """
+
+    action: Annotated[Literal["build", "show"], tyro.conf.Positional]
+    """build or show."""
+    out: Path
+    """build: the space's file (.safetensors). show: a folder for the picture and the meshes."""
+    kind: Literal["tsdf", "textured"] = "tsdf"
+    """tsdf: ROI-10D's autoencoder of signed distances. textured: MonoDR's decoder of shape and texture."""
+    model: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """show: a file that "build" wrote; without it the space that ships with the package."""
+    meshes: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """build --kind tsdf: learn from the watertight meshes (OBJ, STL, GLB; y up, front to +z) of this folder, whose subfolders
+    are classes, instead of the procedural cars."""
+    preset: Literal["default", "paper"] = "default"
+    """build --kind tsdf: a grid of 64 x 32 x 32, or the published 256 x 128 x 128."""
+    cars: int | None = None
+    """build: procedural cars to learn from; 50 (tsdf) or 300 (textured) without it."""
+    steps: int | None = None
+    """build: steps of training; the method's own number without it."""
+    seed: int = 0
+    """Of everything random."""
+    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """What was made, as JSON in this file, or on standard output with "-"."""
+    quiet: bool = False
+    """Only errors."""
+
+
+def run(options: Shapes) -> int:
+    for name in ("cars", "steps"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise InputError(f"--{name}: expected 1 or more, got {value}")
+    for path in (options.model, options.meshes):
+        if path is not None and not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+    if options.action == "build":
+        report = _build_textured(options) if options.kind == "textured" else _build_tsdf(options)
+    else:
+        report = _show(options)
+    if options.json is not None:
+        from monolift.commands.detect import write_json
+
+        write_json(options.json, report)
+    return 0
+
+
+def _build_tsdf(options: Shapes) -> dict[str, Any]:
+    import torch
+
+    from monolift.progress import Progress
+    from monolift.shapes.autoencoder import ShapeConfig, paper, save_shape_space
+    from monolift.shapes.shape_training import (
+        ShapeTraining,
+        grid_of,
+        learn,
+        procedural_cars,
+        reconstruction_iou,
+    )
+
+    config = paper() if options.preset == "paper" else ShapeConfig()
+    given = {"cars": options.cars, "steps": options.steps, "seed": options.seed}
+    training = ShapeTraining(**{k: v for k, v in given.items() if v is not None})
+    held_out: Any = None
+    if options.meshes is not None:
+        classes, grids = _grids_of_folder(options, config)
+    else:
+        cars = procedural_cars(training.cars, training.seed)
+        with Progress(len(cars), "cars sampled", options.quiet) as progress:
+            grids = []
+            for _, shape in cars:
+                grids.append(grid_of(shape, config))
+                progress.advance()
+        classes = [name for name, _ in cars]
+        unseen = procedural_cars(12, training.seed + 1_000_003)
+        held_out = torch.stack([grid_of(shape, config) for _, shape in unseen])
+    with Progress(training.steps, "steps", options.quiet) as progress:
+        space = learn(
+            torch.stack(grids),
+            classes,
+            config,
+            training,
+            lambda _, loss: progress.advance(1, f"loss {loss:.3f}"),
+        )
+        report: dict[str, Any] = {"out": str(options.out), "cars": len(grids), "classes": list(space.medians)}
+        report["iou"] = float(reconstruction_iou(space, torch.stack(grids)).mean())
+        said = f"reconstruction IoU {report['iou']:.3f}"
+        if held_out is not None:
+            report["iou_held_out"] = float(reconstruction_iou(space, held_out).mean())
+            said += f", of {len(held_out)} cars not seen in training {report['iou_held_out']:.3f}"
+        save_shape_space(options.out, space)
+        progress.say(f"{options.out}: {said}")
+    return report
+
+
+def _grids_of_folder(options: Shapes, config: Any) -> tuple[list[str], list[Any]]:
+    from monolift.progress import Progress
+    from monolift.shapes.mesh_files import SUFFIXES, grid_of_mesh, read_mesh
+
+    folder = options.meshes
+    assert folder is not None
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if len(files) < 2:
+        raise InputError(f"{folder}: expected two or more meshes ({', '.join(SUFFIXES)}), found {len(files)}")
+    grids = []
+    with Progress(len(files), "meshes sampled", options.quiet) as progress:
+        for file in files:
+            grids.append(grid_of_mesh(read_mesh(file), config))
+            progress.advance(1, file.name)
+    return ["" if f.parent == folder else f.parent.name for f in files], grids
+
+
+def _build_textured(options: Shapes) -> dict[str, Any]:
+    from monolift.progress import Progress
+    from monolift.shapes.textured import save_textured
+    from monolift.shapes.textured_training import Family, train_textured
+
+    if options.meshes is not None or options.preset != "default":
+        raise InputError(
+            "--meshes and --preset belong to --kind tsdf: the textured decoder learns from procedural cars"
+        )
+    cars = options.cars or 300
+    steps = options.steps or 3000
+    with Progress(steps, "steps", options.quiet) as progress:
+        progress.say(f"painting {cars} cars")
+        family = Family.sample(cars, options.seed)
+        decoder, errors = train_textured(
+            family, steps=steps, seed=options.seed, on_step=lambda *_: progress.advance()
+        )
+        save_textured(decoder, options.out)
+        progress.say(
+            f"{options.out}: mean error {1000 * errors.shape:.0f} mm (mean car: {1000 * errors.shape_of_mean:.0f}), "
+            f"texture {errors.texture:.1f} of 255 (mean car: {errors.texture_of_mean:.1f})"
+        )
+    return {"out": str(options.out), "cars": cars, "shape_m": errors.shape, "texture_255": errors.texture}
+
+
+def _show(options: Shapes) -> dict[str, Any]:
+    import sys
+
+    from monolift.render.glb import write_glb
+    from monolift.shapes.gallery import gallery
+
+    rows = _textured_rows(options) if options.kind == "textured" else _tsdf_rows(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    picture = options.out / f"{options.kind}.png"
+    gallery(rows).save(picture)
+    files = []
+    for caption, meshes in rows:
+        file = (
+            options.out
+            / f"{options.kind} {caption.split(',')[0].split(':')[0]}.glb".replace(" ", "_").lower()
+        )
+        write_glb(file, [_shifted(mesh, k) for k, mesh in enumerate(meshes)])
+        files.append(str(file))
+    if not options.quiet:
+        sys.stderr.write(f"{picture}\n" + "".join(f"{file}\n" for file in files))
+    return {"picture": str(picture), "meshes": files}
+
+
+def _shifted(mesh: Mesh, place: int) -> Mesh:
+    """Cars of one file stand side by side, 2.5 m apart."""
+    return mesh.with_vertices(mesh.vertices + mesh.vertices.new_tensor([0.0, 0.0, 2.5 * place]))
+
+
+def _tsdf_rows(options: Shapes) -> list[tuple[str, Sequence[Mesh]]]:
+    import torch
+
+    from monolift.shapes.autoencoder import between, load_shape_space
+
+    space = load_shape_space(options.model)
+    sizes = {name: torch.tensor(SIZES.get(name, SIZES["all"])) for name in space.medians}
+    names = [name for name in space.medians if name in SIZES] or list(space.medians)
+    rows: list[tuple[str, Sequence[Mesh]]] = [
+        ("medians: " + ", ".join(names), [space.mesh(space.medians[n], sizes[n]) for n in names])
+    ]
+    share = torch.linspace(0, 1, STEPS)
+    for first, last in ((names[1 % len(names)], names[-1]), (names[2 % len(names)], names[-2 % len(names)])):
+        codes = between(space.medians[first], space.medians[last], share)
+        extents = torch.lerp(sizes[first], sizes[last], share[:, None])
+        rows.append((f"{first} to {last}", [space.mesh(c, s) for c, s in zip(codes, extents, strict=True)]))
+    return rows
+
+
+def _textured_rows(options: Shapes) -> list[tuple[str, Sequence[Mesh]]]:
+    import torch
+
+    from monolift.render.mesh import Mesh
+    from monolift.shapes.autoencoder import between
+    from monolift.shapes.textured import decode_mesh, load_textured, on_sphere
+
+    decoder = load_textured(options.model)
+    generator = torch.Generator().manual_seed(options.seed)
+    ends = on_sphere(torch.randn(4, 8, generator=generator))
+    share = torch.linspace(0, 1, STEPS)
+    middle = [code.expand(STEPS, 8) for code in (decoder.middle_shape, decoder.middle_texture)]
+    size = torch.tensor(SIZES["all"]).expand(STEPS, 3)
+    rows: list[tuple[str, Sequence[Mesh]]] = []
+    for caption, shape, texture in (
+        ("shape code, texture of the middle car", between(ends[0], ends[1], share), middle[1]),
+        ("texture code, shape of the middle car", middle[0], between(ends[2], ends[3], share)),
+    ):
+        with torch.no_grad():
+            batch = decode_mesh(decoder, shape, texture, size)
+        assert batch.texture is not None
+        singles = zip(batch.vertices, batch.texture, strict=True)
+        rows.append((caption, [Mesh(v, batch.faces, batch.uvs, t) for v, t in singles]))
+    return rows
