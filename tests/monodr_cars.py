@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from monolift.geometry import Boxes3D, Camera
+from monolift.geometry import Boxes3D, Camera, iou_bev
 from monolift.methods.monodr import Observation
 from monolift.methods.monodr.codec import place
 from monolift.render.mesh import Mesh
@@ -16,97 +16,147 @@ from monolift.render.renderer import render
 from monolift.shapes.car_mesh import topology
 from monolift.shapes.textured_training import Family
 
-KITTI = Camera(721.5, 721.5, 609.6, 172.9, width=1242, height=375)
+WIDTH, HEIGHT = 1242, 375
+KITTI = Camera(721.5, 721.5, 609.6, 172.9, width=WIDTH, height=HEIGHT)
 CAMERA_HEIGHT = 1.65
+SIZE_MEAN, SIZE_SPREAD = np.array([3.88, 1.53, 1.63]), np.array([0.09, 0.07, 0.05])
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What the detector and the depth network get wrong.
+
+    scale: standard deviation of the log of each depth map's scale; pixel: of each pixel's depth, as a share of it; box: pixels.
+    """
+
+    scale: float = 0.01
+    pixel: float = 0.03
+    box: float = 1.0
 
 
 @dataclass(frozen=True)
 class KnownCars:
-    """One car per picture, and what is true of it."""
+    """N objects of some pictures, and what is true of them.
+
+    picture: for each object the number of its picture; visible: (N,) share of it that is not hidden.
+    """
 
     observations: list[Observation]
     boxes: Boxes3D
+    picture: list[int]
+    visible: list[float]
+
+
+@dataclass
+class _Canvas:
+    """A picture in the making: colours over a coarse random pattern, depth (inf where there is nothing), owner (0: nobody)."""
+
+    colour: np.ndarray
+    depth: np.ndarray = field(default_factory=lambda: np.full((HEIGHT, WIDTH), np.inf, np.float32))
+    owner: np.ndarray = field(default_factory=lambda: np.zeros((HEIGHT, WIDTH), int))
 
 
 def known_cars(
-    count: int,
-    *,
-    seed: int = 0,
-    scale_noise: float = 0.01,
-    pixel_noise: float = 0.03,
-    hidden: float = 0.0,
-    box_noise: float = 1.0,
-    near: float = 8.0,
+    pictures: int, *, per_picture: int = 1, seed: int = 0, noise: Noise | None = None, hidden: float = 0.0, near: float = 8.0,
     far: float = 35.0,
-) -> KnownCars:
-    """Cars on a plane, of KITTI's sizes, in all headings.
+) -> KnownCars:  # fmt: skip
+    """Cars on a plane, of KITTI's sizes, in all headings, that do not stand in each other.
 
-    scale_noise: standard deviation of the log of each depth map's scale; pixel_noise: of each pixel's depth, as a share of it.
-    hidden: share of the car's width in the picture, on a random side, that something in front hides. box_noise: pixels.
+    hidden: share of the object's extent across the picture, on a random side, that something in front hides (one car per
+    picture). Objects of which less than 100 pixels or 15 % are seen are no detections, and left out.
     """
-    rng = np.random.default_rng(seed)
-    family = Family.sample(count, seed + 1000)
+    noise = noise or Noise()
+    found: list[tuple[Observation, Boxes3D, int, float]] = []
+    for k in range(pictures):
+        rng = np.random.default_rng([seed, k])
+        found += [(o, b, k, v) for o, b, v in _picture(rng, per_picture, noise, hidden, near, far)]
+    observations, boxes, picture, visible = (list(v) for v in zip(*found, strict=True))
+    return KnownCars(observations, Boxes3D.cat(boxes), picture, visible)
+
+
+def _picture(
+    rng: np.random.Generator, cars: int, noise: Noise, hidden: float, near: float, far: float
+) -> list[tuple[Observation, Boxes3D, float]]:
+    family = Family.sample(cars, int(rng.integers(1 << 30)))
+    boxes = _standing_apart(rng, cars, near, far)
     faces, uv = topology()
     faces = torch.from_numpy(np.ascontiguousarray(faces)).long()
-    depth = rng.uniform(near, far, count)
-    size = np.array([3.88, 1.53, 1.63]) * (1 + np.array([0.09, 0.07, 0.05]) * rng.standard_normal((count, 3)))
-    center = np.column_stack([rng.uniform(-0.4, 0.4, count) * depth, CAMERA_HEIGHT - size[:, 1] / 2, depth])
-    yaw = rng.uniform(-np.pi, np.pi, count)
-    boxes = Boxes3D(*(torch.from_numpy(v).float() for v in (center, size, yaw)))
+    uvs = torch.from_numpy(uv).float()[faces]
     vertices = place(family.vertices, boxes)
-    mesh = Mesh(vertices, faces, torch.from_numpy(uv).float()[faces], family.textures)
-    observations = []
-    for k in range(count):
-        scale = float(np.exp(scale_noise * rng.standard_normal()))
-        one = Mesh(mesh.vertices[k], faces, mesh.uvs, family.textures[k])
-        observations.append(_observe(one, rng, scale, pixel_noise, hidden, box_noise))
-    return KnownCars(observations, boxes)
-
-
-def _observe(
-    mesh: Mesh, rng: np.random.Generator, scale: float, pixel_noise: float, hidden: float, box_noise: float
-) -> Observation:
-    cameras = Camera.stack([KITTI])
-    pixels = project(mesh.vertices[None], cameras)[0, :, :2]
-    low, high = pixels.amin(0), pixels.amax(0)
-    left, top = (int(v) - 4 for v in low)
-    window = KITTI.after_crop(left, top, int(high[0] - low[0]) + 9, int(high[1] - low[1]) + 9)
-    picture = render(mesh, Camera.stack([window]))
-    # Into the whole picture, what of the window lies in it.
-    rows, columns = np.arange(window.height) + top, np.arange(window.width) + left
-    inside_r, inside_c = (rows >= 0) & (rows < 375), (columns >= 0) & (columns < 1242)
-    target = np.ix_(rows[inside_r], columns[inside_c])
-
-    def framed(values: torch.Tensor) -> np.ndarray:
-        whole = np.zeros((375, 1242), np.float32)
-        whole[target] = values.numpy()[np.ix_(inside_r, inside_c)]
-        return whole
-
-    silhouette = framed(picture.silhouette[0])
-    shade = np.kron(rng.uniform(0.2, 0.8, (3, 24, 78)), np.ones((16, 16)))[:, :375, :1242]
-    image = np.stack([framed(c) for c in picture.colour[0]]) + (1 - silhouette) * shade
-    depth = framed(picture.depth[0])
-    mask = np.where((silhouette > 0.5) & (depth > 0), 1, 0).astype(np.int8)
-    box = np.array([*low.tolist(), *high.tolist()])
+    canvas = _Canvas(np.kron(rng.uniform(0.2, 0.8, (3, 24, 78)), np.ones((16, 16)))[:, :HEIGHT, :WIDTH])
+    areas = [_draw(canvas, Mesh(vertices[k], faces, uvs, family.textures[k]), k + 1) for k in range(cars)]
     if hidden:
-        strip = hidden * (box[2] - box[0])
-        column = np.arange(1242)
-        if rng.random() < 0.5:
-            box[0] += strip
-            behind = column < box[0]
-        else:
-            box[2] -= strip
-            behind = column > box[2]
-        mask[:, behind] = -1
-        image[:, :, behind] = shade[:, :, behind]
-        depth[:, behind] = 5.0
-    noisy = depth * scale * (1 + pixel_noise * rng.standard_normal(depth.shape))
-    coloured = (np.clip(image + 0.02 * rng.standard_normal(image.shape), 0, 1) * 255).astype(np.uint8)
-    box = np.clip(box + box_noise * rng.standard_normal(4), 0, [1241, 374, 1241, 374])
-    return Observation(
-        image=torch.from_numpy(coloured),
-        camera=KITTI,
-        mask=torch.from_numpy(mask),
-        depth=torch.from_numpy(noisy.astype(np.float32)),
-        box2d=torch.from_numpy(box).float(),
+        _hide(canvas, hidden, rng)
+    scale = float(np.exp(noise.scale * rng.standard_normal()))
+    seen = np.where(canvas.owner > 0, canvas.depth, 0) * scale
+    depth = torch.from_numpy((seen * (1 + noise.pixel * rng.standard_normal(seen.shape))).astype(np.float32))
+    grain = 0.02 * rng.standard_normal(canvas.colour.shape)
+    image = torch.from_numpy((np.clip(canvas.colour + grain, 0, 1) * 255).astype(np.uint8))
+    found = []
+    for k in range(cars):
+        mask = np.where(canvas.owner == k + 1, 1, np.where(canvas.owner > 0, -1, 0)).astype(np.int8)
+        count = int((mask == 1).sum())
+        if count < 100 or count < 0.15 * areas[k]:
+            continue
+        rows, columns = np.nonzero(mask == 1)
+        box = np.array(
+            [columns.min(), rows.min(), columns.max(), rows.max()]
+        ) + noise.box * rng.standard_normal(4)
+        box2d = torch.from_numpy(np.clip(box, 0, [WIDTH - 1, HEIGHT - 1] * 2)).float()
+        visible = min(count / areas[k], 1.0)
+        # As detectors do: nearly sure of all that is large and whole.
+        score = np.clip(
+            0.55 + 0.25 * visible + 0.25 * min(box[3] - box[1], 60) / 60 + 0.05 * rng.standard_normal(),
+            0.1,
+            0.99,
+        )
+        found.append(
+            (Observation(image, KITTI, torch.from_numpy(mask), depth, box2d, float(score)), boxes[k], visible)
+        )
+    return found
+
+
+def _standing_apart(rng: np.random.Generator, cars: int, near: float, far: float) -> Boxes3D:
+    boxes = Boxes3D.empty()
+    while len(boxes) < cars:
+        z = rng.uniform(near, far)
+        size = SIZE_MEAN * (1 + SIZE_SPREAD * rng.standard_normal(3))
+        center = [rng.uniform(-0.4, 0.4) * z, CAMERA_HEIGHT - size[1] / 2, z]
+        yaw = rng.uniform(-np.pi, np.pi)
+        one = Boxes3D(*(torch.tensor(np.array(v)[None]).float() for v in (center, size, yaw)))
+        if not len(boxes) or float(iou_bev(one, boxes).max()) == 0:
+            boxes = Boxes3D.cat([boxes, one])
+    return boxes
+
+
+def _draw(canvas: _Canvas, mesh: Mesh, number: int) -> float:
+    """Put a car among the others; returns its area in pixels, hidden parts and what lies outside the picture included."""
+    pixels = project(mesh.vertices[None], Camera.stack([KITTI]))[0, :, :2]
+    left, top = (int(v) - 4 for v in pixels.amin(0))
+    width, height = (int(v) + 9 for v in pixels.amax(0) - pixels.amin(0))
+    picture = render(mesh, Camera.stack([KITTI.after_crop(left, top, width, height)]))
+    x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + width, WIDTH), min(top + height, HEIGHT)
+    here = (slice(y1, y2), slice(x1, x2))
+    there = (slice(y1 - top, y2 - top), slice(x1 - left, x2 - left))
+    colour, share, depth = (
+        v[0].numpy()[(..., *there)] for v in (picture.colour, picture.silhouette, picture.depth)
     )
+    nearer = np.where(depth > 0, depth, 1e-6) <= canvas.depth[here]
+    share = share * nearer
+    canvas.colour[(slice(None), *here)] = colour * nearer + (1 - share) * canvas.colour[(slice(None), *here)]
+    inside = (share > 0.5) & (depth > 0)
+    canvas.depth[here] = np.where(inside, depth, canvas.depth[here])
+    canvas.owner[here] = np.where(inside, number, canvas.owner[here])
+    return float(picture.silhouette.sum())
+
+
+def _hide(canvas: _Canvas, share: float, rng: np.random.Generator) -> None:
+    """Something 5 m away stands before a strip at a side of the only car, and beyond."""
+    columns = np.nonzero((canvas.owner == 1).any(0))[0]
+    if not len(columns):
+        return
+    strip = round(share * len(columns))
+    left = rng.random() < 0.5
+    behind = slice(0, columns[0] + strip) if left else slice(columns[-1] - strip + 1, WIDTH)
+    canvas.owner[:, behind], canvas.depth[:, behind] = 2, 5.0
+    canvas.colour[:, :, behind] = rng.uniform(0.2, 0.8, (3, 1, 1))

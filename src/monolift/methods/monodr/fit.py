@@ -75,6 +75,7 @@ class _State:
             decoder.uvs,
             decoder.textures(decoder.middle_texture[None])[0],
         )
+        _ = self.topology.edges  # found once here, not again in every copy
         self.codec = MonoDRCodec(boxes2d, cameras, torch.tensor(config.size_mean))
         self.depth_scale = torch.ones(len(observations))
         self.variables = self._start().leaves()
