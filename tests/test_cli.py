@@ -297,9 +297,8 @@ def test_bad_training_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     unknown = complaint(capsys, *train, "data", "--set", 'classes=["Unicorn"]')
     assert "Unicorn" in unknown
     assert "did you mean epochs?" in complaint(capsys, *train, "data", "--set", "epoch=3")
-    assert "method must be one of smoke, got 'spoke'" in complaint(
-        capsys, "train", "spoke", *train[2:], "data"
-    )
+    spoke = complaint(capsys, "train", "spoke", *train[2:], "data")
+    assert "method must be one of smoke" in spoke and "got 'spoke'" in spoke
     (folder / "data" / "calib" / "000001.txt").write_text(P2.replace("187", "nan"))
     assert "calib/000001.txt:1: P2" in complaint(capsys, *train, "data")
     assert not (folder / "run" / "last").exists()
