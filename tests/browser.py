@@ -100,7 +100,7 @@ class Browser:
 
     # -- what a reader does -------------------------------------------------------------------------------------------
 
-    def open(self, page: Path | str, width: int = 1400, height: int = 900, dark: bool = False) -> None:
+    def open(self, page: Path | str, width: int = 1000, height: int = 640, dark: bool = False) -> None:
         """Loads a file or an address and waits until its first frame is shown."""
         self.events.clear()
         touch = width < 600

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ DEPTH_STRIDE = 2  # pixels between points of a dense depth map
 
 
 @dataclass(frozen=True)
-class Frames(Sequence[Scene]):
+class Frames:
     """Named scenes; each is read from disk when it is asked for. ``inputs``: folders that must not be written to."""
 
     names: tuple[str, ...]
@@ -35,8 +35,11 @@ class Frames(Sequence[Scene]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> Scene:  # type: ignore[override]
+    def __getitem__(self, index: int) -> Scene:
         return self.read(range(len(self))[index])
+
+    def __iter__(self) -> Iterator[Scene]:
+        return (self[k] for k in range(len(self)))
 
 
 def open_frames(

@@ -64,7 +64,7 @@ def scene_of(row: dict[str, Any], file: Path, images: Path | None = None) -> Sce
 
 
 def _camera(reader: _Reader, row: dict[str, Any], width: int, height: int) -> Camera:
-    fields = {key: reader.number(row, key, "camera.") for key in ("fx", "fy", "cx", "cy")}
+    fields: dict[str, Any] = {key: reader.number(row, key, "camera.") for key in ("fx", "fy", "cx", "cy")}
     offset = reader.numbers(row.get("translation", [0, 0, 0]), 3, "camera.translation")
     fields |= dict(zip(("tx", "ty", "tz"), offset, strict=True))
     try:

@@ -75,7 +75,7 @@ export class BoxView {
   #ellipsoid() {
     const { sigma, center } = this.object;
     const m = sigma.ellipsoid.map((value) => value * SIGMAS);
-    const material = new MeshBasicMaterial({ wireframe: true, transparent: true, opacity: 0.35, fog: false });
+    const material = new MeshBasicMaterial({ wireframe: true, transparent: true, opacity: 0.25, fog: false });
     this.ellipsoid = new Mesh(new SphereGeometry(1, 20, 12), material);
     const matrix = new Matrix4().set(m[0], m[1], m[2], center[0], m[3], m[4], m[5], center[1], m[6], m[7], m[8], center[2], 0, 0, 0, 1);
     this.ellipsoid.matrixAutoUpdate = false;

@@ -8,6 +8,7 @@ import { OrbitControls } from "three/addons/controls/OrbitControls.js";
 
 import { byId, element } from "./dom.js";
 import { BoxView } from "./boxview.js";
+import { degrees } from "./geometry.js";
 import { pictureBoard, pointCloud, sightLines } from "./surroundings.js";
 import { isShown } from "./store.js";
 
@@ -98,7 +99,9 @@ export class Space {
       lines.name = name;
       group.add(lines);
     }
-    for (let z = 10; z <= far; z += z < 40 ? 10 : 20) group.add(distanceMark(z, y));
+    // along the right edge of what the camera sees, where few boxes stand
+    const edge = (z) => (frame.camera ? ((frame.width - 0.5 - frame.camera.cx) / frame.camera.fx) * z + 1.5 : 0);
+    for (let z = 10; z <= far; z += z < 40 ? 10 : 20) group.add(distanceMark(edge(z), y, z));
     return group;
   }
 
@@ -151,9 +154,10 @@ export class Space {
     this.eye.fov = 50;
     if (view === "camera" && camera) {
       const from = [-camera.tx, -camera.ty, -camera.tz];
-      const across = Math.atan(frame.width / 2 / camera.fx);
-      const down = Math.atan(Math.max(Math.tan(across) / this.eye.aspect, frame.height / 2 / camera.fy));
-      this.eye.fov = (down * 2 * 180) / Math.PI;
+      // wide enough for the farther edges, for the principal point need not be the middle
+      const across = Math.max(camera.cx + 0.5, frame.width - 0.5 - camera.cx) / camera.fx;
+      const down = Math.max(camera.cy + 0.5, frame.height - 0.5 - camera.cy) / camera.fy;
+      this.eye.fov = 2 * degrees(Math.atan(1.02 * Math.max(across / this.eye.aspect, down)));
       this.#turn(from, [from[0], from[1], 20], smooth);
     } else if (view === "top") {
       const height = Math.min(Math.max(middle * 1.9, 32), 120);
@@ -161,7 +165,7 @@ export class Space {
     } else if (!camera) {
       this.#turn([middle * 0.25, -middle * 0.3 - 1.5, middle * 0.25], [0, 0, middle], smooth);
     } else {
-      this.#turn([0, -9, -11], [0, frame.ground, Math.min(Math.max(middle, 15), 26)], smooth);
+      this.#turn([0, -8, -7.5], [0, frame.ground, Math.min(Math.max(middle, 15), 20)], smooth);
     }
   }
 
@@ -232,13 +236,15 @@ export class Space {
   }
 
   resize() {
-    const [width, height] = [this.root.clientWidth, this.root.clientHeight];
+    const { width, height } = this.root.getBoundingClientRect();
     if (!width || !height) return;
     this.renderer.setPixelRatio(Math.min(devicePixelRatio, 2));
     this.renderer.setSize(width, height, false);
     this.eye.aspect = width / height;
     this.eye.updateProjectionMatrix();
     for (const view of this.views.values()) view.resize(width, height);
+    const size = Math.max(1, 400 / height); // as large on a phone as on a desk
+    for (const mark of this.grid?.children ?? []) if (mark.isSprite) mark.scale.set(0.09 * size, 0.034 * size, 1);
     this.request();
   }
 
@@ -251,7 +257,7 @@ export class Space {
   }
 }
 
-function distanceMark(z, y) {
+function distanceMark(x, y, z) {
   const canvas = element("canvas", { width: 128, height: 48 });
   const pen = canvas.getContext("2d");
   pen.font = "600 30px system-ui, sans-serif";
@@ -261,8 +267,7 @@ function distanceMark(z, y) {
   pen.fillText(`${z} m`, 64, 24);
   const material = new SpriteMaterial({ map: new CanvasTexture(canvas), transparent: true, depthWrite: false, sizeAttenuation: false });
   const mark = new Sprite(material);
-  mark.scale.set(0.085, 0.032, 1);
-  mark.position.set(0, y, z);
+  mark.position.set(x, y, z);
   mark.renderOrder = 1;
   return mark;
 }
