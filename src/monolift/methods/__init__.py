@@ -7,7 +7,11 @@ from typing import Any
 
 from monolift.errors import InputError
 
-METHODS = {"smoke": "monolift.methods.smoke:Smoke", "ss3d": "monolift.methods.ss3d:SS3D"}
+METHODS = {
+    "smoke": "monolift.methods.smoke:Smoke",
+    "ss3d": "monolift.methods.ss3d:SS3D",
+    "roi10d": "monolift.methods.roi10d:ROI10D",
+}
 
 
 def method_class(name: str) -> Any:

@@ -28,7 +28,7 @@ class NanoPyramid(CSPNano):
 
 
 class FPN(nn.Module):
-    """Maps of falling size, finest first -> as many of ``out_channels`` each, and ``extra`` coarser ones.
+    """Maps (B, C, h, w) of falling size, finest first -> as many of ``out_channels`` each, and ``extra`` coarser ones.
 
     Lateral 1 x 1 convolutions, nearest enlargement, 3 x 3 smoothing. The extra levels are strided 3 x 3 convolutions of the
     coarsest output, as in RetinaNet's P6 and P7 (which take C5 there; later code found no difference).
@@ -43,7 +43,7 @@ class FPN(nn.Module):
         )
         init_convolutions(self)
 
-    def forward(self, maps: Sequence[Float[Tensor, "b c h w"]]) -> list[Tensor]:
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         merged = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
         for k in reversed(range(len(merged) - 1)):
             merged[k] = merged[k] + F.interpolate(merged[k + 1], size=merged[k].shape[-2:], mode="nearest")

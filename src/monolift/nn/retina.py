@@ -19,7 +19,7 @@ LIMIT = math.log(1000 / 16)  # of a log size change: a runaway exponential would
 class RetinaHead(nn.Module):
     """Two towers shared by all levels: class logits and box deltas of A anchors per cell.
 
-    Per level (B, C, h, w) -> (B, h w A, K) and (B, h w A, 4), cells in row order, the anchors of a cell together.
+    levels: (B, C, h, w) each -> (B, h w A, K) and (B, h w A, 4), cells in row order, the anchors of a cell together.
     depth: 3 x 3 convolutions of a tower (published: 4). separable: depthwise and 1 x 1 instead, for small networks.
     Group norm in the towers (ours; later RetinaNets have it) because they see few pictures per step here.
     """
@@ -38,9 +38,7 @@ class RetinaHead(nn.Module):
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         nn.init.constant_(self.score.bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
 
-    def forward(
-        self, levels: Sequence[Float[Tensor, "b c h w"]]
-    ) -> tuple[Float[Tensor, "b a k"], Float[Tensor, "b a 4"]]:
+    def forward(self, levels: Sequence[Tensor]) -> tuple[Float[Tensor, "b a k"], Float[Tensor, "b a 4"]]:
         scores = [_rows(self.score(self.what(x)), self.classes) for x in levels]
         deltas = [_rows(self.delta(self.where(x)), 4) for x in levels]
         return torch.cat(scores, 1), torch.cat(deltas, 1)

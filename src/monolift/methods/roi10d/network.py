@@ -13,7 +13,7 @@ from monolift.nn.retina import RetinaHead
 from monolift.nn.roi import roi_align
 from monolift.typing import Float, Int, Tensor
 
-CANONICAL = 56.0  # side of a region, in finest strides, from which the next coarser level is read (FPN's rule: 224 at 4)
+CANONICAL = 28.0  # side of a region, in finest strides, from which the next coarser level is read (FPN: 224 pixels at stride 8)
 COORDINATE_UNIT = 100.0  # pixels
 
 
