@@ -43,8 +43,18 @@ def test_everything_travels_in_the_folder(model: Model, tmp_path: Path) -> None:
     root = Path(monolift.__file__).resolve().parents[2]
     if (root / ".git").exists():
         assert len(content["made_by"]["commit"].removesuffix("-dirty")) == 40
+    # ImageNet's statistics, as the backbones were trained: (pixel / 255 - mean) / deviation
+    pixels = content["preprocessing"]
+    assert pixels["order"] == [0, 1, 2]
+    assert pixels["scale"] == pytest.approx([1 / 255 / s for s in (0.229, 0.224, 0.225)], rel=1e-5)
+    assert pixels["offset"] == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225], rel=1e-5)
     readme = (folder / "README.md").read_text()
     assert readme.startswith("---\nlibrary_name: monolift\n") and "train.txt" in readme
+
+
+def test_preprocessing_says_the_order_of_the_colours() -> None:
+    config = SmokeConfig(backbone="nano", head_channels=32, input_width=128, input_height=64, pixels="bgr")
+    assert checkpoint.preprocessing(Smoke(config))["order"] == [2, 1, 0]
 
 
 def test_a_name_of_the_zoo_goes_first() -> None:

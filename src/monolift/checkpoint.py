@@ -1,8 +1,9 @@
 """Checkpoints: a folder with config.json and model.safetensors, the Hub's layout. Nothing is ever unpickled.
 
-config.json: {"format": 1, "method": "smoke", "config": {...}, "card": {...}, "made_by": {...}}. The config holds classes and
-preprocessing (input size, fit, order of the colours); the card says what the weights are: data, splits, licence, recipe, seed,
-AP; made_by holds the version of this package and, where it ran from a checkout, the git commit.
+config.json: {"format": 1, "method": "smoke", "config": {...}, "preprocessing": {...}, "card": {...}, "made_by": {...}}. The
+config holds classes, input size and fit; preprocessing what becomes of a pixel, for other programs; the card says what the
+weights are: data, splits, licence, recipe, seed, AP; made_by holds the version of this package and, where it ran from a
+checkout, the git commit.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def save(
         "format": FORMAT,
         "method": detector.method,
         "config": dataclasses.asdict(detector.config),
+        "preprocessing": preprocessing(detector),
         "card": card or {},
         "made_by": made_by(),
     }
@@ -86,6 +88,29 @@ def save(
         write_readme(partial, folder.name)
     replace_folder(partial, folder)
     return folder
+
+
+def preprocessing(detector: Any) -> dict[str, Any]:
+    """What becomes of a pixel, measured on black, white and red: network channel k = pixel[order[k]] * scale[k] + offset[k].
+
+    Pixels are 0 to 255; order counts RGB from 0, so bgr is 2, 1, 0.
+    """
+    import torch
+
+    parameter = next(detector.parameters())
+
+    def of(*rgb: int) -> torch.Tensor:
+        pixel = torch.tensor(rgb, dtype=torch.uint8, device=parameter.device).view(3, 1, 1)
+        return torch.as_tensor(detector.normalise(pixel)).flatten().double().cpu()
+
+    black, white = of(0, 0, 0), of(255, 255, 255)
+    pure = [of(*(255 * (k == channel) for k in range(3))) - black for channel in range(3)]
+    order = torch.stack(pure).abs().argmax(0)
+    return {
+        "order": order.tolist(),
+        "scale": [round(v, 9) for v in ((white - black) / 255).tolist()],
+        "offset": [round(v, 7) for v in black.tolist()],
+    }
 
 
 @lru_cache(maxsize=1)  # a training saves often; what it runs is what it began with
