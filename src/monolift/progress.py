@@ -67,7 +67,7 @@ class Progress:
         elif not self.quiet and time.monotonic() - self.printed > PLAIN_SECONDS:
             self.printed = time.monotonic()
             left = int((self.total - self.done) / max(self.rate, 1e-9))
-            time_left = f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+            time_left = f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}" if self.rate else "unknown"
             self.say(f"{self.done}/{self.total} {self.unit}  {self.rate:.1f}/s  {time_left} left  {remark}")
 
     def say(self, text: str) -> None:

@@ -318,5 +318,5 @@ class _CocoMasks:
             x, y = x - HALF_PIXEL, y - HALF_PIXEL
             box = [x, y, x + w, y + h]
         score, box = _row({"score": row.get("score"), "box": box}, where)
-        kind = self.classes.get(row.get("category_id"), "Misc")
+        kind = self.classes.get(row.get("category_id", -1), "Misc")
         return _Found(str(row.get("id", index)), mask, box, score, kind)

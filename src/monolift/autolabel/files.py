@@ -1,0 +1,117 @@
+"""What is written of a labelled picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from monolift.autolabel.job import FORMATS, Job
+from monolift.autolabel.observe import View
+from monolift.autolabel.pictures import animation, before_and_after
+from monolift.data.kitti_format import write_atomically
+from monolift.geometry import Boxes3D
+from monolift.json_text import format_json
+from monolift.methods.monodr import FittedObjects
+from monolift.render.glb import write_glb
+from monolift.result import Results3D, save_picture
+
+SCHEMA = "monolift.autolabel/1"
+NOT_SEEN = "none of its pixels is in the fit's crop"
+
+
+def write_picture(
+    job: Job, view: View, fitted: FittedObjects, first: int
+) -> tuple[int, tuple[tuple[str, str], ...]]:
+    """Writes what the job asks for of the picture whose objects begin at ``first`` in a fit.
+
+    Returns how many objects were labelled and, as (id, why), which were not: those of `View.dropped`, and objects of which
+    the fit saw nothing. Labels are in the order of their confidence.
+    """
+    rows = torch.arange(first, first + len(view.observations))
+    seen = rows[fitted.confidence[rows] > 0]
+    order = seen[fitted.confidence[seen].argsort(descending=True, stable=True)].tolist()
+    unseen = [(view.ids[k - first], NOT_SEEN) for k in rows.tolist() if k not in order]
+    dropped = (*view.dropped, *unseen)
+    result = _result(view, fitted, order, first)
+    writers: dict[str, Callable[[Path], None]] = {
+        "label_2/{}.txt": result.save_kitti,
+        "json/{}.json": lambda path: _write_json(path, result, view, fitted, (order, first), dropped),
+        "meshes/{}.glb": lambda path: write_glb(path, fitted_meshes(fitted, order), _names(result)),
+        "pictures/{}.jpg": result.save_image,
+        "before_after/{}.jpg": lambda path: save_picture(before_and_after(result, fitted.start[order]), path),
+        "animations/{}.gif": lambda path: write_atomically(path, animation(result, fitted, order)),
+    }
+    assert set(writers) == {pattern for patterns in FORMATS.values() for pattern in patterns}
+    for pattern, path in job.files(view.photo.name).items():
+        writers[pattern](path)
+    return len(order), dropped
+
+
+def fitted_meshes(fitted: FittedObjects, order: list[int]) -> list[Any]:
+    return [fitted.meshes[k] for k in order]
+
+
+def _result(view: View, fitted: FittedObjects, order: list[int], first: int) -> Results3D:
+    chosen = [view.observations[k - first] for k in order]
+    return Results3D(
+        name=view.photo.name,
+        boxes=fitted.boxes[order],
+        scores=fitted.confidence[order],
+        classes=tuple(o.class_name for o in chosen),
+        boxes2d=torch.stack([o.box2d for o in chosen]) if chosen else torch.zeros(0, 4),
+        camera=view.photo.camera,
+        image=view.photo.image,
+        camera_origin="calib",
+        meshes=tuple(fitted_meshes(fitted, order)),
+    )
+
+
+def _names(result: Results3D) -> list[str]:
+    return [f"{name} {k}" for k, name in enumerate(result.classes)]
+
+
+def _write_json(
+    path: Path,
+    result: Results3D,
+    view: View,
+    fitted: FittedObjects,
+    place: tuple[list[int], int],
+    dropped: tuple[tuple[str, str], ...],
+) -> None:
+    """`Results3D.to_dict` with, per object, its id, codes, residuals and where the fit began."""
+    order, first = place
+    content = result.to_dict()
+    for row, k in zip(content["objects"], order, strict=True):
+        observation = view.observations[k - first]
+        row |= {
+            "id": view.ids[k - first],
+            "score2d": _number(fitted.score2d[k]),
+            "depth_pixels": int(((observation.mask == 1) & (observation.depth > 0)).sum()),
+            "depth_scale": _number(fitted.depth_scale[k]),
+            "residuals": {name: _number(values[k]) for name, values in fitted.residuals.items()},
+            "shape": _numbers(fitted.shape[k]),
+            "texture": _numbers(fitted.texture[k]),
+            "start": _box(fitted.start, k),
+        }
+    content |= {"schema": SCHEMA, "dropped": [{"id": name, "why": why} for name, why in dropped]}
+    write_atomically(path, (format_json(content) + "\n").encode())
+
+
+def _box(boxes: Boxes3D, k: int) -> dict[str, Any]:
+    length, height, width = _numbers(boxes.size[k])
+    return {
+        "center": _numbers(boxes.center[k]),
+        "size": {"length": length, "height": height, "width": width},
+        "yaw": _number(boxes.yaw[k]),
+    }
+
+
+def _number(value: torch.Tensor) -> float:
+    return round(float(value), 5)
+
+
+def _numbers(values: torch.Tensor) -> list[float]:
+    return [round(v, 5) for v in values.tolist()]

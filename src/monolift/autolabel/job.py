@@ -1,0 +1,161 @@
+"""What is to be labelled, from what, how, and where to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monolift.data.kitti import IMAGE_SUFFIXES
+from monolift.data.kitti_format import read_split, write_atomically
+from monolift.errors import InputError
+from monolift.json_text import format_json
+from monolift.methods.monodr import MonoDRConfig
+
+FORMATS = {
+    "kitti": ("label_2/{}.txt",),
+    "json": ("json/{}.json",),
+    "glb": ("meshes/{}.glb",),
+    "image": ("pictures/{}.jpg", "before_after/{}.jpg"),
+    "animation": ("animations/{}.gif",),
+}
+"""Files of each kind, below the job's folder, named like the picture."""
+NOTE = "autolabel.json"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of a picture's masks are fitted. The others are still known as someone else's pixels."""
+
+    classes: tuple[str, ...] = ("Car",)
+    """Classes that are fitted; the bundled decoder makes cars."""
+    score: float = 0.1
+    """Lowest score of the 2D detector (the paper's)."""
+    min_height: float = 12.0
+    """Lowest height of the 2D box, pixels: below it a rotation can no longer be seen."""
+    min_pixels: int = 60
+    """Fewest pixels of the mask."""
+    box: str = "mask"
+    """Where the 2D box comes from: mask (round its pixels) or file (the detector's, where it gives one)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.score <= 1:
+            raise InputError(f"score: expected a number from 0 to 1, got {self.score:g}")
+        if self.box not in ("mask", "file"):
+            raise InputError(f"box: expected mask or file, got {self.box!r}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One labelling job; equal jobs give equal labels, but for how pictures fall into batches.
+
+    data:        KITTI folder with image_2 and calib (or with training/ holding them); no labels are read
+    masks:       what ``data.masks.open_masks`` reads, or ``model:NAME``, see ``adapters``
+    depth:       folder of NAME.npy or NAME.png, see ``data.depth_maps``, or ``model:NAME``
+    depth_scale: metres per stored unit of the depth maps; None: metres in .npy, metres * 256 in .png, and checked
+    """
+
+    data: Path
+    masks: str
+    depth: str
+    out: Path
+    config: MonoDRConfig = field(default_factory=MonoDRConfig)
+    selection: Selection = field(default_factory=Selection)
+    formats: tuple[str, ...] = ("kitti", "json", "glb", "image")
+    depth_scale: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.formats if name not in FORMATS]
+        if unknown or not self.formats:
+            raise InputError(f"--save: expected {', '.join(FORMATS)}, got {', '.join(unknown) or 'nothing'}")
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds image_2 and calib. Raises InputError where there is none."""
+        for folder in (self.data, self.data / "training"):
+            if (folder / "image_2").is_dir() and (folder / "calib").is_dir():
+                return folder
+        raise InputError(f"{self.data}: expected a folder with image_2 and calib (here or in training/)")
+
+    def files(self, name: str) -> dict[str, Path]:
+        """Where everything that is written of a picture goes, by pattern."""
+        patterns = [pattern for kind in self.formats for pattern in FORMATS[kind]]
+        return {pattern: self.out / pattern.format(name) for pattern in patterns}
+
+    def done(self, name: str) -> bool:
+        """Whether everything of a picture is there. Files appear whole or not at all."""
+        return all(path.is_file() for path in self.files(name).values())
+
+    def claim(self) -> None:
+        """Make the folders and note in them what they hold. Raises InputError where another job's labels are."""
+        note, wanted = self.out / NOTE, self.settings()
+        try:
+            if note.is_file():
+                _refuse_another(note, json.loads(note.read_text()), wanted)
+                return
+            for path in self.files("0").values():
+                path.parent.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self.out}: cannot be used ({error})") from None
+        write_atomically(note, (format_json(wanted) + "\n").encode())
+
+    def settings(self) -> dict[str, Any]:
+        """All that labels depend on."""
+        inputs = {
+            "data": str(self.data),
+            "masks": self.masks,
+            "depth": self.depth,
+            "depth_scale": self.depth_scale,
+        }
+        everything = {"inputs": inputs, "selection": asdict(self.selection), "config": asdict(self.config)}
+        everything |= {"formats": self.formats, "seed": self.seed}
+        return dict(json.loads(json.dumps(everything)))  # lists for tuples, as they come back from the file
+
+
+def _refuse_another(note: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    there, here = _flat(found), _flat(wanted)
+    differ = [f"{k} {there.get(k)!r} there, {v!r} asked for" for k, v in here.items() if there.get(k) != v]
+    if differ:
+        raise InputError(
+            f"{note}: this folder holds labels of another job ({'; '.join(differ[:3])}): choose another --out"
+        )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return leaves
+
+
+def picture_names(job: Job, known: Sequence[Sequence[str]], split: Path | None) -> list[str]:
+    """Ids to label: those of the split, or all pictures that have masks and depth.
+
+    known: the names that each source of files speaks of; sources that can do any picture are not among them.
+    Raises InputError when nothing is left.
+    """
+    if split is not None:
+        return list(read_split(split))
+    pictures = {p.stem for p in (job.root / "image_2").iterdir() if p.suffix.lower() in IMAGE_SUFFIXES}
+    names = pictures.intersection(*map(set, known))
+    if not names:
+        raise InputError(
+            f"{job.root / 'image_2'}: none of {len(pictures)} pictures has both masks ({job.masks}) and depth "
+            f"({job.depth}): the files are matched by name"
+        )
+    return sorted(names)
+
+
+def shard_of(names: Sequence[str], shard: str | None) -> list[str]:
+    """Part i of n of the ids, "i/n", i from 1: every n-th one. Raises InputError for anything else."""
+    if shard is None:
+        return list(names)
+    first, _, count = shard.partition("/")
+    if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
+        raise InputError(f"--shard: expected i/n with i from 1 to n, such as 2/8, got {shard!r}")
+    return list(names[int(first) - 1 :: int(count)])

@@ -1,0 +1,157 @@
+"""The loop: objects of many pictures share a batch, pictures share processes; what is done is not done again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from monolift.autolabel.adapters import open_depth, open_mask_finder
+from monolift.autolabel.files import write_picture
+from monolift.autolabel.job import Job, picture_names, shard_of
+from monolift.autolabel.observe import View, observe, read_photo
+from monolift.errors import InputError
+from monolift.methods.monodr import MonoDR
+
+GROUP = 16
+"""Pictures that a process takes at a time."""
+OnStep = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one picture: objects labelled, (id, why) of those left out, or why the picture failed."""
+
+    name: str
+    objects: int = 0
+    dropped: tuple[tuple[str, str], ...] = ()
+    error: str | None = None
+    skipped: bool = False
+
+
+class Labeller:
+    """Opens a job's sources once and labels pictures with them. Raises InputError where they cannot be opened."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.masks = open_mask_finder(job.masks)
+        self.depth = open_depth(job.depth, job.depth_scale)
+        self.model = MonoDR(job.config)
+
+    def names(self, split: Path | None = None) -> list[str]:
+        """The pictures to label, see `picture_names`."""
+        known = [source.names for source in (self.masks, self.depth) if source.names is not None]
+        return picture_names(self.job, known, split)
+
+    def label(self, names: Sequence[str], on_step: OnStep | None = None) -> Iterator[Outcome]:
+        """Labels and writes pictures, a batch of objects at a time; yields each picture when its files are there.
+
+        A picture that cannot be used is yielded with its error, and the others go on. on_step: called during a fit with
+        the number of its objects, iterations done and to do.
+        """
+        batch: list[View] = []
+        for name in names:
+            try:
+                view = observe(read_photo(self.job.root, name), self.masks, self.depth, self.job.selection)
+            except InputError as error:
+                yield Outcome(name, error=str(error))
+                continue
+            if _objects(batch) + len(view.observations) > self.job.config.batch:
+                yield from self._fit(batch, on_step)
+                batch = []
+            batch.append(view)
+        yield from self._fit(batch, on_step)
+
+    def _fit(self, views: Sequence[View], on_step: OnStep | None) -> Iterator[Outcome]:
+        if not views:
+            return
+        observations = [o for view in views for o in view.observations]
+
+        def step(done: int, to_do: int) -> None:
+            if on_step is not None:
+                on_step(len(observations), done, to_do)
+
+        try:
+            fitted = self.model.fit(
+                observations, self.job.seed, step, history="animation" in self.job.formats
+            )
+        except InputError as error:
+            if len(views) == 1:
+                yield Outcome(views[0].photo.name, error=str(error))
+                return
+            for view in views:  # one of them is to blame; the others shall not suffer
+                yield from self._fit([view], on_step)
+            return
+        first = 0
+        for view in views:
+            count, dropped = write_picture(self.job, view, fitted, first)
+            yield Outcome(view.photo.name, count, dropped)
+            first += len(view.observations)
+
+
+def _objects(views: Sequence[View]) -> int:
+    return sum(len(view.observations) for view in views)
+
+
+def run(
+    job: Job,
+    split: Path | None = None,
+    shard: str | None = None,
+    limit: int | None = None,
+    workers: int = 1,
+    on_step: OnStep | None = None,
+) -> tuple[int, Iterator[Outcome]]:
+    """Does a job: how many pictures it is about, and their outcomes as they come, those that were done before first.
+
+    split: file of ids; shard: "i/n", see `shard_of`; limit: the first so many; workers: processes.
+    Raises InputError where the sources cannot be opened or the folder holds another job's labels.
+    """
+    labeller = Labeller(job)
+    names = shard_of(labeller.names(split), shard)[:limit]
+    job.claim()
+    missing = [name for name in names if not job.done(name)]
+    there = set(names).difference(missing)
+
+    def outcomes() -> Iterator[Outcome]:
+        yield from (Outcome(name, skipped=True) for name in names if name in there)
+        if workers <= 1:
+            yield from labeller.label(missing, on_step)
+        else:
+            yield from _in_processes(job, missing, workers)
+
+    return len(names), outcomes()
+
+
+# --- processes
+
+_labeller: Labeller | None = None  # of a worker process
+
+
+def _in_processes(job: Job, names: Sequence[str], workers: int) -> Iterator[Outcome]:
+    size = max(1, min(GROUP, -(-len(names) // workers)))
+    groups = [names[k : k + size] for k in range(0, len(names), size)]
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    # spawn: a fork would copy locks of threads that no longer exist
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_open, initargs=(job, threads)) as pool:
+        try:
+            for done in as_completed([pool.submit(_label_group, group) for group in groups]):
+                yield from done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _open(job: Job, threads: int) -> None:
+    global _labeller
+    torch.set_num_threads(threads)
+    _labeller = Labeller(job)
+
+
+def _label_group(names: Sequence[str]) -> list[Outcome]:
+    assert _labeller is not None
+    return list(_labeller.label(names))

@@ -1,0 +1,136 @@
+"""From the files of one picture to what the fit is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from monolift.autolabel.job import Selection
+from monolift.data.depth_maps import SUFFIXES, checked_depth, find_depth
+from monolift.data.kitti import find_image, read_camera, read_image
+from monolift.data.masks import Instances, MaskSource
+from monolift.errors import InputError
+from monolift.geometry import Camera
+from monolift.methods.monodr import Observation
+from monolift.typing import Float, Tensor, UInt8
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture with its camera, as it is handed to whoever finds masks or depth in it."""
+
+    name: str
+    image: UInt8[Tensor, "3 H W"]
+    camera: Camera
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height), pixels."""
+        return self.image.shape[2], self.image.shape[1]
+
+
+@runtime_checkable
+class Masks(Protocol):
+    """Where instance masks come from."""
+
+    names: tuple[str, ...] | None
+    """Pictures that it knows; None: any."""
+
+    def find(self, photo: Photo) -> Instances:
+        """The objects of a picture. Raises InputError where they cannot be had."""
+
+
+@runtime_checkable
+class Depth(Protocol):
+    """Where depth maps come from."""
+
+    names: tuple[str, ...] | None
+
+    def find(self, photo: Photo) -> Float[Tensor, "H W"]:
+        """z of each pixel, metres, 0 where unknown. Raises InputError where it cannot be had."""
+
+
+class MaskFiles:
+    """Masks from files."""
+
+    def __init__(self, source: MaskSource) -> None:
+        self.source = source
+        self.names: tuple[str, ...] | None = source.names
+
+    def find(self, photo: Photo) -> Instances:
+        return self.source.read(photo.name, photo.size)
+
+
+class DepthFiles:
+    """Depth maps from a folder of files named like the pictures."""
+
+    def __init__(self, folder: str | Path, scale: float | None = None) -> None:
+        self.folder, self.scale = Path(folder), scale
+        if not self.folder.is_dir():
+            raise InputError(f"{folder}: no such folder of depth maps")
+        self.names: tuple[str, ...] | None = tuple(
+            sorted({p.stem for p in self.folder.iterdir() if p.suffix.lower() in SUFFIXES})
+        )
+
+    def find(self, photo: Photo) -> Float[Tensor, "H W"]:
+        return checked_depth(find_depth(self.folder, photo.name), photo.size, photo.camera, self.scale)
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture and its objects that are fitted.
+
+    observations: one per object; ids: their names in the masks' file
+    dropped: (id, why) of objects that are not fitted
+    """
+
+    photo: Photo
+    observations: tuple[Observation, ...]
+    ids: tuple[str, ...]
+    dropped: tuple[tuple[str, str], ...]
+
+
+def read_photo(root: Path, name: str) -> Photo:
+    """Raises InputError for a picture or calibration that is missing or broken."""
+    image = read_image(find_image(root, name))
+    return Photo(name, image, read_camera(root / "calib" / f"{name}.txt", image.shape[2], image.shape[1]))
+
+
+def observe(photo: Photo, masks: Masks, depth: Depth, selection: Selection) -> View:
+    """The picture's objects, each with its three-state mask. Raises InputError where masks or depth cannot be had."""
+    instances = masks.find(photo)
+    metres = depth.find(photo)
+    boxes = instances.boxes2d if selection.box == "file" else instances.mask_boxes()
+    pixels = instances.pixels.tolist()
+    chosen, dropped = [], list(instances.dropped)
+    for k, name in enumerate(instances.ids):
+        reason = _unfit(instances, k, pixels[k], float(boxes[k, 3] - boxes[k, 1]), selection)
+        if reason is None:
+            chosen.append(k)
+        else:
+            dropped.append((name, reason))
+    observations = tuple(
+        Observation(
+            image=photo.image,
+            camera=photo.camera,
+            mask=instances.three_states(k),
+            depth=metres,
+            box2d=boxes[k],
+            score=float(instances.scores[k]),
+            class_name=instances.classes[k],
+        )
+        for k in chosen
+    )
+    return View(photo, observations, tuple(instances.ids[k] for k in chosen), tuple(dropped))
+
+
+def _unfit(instances: Instances, k: int, pixels: int, height: float, selection: Selection) -> str | None:
+    """Why object k is not fitted; None if it is."""
+    if instances.classes[k] not in selection.classes:
+        return f"class {instances.classes[k]}"
+    if float(instances.scores[k]) < selection.score:
+        return f"score below {selection.score:g}"
+    if height < selection.min_height:
+        return f"lower than {selection.min_height:g} pixels"
+    return f"fewer than {selection.min_pixels} pixels" if pixels < selection.min_pixels else None

@@ -1,0 +1,164 @@
+"""``monolift autolabel``: 3D boxes, shapes and textures without any 3D label."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from monolift.errors import InputError
+from monolift.progress import Progress
+
+if TYPE_CHECKING:
+    from monolift.autolabel import Job, Outcome
+
+
+@dataclass(frozen=True)
+class Autolabel:
+    """3D boxes, shapes and textures of cars from instance masks and depth maps, without any 3D label (MonoDR).
+
+    monolift autolabel --data world --masks world/training/instance_2 --depth world/training/depth_2 --out labels --limit 2
+    """
+
+    data: Annotated[Path, tyro.conf.arg(metavar="ROOT")]
+    """Folder with image_2 and calib (or with training/ holding them); labels are not read."""
+    masks: Annotated[str, tyro.conf.arg(metavar="DIR-or-FILE")]
+    """Instance masks: folder of NAME.png (id maps, 8 or 16 bit) or NAME.npz, a COCO JSON file with RLE, or model:... ."""
+    depth: Annotated[str, tyro.conf.arg(metavar="DIR")]
+    """Depth maps: folder of NAME.npy (metres) or NAME.png (16 bit, metres * 256, 0 unknown), or model:... ."""
+    out: Path
+    """Folder of the labels; a run that was interrupted goes on here."""
+    preset: str = "default"
+    """default (ours: faster, knows hidden pixels) or paper."""
+    settings: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")
+    ] = ()
+    """Change one value of the method or of the selection (score, classes, min_height, min_pixels, box); several times."""
+    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Ids, one per line; by default all pictures that have masks and depth."""
+    score: float = 0.1
+    """Lowest score of the 2D detector."""
+    depth_scale: float | None = None
+    """Metres per stored unit of the depth maps, where they are not in the usual ones; 0.001 for millimetres."""
+    save: str = "kitti,json,glb,image"
+    """What to save, separated by commas: kitti, json, glb, image, animation."""
+    limit: int | None = None
+    """Only the first so many pictures."""
+    shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
+    """This machine's part of the pictures, 1/8 to 8/8; all may write to one folder."""
+    workers: int = 1
+    """Processes."""
+    seed: int = 0
+    """Of the first angles and random trials."""
+    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Summary as JSON in this file, or on standard output with "-"."""
+    quiet: bool = False
+    """Only errors."""
+
+
+def run(options: Autolabel) -> int:
+    """Every picture in turn; one that cannot be used is reported, and the others still get done."""
+    for name in ("workers", "limit"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise InputError(f"--{name}: expected 1 or more, got {getattr(options, name)}")
+    from monolift import autolabel
+    from monolift.commands.detect import write_json
+
+    job = _job(options)
+    summary = _Summary(options.out)
+    on_step = summary.fitting if options.workers == 1 else None
+    total, outcomes = autolabel.run(
+        job, options.split, options.shard, options.limit, options.workers, on_step
+    )
+    with Progress(total, "pictures", options.quiet) as progress:
+        summary.progress = progress
+        for outcome in outcomes:
+            summary.add(outcome)
+        progress.say(str(summary))
+    if options.json is not None:
+        write_json(options.json, summary.to_dict())
+    return 2 if summary.errors else 0
+
+
+def _job(options: Autolabel) -> Job:
+    from monolift.autolabel import Job, Selection
+    from monolift.methods.monodr import PRESETS
+    from monolift.settings import apply_settings
+
+    if options.preset not in PRESETS:
+        raise InputError(f"--preset: expected {' or '.join(PRESETS)}, got {options.preset!r}")
+    config, selection = apply_settings(
+        PRESETS[options.preset](), Selection(score=options.score), options.settings
+    )
+    return Job(
+        data=options.data,
+        masks=options.masks,
+        depth=options.depth,
+        out=options.out,
+        config=config,
+        selection=selection,
+        formats=tuple(dict.fromkeys(name.strip() for name in options.save.split(",") if name.strip())),
+        depth_scale=options.depth_scale,
+        seed=options.seed,
+    )
+
+
+class _Summary:
+    """Counts what happens and tells of it."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.pictures = self.objects = self.skipped = 0
+        self.errors: dict[str, str] = {}
+        self.left_out: Counter[str] = Counter()
+        self.began = time.monotonic()
+        self.progress: Progress | None = None
+
+    @property
+    def rate(self) -> float:
+        """Objects per second."""
+        return self.objects / max(time.monotonic() - self.began, 1e-9)
+
+    def fitting(self, objects: int, done: int, to_do: int) -> None:
+        if self.progress is not None:
+            self.progress.advance(0, f"{self._so_far()}; fitting {objects}: {done}/{to_do}")
+
+    def add(self, outcome: Outcome) -> None:
+        assert self.progress is not None
+        if outcome.error is not None:
+            self.errors[outcome.name] = outcome.error
+            self.progress.say(f"monolift: {outcome.name}: {' '.join(outcome.error.split())}")
+        self.skipped += outcome.skipped
+        self.pictures += not outcome.skipped and outcome.error is None
+        self.objects += outcome.objects
+        self.left_out.update(why for _, why in outcome.dropped)
+        self.progress.advance(1, self._so_far())
+
+    def _so_far(self) -> str:
+        return f"{self.objects} objects, {self.rate:.2f} objects/s"
+
+    def __str__(self) -> str:
+        lines = [f"{self.out}: {self.objects} objects in {self.pictures} pictures, {self.rate:.2f} objects/s"]
+        if self.skipped:
+            lines.append(f"{self.skipped} pictures were there already")
+        if self.left_out:
+            reasons = ", ".join(f"{count} {why}" for why, count in self.left_out.most_common())
+            lines.append(f"left out: {reasons}")
+        if self.errors:
+            lines.append(f"{len(self.errors)} pictures failed: {', '.join(sorted(self.errors)[:10])}")
+        return "; ".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "out": str(self.out),
+            "pictures": self.pictures,
+            "objects": self.objects,
+            "skipped": self.skipped,
+            "objects_per_second": round(self.rate, 3),
+            "left_out": dict(self.left_out.most_common()),
+            "failed": dict(sorted(self.errors.items())),
+        }
