@@ -15,7 +15,7 @@ import torch
 from monolift import checkpoint, model_zoo
 from monolift.cameras import CameraChoice, KnownCamera
 from monolift.data.sample import Detections
-from monolift.detector import in_source
+from monolift.detector import Prepared, in_source
 from monolift.errors import InputError
 from monolift.geometry import Camera
 from monolift.result import Results3D
@@ -194,28 +194,56 @@ class Model:
         read_seconds: float = 0.0,
         camera_name: str | None = None,
     ) -> Results3D:
-        """The one path from picture to boxes."""
+        """One photograph, with whatever was said about its camera."""
+        height, width = photo.image.shape[1:]
+        known = choice.for_picture(camera_name or photo.name, width, height, photo.film_mm)
+        return self.detect_known([(photo, known)], score, [read_seconds])[0]
+
+    def detect_known(
+        self,
+        photos: Sequence[tuple[Photograph, KnownCamera]],
+        score: float | None = None,
+        read_seconds: Sequence[float] = (),
+    ) -> list[Results3D]:
+        """The one path from pictures to boxes. Pictures whose network pictures have one size share a batch; order is kept.
+
+        Their timings "network" and "decode" are those of the batch.
+        """
         score = self.score if score is None else score
         if not 0 <= score <= 1:
             raise InputError(f"score: expected a number from 0 to 1, got {score:g}")
-        height, width = photo.image.shape[1:]
-        known = choice.for_picture(camera_name or photo.name, width, height, photo.film_mm)
+        prepared, seconds = [], []
+        for photo, known in photos:
+            start = time.perf_counter()
+            prepared.append(self.detector.prepare(photo.image, known.camera))
+            seconds.append(time.perf_counter() - start)
+        results: dict[int, Results3D] = {}
+        for shape in dict.fromkeys(p.image.shape for p in prepared):
+            members = [i for i, p in enumerate(prepared) if p.image.shape == shape]
+            batch, timings = self._run([prepared[i] for i in members])
+            for i, found in zip(members, batch, strict=True):
+                photo, known = photos[i]
+                height, width = photo.image.shape[1:]
+                found = in_source(found, prepared[i].view, width, height)
+                found = found[found.scores >= score]
+                read = read_seconds[i] if read_seconds else 0.0
+                stages = {"read": read, "prepare": seconds[i], **timings}
+                results[i] = _result(photo, known, found, self.classes, stages)
+        return [results[i] for i in range(len(photos))]
+
+    @torch.no_grad()
+    def _run(self, prepared: Sequence[Prepared]) -> tuple[list[Detections], dict[str, float]]:
+        """Network and decoding of pictures of one size, and the seconds of both."""
         clock = [time.perf_counter()]
-        with torch.no_grad():
-            prepared = self.detector.prepare(photo.image, known.camera)
-            images = prepared.image[None].to(self.device)
-            clock.append(time.perf_counter())
-            raw = self.detector(images)
-            if images.is_cuda:
-                torch.cuda.synchronize()
-            clock.append(time.perf_counter())
-            found = self.detector.decode(raw, Camera.stack([prepared.camera]))[0].to("cpu")
-            found = in_source(found, prepared.view, width, height)
-            found = found[found.scores >= score]
-            clock.append(time.perf_counter())
-        prepare, network, decode = (b - a for a, b in pairwise(clock))
-        timings = {"read": read_seconds, "prepare": prepare, "network": network, "decode": decode}
-        return _result(photo, known, found, self.classes, timings)
+        images = torch.stack([p.image for p in prepared]).to(self.device)
+        raw = self.detector(images)
+        if images.is_cuda:
+            torch.cuda.synchronize()
+        clock.append(time.perf_counter())
+        found = self.detector.decode(raw, Camera.stack([p.camera for p in prepared]))
+        clock.append(time.perf_counter())
+        network, decode = (b - a for a, b in pairwise(clock))
+        return [one.to("cpu") for one in found], {"network": network, "decode": decode}
 
 
 def load(name_or_path: str | Path = "smoke", device: str = "auto", name: str | None = None) -> Model:
@@ -282,4 +310,5 @@ def _result(
         warnings=photo.warnings + known.warnings,
         covariance=found.covariance,
         meshes=found.meshes,
+        evidence=found.evidence,
     )
