@@ -226,6 +226,8 @@ class Model:
                 height, width = photo.image.shape[1:]
                 found = in_source(found, prepared[i].view, width, height)
                 found = found[found.scores >= score]
+                if hasattr(self.detector, "with_meshes"):  # a method that knows shapes
+                    found = self.detector.with_meshes(found, photo.image, known.camera)
                 read = read_seconds[i] if read_seconds else 0.0
                 stages = {"read": read, "prepare": seconds[i], **timings}
                 results[i] = _result(photo, known, found, self.classes, stages)

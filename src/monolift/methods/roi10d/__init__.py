@@ -9,6 +9,7 @@ radians and metres are needed.
     network       RetinaNet on a feature pyramid, depth stream, fusion, branches
     depth         SuperDepth: the depth stream, and how LiDAR, rendered depth or stereo train it
     codec         box <-> anchors and a region's numbers; 2D and bird's-eye suppression
+    meshes        shape codes to textured meshes
     loss          lifting loss (eq. 2), separate terms, Kendall's weights; focal, shape, depth
     shape_labels  shape codes of labelled cars by greedy search, offline
 """
@@ -35,6 +36,7 @@ from monolift.methods.roi10d.config import (
     with_statistics,
 )
 from monolift.methods.roi10d.loss import TERMS, roi10d_loss
+from monolift.methods.roi10d.meshes import bundled_space, with_meshes
 from monolift.methods.roi10d.network import ROI10DNetwork
 from monolift.typing import Float, Tensor, UInt8
 
@@ -104,6 +106,12 @@ class ROI10D(nn.Module):
         proposals = self.codec.propose(raw, cameras)
         numbers = self.network.regions(raw, *proposals[:2])
         return self.codec.detections(numbers, proposals, cameras)
+
+    def with_meshes(
+        self, found: LiftedDetections, image: UInt8[Tensor, "3 H W"], camera: Camera
+    ) -> LiftedDetections:
+        """The detections of a picture with textured meshes, metres, camera frame; 2D boxes in pixels of ``image``."""
+        return with_meshes(found, image, camera, bundled_space())
 
     def with_depth(
         self, raw: dict[str, Tensor], depth: Float[Tensor, "b h w"], cameras: Camera

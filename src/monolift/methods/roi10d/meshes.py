@@ -1,0 +1,51 @@
+"""Shape codes to textured meshes where the detections stand (ROI-10D section 3.3)."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import torch
+
+from monolift.geometry import Camera
+from monolift.methods.roi10d.codec import LiftedDetections
+from monolift.render.mesh import Mesh
+from monolift.shapes.autoencoder import ShapeSpace, load_shape_space
+from monolift.shapes.projective_texture import placed, project_texture
+from monolift.typing import Bool, Tensor, UInt8
+
+
+@functools.cache
+def bundled_space() -> ShapeSpace:
+    """The shape space that ships with the package."""
+    return load_shape_space()
+
+
+def with_meshes(
+    found: LiftedDetections, image: UInt8[Tensor, "3 H W"], camera: Camera, space: ShapeSpace
+) -> LiftedDetections:
+    """The detections with a mesh each: the code's shape in the box's extents, at the box's place (its yaw; pitch and roll of
+    ``rotation`` are left out, as in the box), wearing the picture inside its 2D box, mirrored for the side that is not seen.
+
+    found, image, camera: of one picture, 2D boxes in its pixels. A mesh that shows the camera no face stays without texture.
+    """
+    meshes = []
+    for k in range(len(found)):
+        box = found.boxes[k]
+        shape = space.mesh(found.shape[k], box.size[0])
+        place = (box.center[0], box.yaw[0])
+        mask = _inside(found.boxes2d[k], image)
+        try:
+            shape = project_texture(shape, *place, image, camera, mask)
+        except ValueError:  # nothing of it is in the picture
+            shape = Mesh(shape.vertices, shape.faces)
+        meshes.append(placed(shape, *place))
+    return replace(found, meshes=tuple(meshes))
+
+
+def _inside(box2d: Tensor, image: Tensor) -> Bool[Tensor, "H W"]:
+    """The pixels of a 2D box."""
+    height, width = image.shape[1:]
+    x, y = torch.arange(width), torch.arange(height)[:, None]
+    x1, y1, x2, y2 = box2d.tolist()
+    return (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
