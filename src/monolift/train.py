@@ -28,6 +28,7 @@ from monolift import checkpoint
 from monolift.data.augment import Augmentation, augment
 from monolift.data.cutouts import Cutout, cut_out
 from monolift.data.kitti import KittiDataset, training_folder
+from monolift.data.paste import PasteOptions, paste
 from monolift.data.sample import Sample
 from monolift.errors import InputError, MissingExtraError
 from monolift.methods import method_class
