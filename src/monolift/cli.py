@@ -28,6 +28,7 @@ VERBS = {
     "export": "a model as ONNX, compared with PyTorch; a folder that runs without torch",
     "augment": "copies of labelled pictures with cars of other pictures pasted in, labelled exactly",
     "shapes": "build the car shape spaces, show what lies between cars",
+    "serve": "an HTTP service round a model, and a page to try it",
     "models": "the models that ship with the package",
 }
 

@@ -40,6 +40,7 @@ DESCRIPTION, FORMAT = "monolift", 1
 MULTIPLE = 32  # sides of network pictures
 TOLERANCE = 1e-3  # largest difference of a raw map, logits and normalised numbers, that float32 can explain
 OPSET = 19  # the first with DeformConv
+FLOAT_SHARE = 0.1  # of the convolutions, the first ones, stay float in an int8 model
 SAME_METRES = 2.0  # centres further apart are different objects
 
 
@@ -252,6 +253,9 @@ def quantise(model: Model, path: Path, calibration: Sequence[Picture]) -> None:
     """The graph at ``path`` with int8 convolutions, in place; ranges of the activations are those of the calibration pictures.
 
     The last convolution of every head stays in float32: its few channels are metres and pixels, which 256 steps cannot hold.
+    So do the first tenth, the stem and what follows: their ranges are wide (the correlation of the bundled model's heatmap with
+    its own is 0.34 with them in int8, 0.98 without). Seven bits for weights (reduce_range): without VNNI, processors add pairs
+    of products in 16 bits, which overflow.
     """
     import onnx
     from onnxruntime.quantization import (
@@ -289,8 +293,9 @@ def quantise(model: Model, path: Path, calibration: Sequence[Picture]) -> None:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            reduce_range=True,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=_last_convolutions(proto),
+            nodes_to_exclude=_first_convolutions(proto) + _last_convolutions(proto),
         )
     small = onnx.load(quantised)
     if all(entry.key != DESCRIPTION for entry in small.metadata_props):
@@ -359,6 +364,12 @@ def _layer(error: BaseException | None) -> str:
         return "not named by the exporter"
     path = str(list(stacks[-1].values())[-1][0])
     return path.replace("L['self'].", "").removeprefix("detector.") or "the network itself"
+
+
+def _first_convolutions(proto: Any) -> list[str]:
+    """Names of the first FLOAT_SHARE of the convolutions, in the graph's order."""
+    names = [node.name for node in proto.graph.node if node.op_type == "Conv"]
+    return names[: round(FLOAT_SHARE * len(names))]
 
 
 def _last_convolutions(proto: Any) -> list[str]:

@@ -24,7 +24,7 @@ SMALLEST = 32  # pixels: below this nothing can be recognised
 UNDER_TRANSPARENCY = (128, 128, 128)
 
 # What Pillow raises for a file that is no picture, is cut short or lies about its size.
-_UNREADABLE = (
+UNREADABLE = (
     OSError,
     SyntaxError,
     ValueError,
@@ -90,7 +90,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
         raise InputError(f"{path}: no such file") from None
     except InputError:
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         reason = str(error).replace(f" {str(path)!r}", "").strip() or type(error).__name__
         raise InputError(f"{path}: not a readable picture ({reason})") from None
 
@@ -163,7 +163,7 @@ def _film_length(picture: Image.Image) -> tuple[float | None, tuple[str, ...]]:
         taken = sorted(
             int(tags.get(tag) or 0) for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
         )
-    except (*_UNREADABLE, TypeError, KeyError, ZeroDivisionError):
+    except (*UNREADABLE, TypeError, KeyError, ZeroDivisionError):
         return None, ("EXIF cannot be read and is ignored",)  # broken metadata on a sound picture
     if not 1 <= film_mm <= 5000:
         return None, ()

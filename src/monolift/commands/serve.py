@@ -1,0 +1,110 @@
+"""``monolift serve``: the model behind HTTP, and a page to try it."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from monolift.errors import InputError, MissingExtraError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Serve:
+    """HTTP service: a picture and its camera in, JSON, KITTI rows, PNG or the viewer's page out; a page at / to try it.
+
+    monolift serve --model smoke --port 8000
+    """
+
+    model: str = "smoke"
+    """A name that `monolift models` lists, or a checkpoint folder."""
+    host: str = "127.0.0.1"
+    """Address to listen on. The default is this machine only; there is no authentication."""
+    port: int = 8000
+    """0 for any free one."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 or auto."""
+    max_bytes: int = 20_000_000
+    """Largest request, bytes."""
+    max_pixels: int = 25_000_000
+    """Largest picture, pixels."""
+    max_seconds: float = 30.0
+    """Longest time to an answer."""
+    batch: Annotated[int, tyro.conf.arg(metavar="N")] = 4
+    """Pictures that go through the network together at most."""
+    waiting: Annotated[int, tyro.conf.arg(metavar="N")] = 64
+    """Pictures that may wait; further ones are answered 503."""
+    quiet: bool = False
+    """No line per request."""
+
+
+def run(options: Serve) -> int:
+    for name, lowest in (
+        ("max_bytes", 1),
+        ("max_pixels", 1),
+        ("max_seconds", 0.001),
+        ("batch", 1),
+        ("waiting", 1),
+    ):
+        if getattr(options, name) < lowest:
+            raise InputError(
+                f"--{name.replace('_', '-')}: expected {lowest:g} or more, got {getattr(options, name)}"
+            )
+    if not 0 <= options.port <= 65535:
+        raise InputError(f"--port: expected 0 to 65535, got {options.port}")
+    try:
+        import uvicorn
+
+        from monolift.serve import Limits, create_app
+    except ImportError as error:
+        if error.name and error.name.split(".")[0] in (
+            "fastapi",
+            "uvicorn",
+            "prometheus_client",
+            "starlette",
+        ):
+            raise MissingExtraError("monolift serve", "serve") from None
+        raise
+    from monolift.detect import load
+
+    model = load(options.model, options.device)
+    limits = Limits(options.max_bytes, options.max_pixels, options.max_seconds)
+    app = create_app(model, limits, largest_batch=options.batch, depth=options.waiting)
+    config = uvicorn.Config(
+        app,
+        host=options.host,
+        port=options.port,
+        log_level="warning" if options.quiet else "info",
+        timeout_graceful_shutdown=10,
+    )
+    listening = _bind(options)
+    host, port = listening.getsockname()[:2]
+    reach = (
+        "this machine only; --host 0.0.0.0 opens it to the network, without authentication"
+        if options.host in LOOPBACK
+        else "open to whoever reaches this address: there is no authentication"
+    )
+    shown = f"[{host}]" if ":" in host else host
+    sys.stderr.write(f"{model.name} on http://{shown}:{port} ({reach})\n")
+    uvicorn.Server(config).run(sockets=[listening])
+    return 0
+
+
+def _bind(options: Serve) -> socket.socket:
+    """The listening socket, so that a taken port is one line and port 0 is known before the first request."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((options.host, options.port))
+    except OSError as error:
+        listening.close()
+        raise InputError(
+            f"cannot listen on {options.host}:{options.port}: {error.strerror or error}"
+        ) from None
+    return listening

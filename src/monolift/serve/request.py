@@ -1,0 +1,140 @@
+"""A request's bytes to a picture, its camera and options. Whatever is wrong is said with the name of the field."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from monolift.cameras import CameraChoice, KnownCamera
+from monolift.data.kitti_format import parse_calib
+from monolift.errors import InputError
+from monolift.geometry import Camera
+from monolift.sources import UNREADABLE, Photograph, photograph
+
+FORMATS = {"json": "application/json", "kitti": "text/plain", "png": "image/png", "html": "text/html"}
+OPTIONS = ("camera", "fov", "calib", "score", "classes", "format", "name")
+NAME_LENGTH = 100
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for."""
+
+    bytes: int = 20_000_000
+    """Body, bytes."""
+    pixels: int = 25_000_000
+    """Picture, pixels."""
+    seconds: float = 30.0
+    """From the request to its answer."""
+
+
+class RefusedError(Exception):
+    """A request that is answered 4xx. field: what is wrong with it."""
+
+    def __init__(self, status: int, field: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.field, self.message = status, field, message
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request that can be served."""
+
+    photo: Photograph
+    camera: KnownCamera
+    score: float | None
+    classes: tuple[str, ...]
+    format: str
+
+
+def read_order(
+    body: bytes, options: Mapping[str, str], known_classes: tuple[str, ...], limits: Limits
+) -> Order:
+    """Picture and options, checked. Raises RefusedError."""
+    unknown = [name for name in options if name not in OPTIONS]
+    if unknown:
+        raise RefusedError(422, unknown[0][:NAME_LENGTH], f"unknown option; expected {', '.join(OPTIONS)}")
+    kind = options.get("format", "json")
+    if kind not in FORMATS:
+        raise RefusedError(422, "format", f"expected {', '.join(FORMATS)}, got {kind[:40]!r}")
+    score = _score(options.get("score"))
+    classes = _classes(options.get("classes"), known_classes)
+    choice = _camera_choice(options)
+    photo = read_picture(body, options.get("name", "image"), limits.pixels)
+    return Order(photo, _camera(choice, options, photo), score, classes, kind)
+
+
+def read_picture(body: bytes, name: str, most_pixels: int) -> Photograph:
+    """Upright RGB. Its size is known before its pixels are unpacked. Raises RefusedError."""
+    name = "".join(c for c in Path(name).stem if c.isprintable())[:NAME_LENGTH] or "image"
+    if not body:
+        raise RefusedError(422, "image", "expected a picture, got nothing")
+    try:
+        with Image.open(io.BytesIO(body)) as picture:
+            width, height = picture.size
+            if width * height > most_pixels:
+                raise RefusedError(
+                    413, "image", f"expected at most {most_pixels:,} pixels, got {width} x {height}"
+                )
+            picture.load()
+            return photograph(picture, name)
+    except InputError as error:
+        raise RefusedError(422, "image", str(error)) from None
+    except UNREADABLE as error:
+        reason = str(error).split(" <")[0] or type(error).__name__
+        raise RefusedError(422, "image", f"not a readable picture ({reason[:120]})") from None
+
+
+def _camera_choice(options: Mapping[str, str]) -> CameraChoice:
+    given = [name for name in ("camera", "fov", "calib") if options.get(name)]
+    if len(given) > 1:
+        raise RefusedError(422, given[1], f"expected one of camera, fov and calib, got {' and '.join(given)}")
+    try:
+        fov = float(options["fov"]) if options.get("fov") else None
+    except ValueError:
+        raise RefusedError(422, "fov", f"expected degrees, got {options['fov'][:40]!r}") from None
+    if fov is not None and not math.isfinite(fov):
+        raise RefusedError(422, "fov", f"expected finite degrees, got {fov}")
+    try:
+        return CameraChoice.of(options.get("camera") or None, None, fov)
+    except InputError as error:
+        raise RefusedError(422, given[0] if given else "camera", str(error)) from None
+
+
+def _camera(choice: CameraChoice, options: Mapping[str, str], photo: Photograph) -> KnownCamera:
+    height, width = photo.image.shape[1:]
+    try:
+        if options.get("calib"):
+            p2 = parse_calib(options["calib"], "calib").p2
+            choice = CameraChoice(camera=Camera.from_matrix(p2, width, height))
+        return choice.for_picture(photo.name, width, height, photo.film_mm)
+    except InputError as error:
+        field = next((name for name in ("camera", "fov", "calib") if options.get(name)), "camera")
+        raise RefusedError(422, field, str(error)) from None
+
+
+def _score(text: str | None) -> float | None:
+    if text is None or text == "":
+        return None
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not 0 <= score <= 1:
+        raise RefusedError(422, "score", f"expected a number from 0 to 1, got {text[:40]!r}")
+    return score
+
+
+def _classes(text: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    if not text:
+        return known
+    names = tuple(name.strip() for name in text.split(","))
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise RefusedError(422, "classes", f"this model knows {', '.join(known)}, got {unknown[0][:40]!r}")
+    return names
