@@ -10,7 +10,7 @@ cost    process CPU seconds of one thread, by number of objects; the second half
 
 Cars are of the procedural family, unseen in the decoder's training, on random patterns (``tests/monodr_cars.py``): figures
 compare ways of fitting and say nothing about KITTI. The paper does not give its crops' size: ``--crop`` sets that of the paper
-preset. Everything but cost is kept under ``--out`` in portions of 16 pictures: after a kill, or with larger numbers, it goes on
+preset. Everything but cost is kept under ``--out`` in portions of about 16 objects: after a kill, or with larger numbers, it goes on
 from there. In "no depth" nothing of the depth map but the start is used.
 """
 
@@ -36,7 +36,7 @@ from monolift.data.kitti_format import from_numbers, write_atomically, write_lab
 from monolift.geometry import Boxes3D, iou_bev_paired, wrap
 from monolift.methods.monodr import MonoDR, MonoDRConfig, paper
 
-PORTION = 16  # pictures
+PORTION = 16  # objects, about
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,21 @@ def portion(case: Case, number: int, folder: Path) -> dict[str, Any]:
         if done["setting"] == setting:
             return done["rows"]
         raise SystemExit(f"{path} was made with another configuration: remove it or name another --out")
+    pictures = pictures_of(case)
     cars = known_cars(
-        PORTION, per_picture=case.per_picture, seed=number, noise=case.noise, hidden=case.hidden
+        pictures, per_picture=case.per_picture, seed=number, noise=case.noise, hidden=case.hidden
     )
     rows = measured(case, cars)
-    rows["picture"] = [p + PORTION * number for p in rows["picture"]]
+    rows["picture"] = [p + pictures * number for p in rows["picture"]]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps({"setting": setting, "rows": rows}).encode())
     print(f"  {case.name}: portion {number}, {len(rows['score'])} objects", file=sys.stderr, flush=True)
     return rows
+
+
+def pictures_of(case: Case) -> int:
+    """Pictures in a portion."""
+    return max(PORTION // case.per_picture, 1)
 
 
 def measured(case: Case, cars: KnownCars) -> dict[str, Any]:
@@ -112,7 +118,7 @@ def measured(case: Case, cars: KnownCars) -> dict[str, Any]:
 def run(cases: list[Case], pictures: int, folder: Path) -> dict[str, Found]:
     """All portions of all cases; portion by portion, so that a run that is cut short compares like with like."""
     kept: dict[str, list[dict[str, Any]]] = {case.name: [] for case in cases}
-    for number in range(-(-pictures // PORTION)):
+    for number in range(-(-pictures // pictures_of(cases[0]))):
         for case in cases:
             kept[case.name].append(portion(case, number, folder))
     return {

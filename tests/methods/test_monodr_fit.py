@@ -54,8 +54,8 @@ def test_what_is_found_hangs_together(cars: KnownCars, fitted: FittedObjects) ->
         torch.testing.assert_close(local.amax(0) - local.amin(0), box.size[0], rtol=1e-4, atol=1e-4)
     assert set(fitted.residuals) == {"pixel", "box", "silhouette", "depth", "size", "protrusion"}
     torch.testing.assert_close(fitted.shape.norm(dim=1), torch.ones(5))
-    expected = torch.exp(-0.1 * fitted.residuals["silhouette"] - 0.03 * fitted.residuals["protrusion"])
-    torch.testing.assert_close(fitted.confidence, expected)  # the 2D score is 1
+    factor = torch.exp(-0.1 * fitted.residuals["silhouette"] - 0.03 * fitted.residuals["protrusion"])
+    torch.testing.assert_close(fitted.confidence, fitted.score2d * factor)
     assert fitted.residuals["silhouette"].max() < 0.25
 
 
