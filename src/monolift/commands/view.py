@@ -29,9 +29,11 @@ class View:
     predictions: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """KITTI result files to show against the folder's labels."""
     images: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where the pictures of result files are, when they have moved."""
+    """Where the pictures of result files are, or the data set of auto-labels, when they have moved."""
     split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """File with one image id per line: only these pictures of a KITTI folder."""
+    points: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Scans (NAME.bin) or depth maps (NAME.png); by default the data set's own velodyne or depth_2."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """At most so many pictures."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.html")] = None
@@ -52,7 +54,9 @@ def run(options: View) -> int:
     """Writes the page, or serves until interrupted. Raises InputError for a path that holds nothing to show."""
     from monolift.viewer.open import open_frames
 
-    frames = open_frames(options.path, options.predictions, options.images, options.split, options.limit)
+    frames = open_frames(
+        options.path, options.predictions, options.images, options.split, options.limit, options.points
+    )
     if options.out is None:
         return _serve(options, frames)
     if options.save_to is not None:

@@ -98,18 +98,21 @@ def _objects(objects: SceneObjects, camera: Camera | None) -> list[dict[str, Any
 
 
 def _sigma(covariance: Float[Tensor, "7 7"], size: Float[Tensor, " 3"]) -> dict[str, Any]:
-    """One standard deviation of every number shown, and the matrix that turns the unit ball into the centre's ellipsoid.
+    """One standard deviation of every number shown, and the matrix that turns the unit ball into the centre's ellipsoid;
+    None where the method does not know.
 
     Sizes are learnt as logarithms: sigma of a length is that of its logarithm times the length, to first order.
     """
     c = covariance.double()
     deviation = c.diagonal().clamp_min(0).sqrt()
-    values, vectors = torch.linalg.eigh((c[:3, :3] + c[:3, :3].T) / 2)
+    place = (c[:3, :3] + c[:3, :3].T) / 2
+    known = bool(place.isfinite().all())
+    values, vectors = torch.linalg.eigh(place if known else torch.zeros_like(place))
     return {
         "center": _rounded(deviation[:3]),
         "size": _rounded(deviation[3:6] * size.double()),
         "yaw": _rounded(deviation[6]),
-        "ellipsoid": _rounded((vectors * values.clamp_min(0).sqrt()).flatten()),
+        "ellipsoid": _rounded((vectors * values.clamp_min(0).sqrt()).flatten()) if known else None,
     }
 
 

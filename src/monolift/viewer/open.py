@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from monolift.data.depth_maps import read_depth
 from monolift.data.kitti import find_image, read_camera, sample_from_labels
@@ -21,6 +23,7 @@ from monolift.viewer.result_files import is_result_file, read_results, scene_of
 from monolift.viewer.scene import Scene, SceneObjects
 
 LONGEST_RANGE = 100.0  # metres of a depth map; sky is further
+AUTOLABEL_NOTE = "autolabel.json"  # what a folder of auto-labels says of itself
 DEPTH_STRIDE = 2  # pixels between points of a dense depth map
 
 
@@ -48,19 +51,27 @@ def open_frames(
     images: Path | None = None,
     split: Path | None = None,
     limit: int | None = None,
+    points: Path | None = None,
 ) -> Frames:
-    """The scenes of a KITTI-format folder, a result file or a folder of them, or a GLB file.
+    """The scenes of a KITTI-format folder, a result file or a folder of them, a folder of auto-labels, or a GLB file.
 
-    predictions: result files to show against a KITTI folder's labels; images: where the pictures of results are; split: ids
-    of a KITTI folder; limit: at most so many scenes.
+    predictions: result files to show against a KITTI folder's labels; images: where the pictures of results are, or the data
+    set of auto-labels; split: ids of a KITTI folder or of auto-labels; limit: at most so many scenes; points: folder of scans
+    (NAME.bin) or depth maps (NAME.png), by default the data set's own velodyne or depth_2.
     Raises InputError for a path that is none of these, and later for files that cannot be read.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if path.is_dir() and (root := _kitti_root(path)) is not None:
-        frames = _kitti(root, predictions, split, images)
-    elif predictions is not None or split is not None:
-        raise InputError(f"{path}: --predictions and --split go with a KITTI folder (image_2, calib)")
+    if (path / AUTOLABEL_NOTE).is_file() and predictions is None:
+        frames = _autolabels(path, split, images, points)
+    elif path.is_dir() and (root := _kitti_root(path)) is not None:
+        if images is not None:
+            raise InputError(f"--images goes with results; {path} has its own pictures")
+        frames = _kitti_frames(_Kitti(root, predictions, points=points), split)
+    elif predictions is not None or split is not None or points is not None:
+        raise InputError(
+            f"{path}: --predictions, --split and --points go with a KITTI folder (image_2, calib)"
+        )
     elif path.suffix.lower() == ".glb":
         frames = Frames((path.stem,), lambda _: _glb(path), (path.parent,))
     else:
@@ -107,6 +118,16 @@ def _glb(path: Path) -> Scene:
 # -- KITTI folders ----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Kitti:
+    """A data set's pictures; ``predictions`` are shown against its labels, each with the mesh of its row."""
+
+    root: Path
+    predictions: Path | None = None
+    meshes: Path | None = None
+    points: Path | None = None
+
+
 def _kitti_root(path: Path) -> Path | None:
     """``path`` or ``path/training``, whichever holds image_2 and calib."""
     for folder in (path, path / "training"):
@@ -115,11 +136,28 @@ def _kitti_root(path: Path) -> Path | None:
     return None
 
 
-def _kitti(root: Path, predictions: Path | None, split: Path | None, images: Path | None) -> Frames:
-    if images is not None:
-        raise InputError(f"--images goes with results; {root} has its own pictures")
+def _autolabels(path: Path, split: Path | None, images: Path | None, points: Path | None) -> Frames:
+    """What ``monolift autolabel`` wrote, with the pictures it was made from."""
+    note = path / AUTOLABEL_NOTE
+    try:
+        data = images or Path(json.loads(note.read_bytes())["inputs"]["data"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{note}: not the note of `monolift autolabel` ({error})") from None
+    root = _kitti_root(data)
+    if root is None:
+        raise InputError(
+            f"{data}: the labelled pictures are not there: --images ROOT says where image_2 and calib are"
+        )
+    meshes = path / "meshes"
+    return _kitti_frames(_Kitti(root, path / "label_2", meshes if meshes.is_dir() else None, points), split)
+
+
+def _kitti_frames(source: _Kitti, split: Path | None) -> Frames:
+    root, predictions = source.root, source.predictions
     if predictions is not None and not predictions.is_dir():
         raise InputError(f"{predictions}: expected a folder of result files such as 000123.txt")
+    if source.points is not None and not source.points.is_dir():
+        raise InputError(f"{source.points}: expected a folder of scans (NAME.bin) or depth maps (NAME.png)")
     if split is not None:
         ids = read_split(split)
     else:
@@ -130,13 +168,12 @@ def _kitti(root: Path, predictions: Path | None, split: Path | None, images: Pat
     if not ids:
         raise InputError(f"{root / 'image_2'}: no pictures" + (" with predictions" if predictions else ""))
     inputs = (root, root / "label_2", *([predictions] if predictions else []))
-    return Frames(ids, lambda k: _kitti_scene(root, predictions, ids[k]), inputs)
+    return Frames(ids, lambda k: _kitti_scene(source, ids[k]), inputs)
 
 
-def _kitti_scene(root: Path, predictions: Path | None, name: str) -> Scene:
+def _kitti_scene(source: _Kitti, name: str) -> Scene:
     """Labels as the objects where there are no predictions, else beside them."""
-    from PIL import Image
-
+    root = source.root
     image = find_image(root, name)
     try:
         with Image.open(image) as picture:
@@ -147,14 +184,14 @@ def _kitti_scene(root: Path, predictions: Path | None, name: str) -> Scene:
     camera = read_camera(root / "calib" / f"{name}.txt", width, height)
     label_file = root / "label_2" / f"{name}.txt"
     rows = read_labels(label_file) if label_file.exists() else None
-    labels = SceneObjects() if rows is None else _objects(name, rows, camera)
-    objects = SceneObjects()
-    if predictions is None:
-        objects, labels = _with_meshes(labels, root / "meshes" / f"{name}.glb"), objects
-    else:
-        rows = read_labels(predictions / f"{name}.txt")
-        objects = _objects(name, rows, camera)
-    return Scene(name, image, camera, objects, labels, _points(root, name, calib, camera), rows)
+    objects = SceneObjects() if rows is None else _objects(name, rows, camera)
+    labels = SceneObjects()
+    if source.predictions is not None:
+        rows = read_labels(source.predictions / f"{name}.txt")
+        objects, labels = _objects(name, rows, camera), objects
+        if source.meshes is not None:
+            objects = _with_meshes(objects, source.meshes / f"{name}.glb")
+    return Scene(name, image, camera, objects, labels, _points(source, name, calib, camera), rows)
 
 
 def _objects(name: str, rows: KittiLabels, camera: Camera) -> SceneObjects:
@@ -172,12 +209,13 @@ def _with_meshes(objects: SceneObjects, file: Path) -> SceneObjects:
     meshes: tuple[Mesh, ...] = tuple(read_glb(file))
     if len(meshes) != len(objects):
         raise InputError(f"{file}: expected a mesh for each of {len(objects)} objects, got {len(meshes)}")
-    return SceneObjects(objects.boxes, objects.classes, objects.scores, objects.boxes2d, meshes=meshes)
+    return replace(objects, meshes=meshes)
 
 
-def _points(root: Path, name: str, calib: KittiCalib, camera: Camera) -> Float[Tensor, "m 3"] | None:
+def _points(source: _Kitti, name: str, calib: KittiCalib, camera: Camera) -> Float[Tensor, "m 3"] | None:
     """What a scanner measured, or else what a depth map holds; None without either."""
-    scan, depth = root / "velodyne" / f"{name}.bin", root / "depth_2" / f"{name}.png"
+    scan = (source.points or source.root / "velodyne") / f"{name}.bin"
+    depth = (source.points or source.root / "depth_2") / f"{name}.png"
     if scan.exists():
         return velodyne_points(scan, calib)
     return depth_points(read_depth(depth), camera) if depth.exists() else None

@@ -15,6 +15,7 @@ from monolift.geometry import Boxes3D, Camera
 from monolift.viewer.scene import Scene, SceneObjects
 
 SCHEMA = "monolift.result/"
+_DEVIATIONS = ("x", "y", "z", "length", "height", "width", "yaw")
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -95,16 +96,18 @@ def _objects(reader: _Reader, rows: list[Any]) -> SceneObjects:
 
 
 def _covariance(reader: _Reader, rows: list[Any]) -> torch.Tensor | None:
-    """Where every object has one; methods that know none write no such field."""
-    if not rows or any(row.get("covariance") is None for row in rows):
+    """Diagonal, from the standard deviations that the file holds where the method knows them; NaN where it does not."""
+    if not any(row.get("standard_deviation") for row in rows):
         return None
-    matrices = []
+    deviations = torch.full((len(rows), 7), math.nan)
     for k, row in enumerate(rows):
-        lines = row["covariance"]
-        if not isinstance(lines, list) or len(lines) != 7:
-            raise InputError(f"{reader.file}: objects[{k}].covariance: expected 7 rows of 7 numbers")
-        matrices.append([reader.numbers(line, 7, f"objects[{k}].covariance") for line in lines])
-    return torch.tensor(matrices, dtype=torch.float32)
+        known = row.get("standard_deviation") or {}
+        for column, key in enumerate(_DEVIATIONS):
+            if known.get(key) is not None:
+                value = reader.number(known, key, f"objects[{k}].standard_deviation.")
+                size = row["size"].get(key, 1.0)  # of a side the covariance holds that of its logarithm
+                deviations[k, column] = value / size if size else math.nan
+    return torch.diag_embed(deviations**2)
 
 
 def _picture(source: Any, name: str, file: Path, images: Path | None) -> tuple[Path | None, str | None]:

@@ -21,7 +21,7 @@ export class BoxView {
     this.#lines();
     this.#body();
     if (object.mesh) this.#mesh(request);
-    if (object.sigma) this.#ellipsoid();
+    if (object.sigma?.ellipsoid) this.#ellipsoid();
   }
 
   #lines() {

@@ -170,13 +170,13 @@ export class Panel {
       );
     };
     const metres = (value) => value.toFixed(2);
-    const spread = (list, k) => (sigma ? metres(list[k]) : null);
+    const spread = (list, k) => (list && list[k] !== null ? metres(list[k]) : null); // null: the method does not know
     const rows = [row("distance", "distance", metres(object.distance), "m")];
     ["x right", "y down", "z ahead"].forEach((name, k) =>
       rows.push(row(name, "xyz"[k], metres(object.center[k]), "m", spread(sigma?.center, k), ["center", k])));
     ["length", "height", "width"].forEach((name, k) =>
       rows.push(row(name, name, metres(object.size[k]), "m", spread(sigma?.size, k), ["size", k])));
-    const turn = sigma ? `${degrees(sigma.yaw).toFixed(1)}°` : null;
+    const turn = sigma && sigma.yaw !== null ? `${degrees(sigma.yaw).toFixed(1)}°` : null;
     rows.push(row("yaw", "yaw", `${degrees(object.yaw).toFixed(1)}°`, "", turn, ["yaw"]));
     rows.push(row("alpha", "alpha", `${degrees(object.alpha).toFixed(1)}°`, ""));
     if (object.box2d) rows.push(row("2D box", "box2d", object.box2d.map((v) => v.toFixed(0)).join(" "), "px"));
