@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from monolift.data.cutouts import Cutout, brightness
 from monolift.data.sample import Sample
-from monolift.data.scene.labels import LARGELY, PARTLY
+from monolift.data.scene.labels import LARGELY, PARTLY, bounds_inside
 from monolift.geometry import Boxes3D, Camera, wrap
 from monolift.render.mesh import Mesh
 from monolift.render.renderer import render
@@ -175,7 +175,9 @@ def _put(sample: Sample, plan: _Plan, options: PasteOptions) -> Sample:
     behind = torch.zeros_like(cover, dtype=torch.bool)
     if sample.depth is not None:
         scene = sample.depth[window]
-        behind = (scene > 0) & (scene < depth - DEPTH_TOLERANCE)
+        # Smoothed edges spread to pixels whose centre sees no face: their neighbour's depth
+        near = torch.where(depth > 0, depth, F.max_pool2d(depth[None], 3, 1, 1)[0])
+        behind = (scene > 0) & (scene < near - DEPTH_TOLERANCE)
     drawn = (cover > 0.5) & ~behind
     hidden = 1 - float(drawn.sum()) / max(float((cover > 0.5).sum()), 1.0)
     if not bool(drawn.any()) or hidden > options.max_hidden:
@@ -193,7 +195,7 @@ def _put(sample: Sample, plan: _Plan, options: PasteOptions) -> Sample:
     if sample.instances is not None:
         number = torch.tensor(len(sample) + 1).to(sample.instances)
         pasted = dataclasses.replace(pasted, instances=_overwritten(sample.instances, window, drawn, number))
-    return _labelled(pasted, plan, camera.px_from_cam(mesh.vertices), hidden)
+    return _labelled(pasted, plan, camera.px_from_cam(mesh.vertices)[mesh.faces], hidden)
 
 
 def _overwritten(values: Tensor, window: Window, where: Bool[Tensor, "h w"], new: Tensor) -> Tensor:
@@ -202,12 +204,15 @@ def _overwritten(values: Tensor, window: Window, where: Bool[Tensor, "h w"], new
     return values
 
 
-def _labelled(sample: Sample, plan: _Plan, pixels: Float[Tensor, "v 2"], hidden: float) -> Sample:
-    """The sample with the label of a car whose vertices are seen at these pixels."""
-    whole = torch.cat([pixels.amin(0), pixels.amax(0)])
+def _labelled(sample: Sample, plan: _Plan, pixels: Float[Tensor, "f 3 2"], hidden: float) -> Sample:
+    """The sample with the label of a car whose faces' corners are seen at these pixels."""
+    whole = torch.cat([pixels.amin((0, 1)), pixels.amax((0, 1))])
+    # Of a truncated car the rectangle of what lies in the picture, as KITTI has it, not the cut rectangle of the whole.
+    seen = bounds_inside(pixels.double().numpy(), *sample.size)
+    box2d = plan.box2d if seen is None else torch.from_numpy(seen).float()
     limit = whole.new_tensor([sample.size[0] - 1, sample.size[1] - 1] * 2)
-    box2d = torch.minimum(whole.clamp_min(0), limit)
-    inside, full = (float((b[2:] - b[:2]).prod()) for b in (box2d, whole))
+    cut = torch.minimum(whole.clamp_min(0), limit)
+    inside, full = (float((b[2:] - b[:2]).prod()) for b in (cut, whole))
     occlusion = 0 if hidden <= PARTLY else 1 if hidden <= LARGELY else 2
     return dataclasses.replace(
         sample,
@@ -238,10 +243,11 @@ def _shadow(plan: _Plan, sample: Sample, crop: Camera, window: Window) -> Float[
     ImageDraw.Draw(blot).polygon(outline, fill=255)
     blur = SHADOW_BLUR * float(crop.fx) / float(plan.center[2])
     shade = torch.from_numpy(np.array(blot.filter(ImageFilter.GaussianBlur(blur)))).float() / 255
-    for x1, y1, x2, y2 in (
-        sample.boxes2d - sample.boxes2d.new_tensor([window[1].start, window[0].start] * 2)
-    ).tolist():
-        shade[max(int(y1), 0) : max(int(y2) + 1, 0), max(int(x1), 0) : max(int(x2) + 1, 0)] = 0
+    corner = sample.boxes2d.new_tensor([window[1].start, window[0].start])
+    low = (sample.boxes2d[:, :2] - corner).floor().long().clamp_min(0)
+    high = (sample.boxes2d[:, 2:] - corner).ceil().long().clamp_min(-1) + 1
+    for (x1, y1), (x2, y2) in zip(low.tolist(), high.tolist(), strict=True):
+        shade[y1:y2, x1:x2] = 0
     if sample.depth is not None:
         scene = sample.depth[window]
         shade[(scene > 0) & (scene < float(ground[:, 2].min()) - 2 * DEPTH_TOLERANCE)] = 0
