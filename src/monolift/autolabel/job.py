@@ -112,7 +112,11 @@ class Job:
             "depth": self.depth,
             "depth_scale": self.depth_scale,
         }
-        everything = {"inputs": inputs, "selection": asdict(self.selection), "config": asdict(self.config)}
+        everything: dict[str, Any] = {
+            "inputs": inputs,
+            "selection": asdict(self.selection),
+            "config": asdict(self.config),
+        }
         everything |= {"formats": self.formats, "seed": self.seed}
         return dict(json.loads(json.dumps(everything)))  # lists for tuples, as they come back from the file
 

@@ -34,8 +34,9 @@ class Photo:
 class Masks(Protocol):
     """Where instance masks come from."""
 
-    names: tuple[str, ...] | None
-    """Pictures that it knows; None: any."""
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Pictures that it knows; None: any."""
 
     def find(self, photo: Photo) -> Instances:
         """The objects of a picture. Raises InputError where they cannot be had."""
@@ -45,7 +46,9 @@ class Masks(Protocol):
 class Depth(Protocol):
     """Where depth maps come from."""
 
-    names: tuple[str, ...] | None
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Pictures that it knows; None: any."""
 
     def find(self, photo: Photo) -> Float[Tensor, "H W"]:
         """z of each pixel, metres, 0 where unknown. Raises InputError where it cannot be had."""

@@ -12,8 +12,8 @@ from PIL import Image
 from monolift.geometry import EDGES, Boxes3D, Camera
 from monolift.geometry.boxes import NEAR_PLANE
 from monolift.methods.monodr import FittedObjects
-from monolift.render.canvas import Canvas, class_color
-from monolift.render.draw import GAP, PAPER, Objects, overlay
+from monolift.render.canvas import PAPER, Canvas, class_color
+from monolift.render.draw import GAP, Objects, overlay
 from monolift.render.mesh import Mesh
 from monolift.render.renderer import render
 from monolift.result import Results3D

@@ -89,11 +89,11 @@ def _job(options: Autolabel) -> Job:
     from monolift.methods.monodr import PRESETS
     from monolift.settings import apply_settings
 
-    if options.preset not in PRESETS:
-        raise InputError(f"--preset: expected {' or '.join(PRESETS)}, got {options.preset!r}")
-    config, selection = apply_settings(
-        PRESETS[options.preset](), Selection(score=options.score), options.settings
-    )
+    presets: dict[str, Any] = dict(PRESETS)
+    if options.preset not in presets:
+        raise InputError(f"--preset: expected {' or '.join(presets)}, got {options.preset!r}")
+    preset, selection = presets[options.preset](), Selection(score=options.score)
+    config, selection = apply_settings(preset, selection, options.settings)
     return Job(
         data=options.data,
         masks=options.masks,

@@ -162,6 +162,26 @@ def _instances(found: Sequence[_Found], size: tuple[int, int], where: str) -> In
     return replace(instances, boxes2d=boxes)
 
 
+def instances_of(
+    masks: npt.NDArray[np.bool_],
+    boxes2d: npt.NDArray[np.floating],
+    scores: npt.NDArray[np.floating],
+    classes: Sequence[str],
+    where: str,
+) -> Instances:
+    """What a model found in a picture: masks (N, H, W), boxes2d (N, 4), scores (N,); `where` begins messages.
+
+    Raises InputError for scores outside 0 to 1 and for boxes without extent.
+    """
+    rows = zip(boxes2d.tolist(), scores.tolist(), strict=True)
+    checked = [_row({"box": b, "score": s}, f"{where}: object {k}") for k, (b, s) in enumerate(rows)]
+    found = [
+        _Found(str(k), mask, box, score, name)
+        for k, (mask, (score, box), name) in enumerate(zip(masks, checked, classes, strict=True))
+    ]
+    return _instances(found, (masks.shape[2], masks.shape[1]), where)
+
+
 def _score(found: _Found) -> float:
     return 1.0 if found.score is None else found.score
 
