@@ -1,6 +1,7 @@
-"""What SS3D's fit does to synthetic cars with noisy hints: minima, statistics, gradient, speed, safety, training by overlap.
+"""What SS3D's fit does to synthetic cars with noisy hints: minima, statistics, gradient, speed, safety, training by overlap,
+and what detection costs after the network.
 
-    python benchmarks/ss3d_fit.py [minima] [scipy] [gradient] [speed] [starts] [overlap] [--cars 4000]      (default: all)
+    python benchmarks/ss3d_fit.py [minima] [scipy] [gradient] [speed] [starts] [overlap] [decode] [--cars 4000]   (default: all)
 
 The noise (``tests/noisy_cars.py``) is made up, and errors are independent, which those of one cell of a network are not: the
 figures compare ways of fitting with each other and say nothing about KITTI. Times are process CPU time of one thread, the
@@ -10,6 +11,7 @@ best of ten. Part scipy needs SciPy.
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +21,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from monolift.geometry import iou_3d_paired
+from monolift.geometry import Camera, iou_3d_paired
+from monolift.methods.ss3d.codec import SS3DCodec
+from monolift.methods.ss3d.config import SS3DConfig
 from monolift.methods.ss3d.fit import DEGREES_OF_FREEDOM, fit_boxes
 from monolift.methods.ss3d.hints import (
     HINTS,
@@ -91,7 +95,7 @@ def gradient(count: int) -> None:
                         hints + k * along_hints,
                         weights + k * along_weights,
                         cars.camera,
-                        fit.state.detach(),
+                        start=fit.state.detach(),
                         **exact,
                     )
                     for k in (1e-3, -1e-3)
@@ -177,8 +181,40 @@ def overlap(count: int) -> None:
         )
 
 
+def decode(count: int) -> None:
+    """From the maps of a 1280 x 384 picture to boxes: classes, candidates, suppression, fit. 3 x 3 noisy cells a car; at worst
+    clutter besides, whose hints agree with nothing, up to the candidates and boxes that the configuration lets through."""
+    camera = KITTI.after_crop(0, 0, 1280, 384)
+    codec = SS3DCodec(SS3DConfig(focal=KITTI.fx.item()))
+    for n, clutter in ((0, 0.0), (10, 0.0), (30, 0.0), (30, 0.01)):
+        cars = noisy_cars(n, camera=camera)
+        hints = 5 * torch.randn(1, HINTS, 96, 320)
+        logits = torch.full((1, 4, 96, 320), -9.0)
+        logits[:, 0] = 0
+        logits[:, 1] = torch.where(torch.rand(96, 320) < clutter, 0.0, -9.0)
+        middle = ((cars.hints[:, :2] + cars.hints[:, 2:4]) / 8).round().long()
+        for k, (u, v) in enumerate(middle.tolist()):
+            for row in range(max(v - 1, 0), min(v + 2, 96)):
+                for column in range(max(u - 1, 0), min(u + 2, 320)):
+                    cell = torch.tensor([row * 320 + column])
+                    seen = cars.hints[k : k + 1] + 0.3 * cars.sigma[k] * torch.randn(HINTS)
+                    hints[0, :, row, column] = codec.numbers(seen, cell, camera, 320)[0].float()
+                    logits[0, 1, row, column] = 3 + torch.rand(())
+        raw = {"classes": logits, "hints": hints, "log_sigma": torch.zeros_like(hints)}
+        times, found = [], 0
+        for _ in range(30):
+            began = time.process_time()
+            found = len(codec.decode(raw, Camera.stack([camera]))[0])
+            times.append(1e3 * (time.process_time() - began))
+        spread = f"median {statistics.median(times):.1f} ms, best {min(times):.1f} ms"
+        print(
+            f"decode, 1280 x 384, {n} cars{' and clutter' * (clutter > 0)}, {found} boxes: {spread}",
+            flush=True,
+        )
+
+
 def main() -> None:
-    parts = {f.__name__: f for f in (minima, scipy, gradient, speed, starts, overlap)}
+    parts = {f.__name__: f for f in (minima, scipy, gradient, speed, starts, overlap, decode)}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

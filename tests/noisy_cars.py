@@ -25,9 +25,24 @@ class NoisyCars:
     camera: Camera
 
 
+def hint_noise(exact: Tensor) -> Tensor:
+    """(N, 26) standard deviations: distance 5 %, 2D box 4 % and corners 6 % of the box's height in pixels (10 at least), sine
+    and cosine 0.1, log sizes 0.06. exact: (N, 26) hints, float64."""
+    height = (exact[:, 3] - exact[:, 1]).clamp_min(10)[:, None]
+    return torch.cat(
+        [
+            0.04 * height.expand(-1, 4),
+            0.05 * exact[:, 4:5],
+            torch.tensor([0.1, 0.1, 0.06, 0.06, 0.06], dtype=torch.float64).expand(len(exact), -1),
+            0.06 * height.expand(-1, 16),
+        ],
+        1,
+    )
+
+
 def noisy_cars(count: int, noise: float = 1.0, seed: int = 0, camera: Camera | None = None) -> NoisyCars:
-    """6 to 51 m away, any heading. At ``noise`` 1: distance 5 %, 2D box 4 % and corners 6 % of the box's height in pixels (10
-    at least), sine and cosine 0.1, log sizes 0.06; independent errors, which those of a network are not."""
+    """6 to 51 m away, any heading, with ``noise`` times :func:`hint_noise`; independent errors, which those of a network are
+    not."""
     draw = torch.Generator().manual_seed(seed)
 
     def uniform(*shape: int) -> Tensor:
@@ -43,17 +58,7 @@ def noisy_cars(count: int, noise: float = 1.0, seed: int = 0, camera: Camera | N
     size = torch.tensor([3.88, 1.53, 1.63], dtype=torch.float64) * (1 + 0.08 * normal(count, 3))
     boxes = Boxes3D(center, size, math.pi * (2 * uniform(count) - 1))
     exact = hints_of_boxes(boxes, camera)
-    height = (exact[:, 3] - exact[:, 1]).clamp_min(10)[:, None]
-    sigma = torch.cat(
-        [
-            0.04 * height.expand(-1, 4),
-            0.05 * exact[:, 4:5],
-            torch.tensor([0.1, 0.1, 0.06, 0.06, 0.06], dtype=torch.float64).expand(count, -1),
-            0.06 * height.expand(-1, 16),
-        ],
-        1,
-    )
-    sigma = noise * sigma
+    sigma = noise * hint_noise(exact)
     return NoisyCars(boxes, exact + sigma * normal(count, 26), sigma, camera)
 
 

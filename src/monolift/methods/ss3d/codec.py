@@ -48,6 +48,10 @@ MOST_SIGMA = 7.0  # of |log sigma|, units
 CORNER_REACH = (
     1.0  # picture sizes outside the picture up to which a corner is a hint (author's code warns at 10)
 )
+FIT_STEPS, FIT_TOLERANCE = (
+    6,
+    1e-3,
+)  # of detections; a thousandth of E is a fraction of a sigma, and the slowest box costs all
 NEAREST = 0.5  # metres; a box whose centre is nearer is none
 
 
@@ -241,7 +245,7 @@ class SS3DCodec:
     def _fitted(
         self, hints: Tensor, sigma: Tensor, score: Tensor, label: Tensor, camera: Camera
     ) -> Detections:
-        fit = fit_boxes(hints, 1 / sigma, camera)
+        fit = fit_boxes(hints, 1 / sigma, camera, FIT_STEPS, FIT_TOLERANCE)
         seen = hints_of_state(fit.state, Pinhole.of(camera, fit.state)).to(hints.dtype)
         boxes2d = hints[:, BOX]
         if camera.width and camera.height:

@@ -66,16 +66,15 @@ def fit_boxes(
     hints: Float[Tensor, "n 26"],
     weights: Float[Tensor, "n 26"],
     camera: Camera,
-    start: Float[Tensor, "n 7"] | None = None,
     iterations: int = 20,
     tolerance: float = 1e-6,
+    start: Float[Tensor, "n 7"] | None = None,
 ) -> Fit:
     """Fits N boxes.
 
     hints: pixels, metres, log metres (see :data:`HINT_NAMES`). weights: 1 / sigma in the same units; 0 leaves a hint out.
-    camera: one for all, or one per box. start: states to begin at; by default what the hints say directly.
-    iterations: at most so many evaluations. tolerance: a box is done after a step that promised to lower E by less than this
-    share of it.
+    camera: one for all, or one per box. iterations: at most so many evaluations. tolerance: a box is done after a step that
+    promised to lower E by less than this share of it. start: states to begin at; by default what the hints say directly.
     """
     with torch.no_grad():
         problem = _Problem.of(hints, weights, camera)

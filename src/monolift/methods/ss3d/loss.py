@@ -68,7 +68,7 @@ def class_loss(
 
 
 def cell_shares(owner: Int[Tensor, " m"], per_object: bool) -> Float[Tensor, " m"]:
-    """Weights of the cells that sum to 1, with the same sum for each object, or the same for each cell. owner: their objects."""
+    """Weights of the cells that sum to 1: the same sum for each object, or the same for each cell. owner: their objects."""
     if not per_object:
         return torch.full(owner.shape, 1 / max(len(owner), 1), device=owner.device)
     _, index, cells = torch.unique(owner, return_inverse=True, return_counts=True)
