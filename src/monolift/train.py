@@ -47,7 +47,7 @@ class TrainOptions:
     """One training run."""
 
     method: str
-    """smoke."""
+    """smoke, ss3d or roi10d."""
     data: tuple[str | Path, ...]
     """KITTI folders; the first is split, further ones are used whole for training."""
     out: str | Path

@@ -22,7 +22,7 @@ class Train:
     """
 
     method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")]
-    """smoke."""
+    """smoke, ss3d or roi10d."""
     out: Path
     """The run's folder: checkpoints last/ and best/, metrics.jsonl, results.csv, pictures/."""
     data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="ROOT...")]
@@ -32,7 +32,7 @@ class Train:
     val_split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Validation ids of the first folder; no validation without it."""
     preset: str = "default"
-    """Configuration and recipe to start from: default, paper, official."""
+    """Configuration and recipe to start from: default, paper, and others that the method names (an unknown one lists them)."""
     settings: Annotated[
         tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")
     ] = ()
