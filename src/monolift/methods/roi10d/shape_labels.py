@@ -134,6 +134,7 @@ def write_shape_labels(
     space: ShapeSpace,
     out: str | Path,
     classes: Sequence[str] = ("Car",),
+    search_steps: int = 16,
     on_sample: Callable[[int], None] | None = None,
 ) -> int:
     """Labels every object of ``classes`` that has evidence and writes the file; the number of labels."""
@@ -145,7 +146,7 @@ def write_shape_labels(
             evidence = gather_evidence(sample, i) if name in classes else None
             if evidence is None or not evidence.enough:
                 continue
-            code, value = search(space, evidence, seed=count)
+            code, value = search(space, evidence, count, search_steps)
             entry = {
                 "center": [round(v, 4) for v in sample.boxes.center[i].tolist()],
                 "code": [round(v, 5) for v in code.tolist()],
