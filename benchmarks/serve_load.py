@@ -2,8 +2,8 @@
 
 python benchmarks/serve_load.py --clients 32 --seconds 120 [--model smoke]
 
-Starts ``monolift serve`` itself on a free port. Memory is the server's resident set, sampled every second: its median in the first
-quarter of the run (after a warm-up) against that in the last.
+Starts ``monolift serve`` itself on a free port. Memory is the server's resident set, sampled every second: its median in the
+first quarter of the run (after a warm-up) against that in the last.
 """
 
 from __future__ import annotations

@@ -102,6 +102,7 @@ def _bind(options: Serve) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((options.host, options.port))
+        listening.listen(128)  # whoever reads our line may connect at once
     except OSError as error:
         listening.close()
         raise InputError(
