@@ -10,8 +10,8 @@ cost    process CPU seconds of one thread, by number of objects; the second half
 
 Cars are of the procedural family, unseen in the decoder's training, on random patterns (``tests/monodr_cars.py``): figures
 compare ways of fitting and say nothing about KITTI. The paper does not give its crops' size: ``--crop`` sets that of the paper
-preset. Everything but cost is kept under ``--out`` in portions of about 16 objects: after a kill, or with larger numbers, it goes on
-from there. In "no depth" nothing of the depth map but the start is used.
+preset. Everything but cost is kept under ``--out`` in portions of about 16 objects: after a kill, or with larger numbers, it
+goes on from there. In "no depth" nothing of the depth map but the start is used.
 """
 
 from __future__ import annotations
