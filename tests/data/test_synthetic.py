@@ -24,6 +24,7 @@ from monolift.data.synthetic import (
     World,
     frame_files,
     make_frame,
+    make_labels,
     sample_calib,
     write_world,
 )
@@ -39,7 +40,7 @@ SMALL = World(seed=5, width=W, height=H, masks=True, depth=True, points=True, sh
 
 @pytest.fixture(scope="module")
 def frames() -> list[synthetic.Frame]:
-    return [make_frame(1, k, W, H) for k in (2, 6)]
+    return [make_frame(1, k, W, H) for k in (5, 11)]
 
 
 @pytest.fixture(scope="module")
@@ -160,9 +161,11 @@ def test_occlusion_is_counted() -> None:
     for shift in (-3.0, -1.6, -1.2, -0.9, -0.5, 0.0):
         actors = [actor_at(0.5, 10.0, -np.pi / 2), actor_at(0.6 + shift, 16.0, -np.pi / 2, 1)]
         seen, alone = count(actors, p2, 1242, 375)
-        labels, rows = label_scene(actors, seen, p2, 1242, 375)
-        assert rows == (0, 1) and labels.occlusion[0] == 0
+        found = label_scene(actors, seen, p2, 1242, 375)
+        labels = found.labels
+        assert found.actors == (0, 1) and labels.occlusion[0] == 0
         hidden = 1 - seen[1] / alone[1]
+        assert found.hidden[1] == pytest.approx(hidden, abs=0.02)
         if hidden > 0.92:
             assert labels.names[1] == "DontCare"
             levels.add("DontCare")
@@ -171,6 +174,14 @@ def test_occlusion_is_counted() -> None:
             assert labels.occlusion[1] == expected, hidden
             levels.add(expected)
     assert levels >= {0, 1, 2}
+
+
+def test_labels_without_a_picture(frames: list[synthetic.Frame]) -> None:
+    alone = make_labels(1, 5, W, H)
+    assert alone.actors == frames[0].actors
+    np.testing.assert_array_equal(alone.labels.boxes2d, frames[0].labels.boxes2d)
+    np.testing.assert_array_equal(alone.labels.truncation, frames[0].labels.truncation)
+    assert np.mean(alone.labels.occlusion == frames[0].labels.occlusion) > 0.8
 
 
 def test_truncation_is_counted() -> None:
@@ -185,7 +196,7 @@ def test_truncation_is_counted() -> None:
         whole = silhouette(actor, wide, 3 * 1242, 3 * 375)
         inside = whole[375:750, 1242:2484]
         seen = np.array([float(inside.sum())])
-        labels, _ = label_scene([actor], seen, p2, 1242, 375)
+        labels = label_scene([actor], seen, p2, 1242, 375).labels
         if not inside.any():
             assert len(labels) == 0
             continue

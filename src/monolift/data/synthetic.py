@@ -28,7 +28,7 @@ from monolift.data.kitti_format import (
     write_atomically,
     write_split,
 )
-from monolift.data.scene.labels import label_scene
+from monolift.data.scene.labels import Labelled, label_scene
 from monolift.data.scene.layout import Scene, sample_scene
 from monolift.data.scene.lidar import scan
 from monolift.data.scene.render import Stage, shoot, survey
@@ -126,10 +126,31 @@ def make_frame(
 ) -> Frame:
     """Picture `index` of the world `seed`."""
     rng = generator(seed, index)
+    scene, calib = _scene(rng, width, height, focal)
+    return render_scene(scene, calib, width, height, rng)
+
+
+def make_labels(
+    seed: int, index: int, width: int = 1242, height: int = 375, focal: float | None = None
+) -> Labelled:
+    """The labels of picture `index` without the picture, in a fifth of the time.
+
+    What is seen is counted at the pixels' centres instead of at four places in each: an object on the border between two
+    degrees of occlusion may fall on the other side.
+    """
+    scene, calib = _scene(generator(seed, index), width, height, focal)
+    owner, _ = survey(_stage(scene), scene.ground, calib.p2, (width, height))
+    seen = np.bincount(owner[owner >= 0], minlength=len(scene.actors))[: len(scene.actors)]
+    return label_scene(scene.actors, seen.astype(float), calib.p2, width, height)
+
+
+def _scene(
+    rng: np.random.Generator, width: int, height: int, focal: float | None
+) -> tuple[Scene, KittiCalib]:
     calib = sample_calib(rng, width, height, focal)
     scene = sample_scene(rng)
     build_surroundings(scene, rng)
-    return render_scene(scene, calib, width, height, rng)
+    return scene, calib
 
 
 def render_scene(
@@ -143,8 +164,8 @@ def render_scene(
     shot = shoot(stage, scene.ground, scene.light, prints, calib.p2, (width, height), rng, supersample)
     image = develop(shot.image, scene.sensor, rng)
     seen = np.bincount(shot.owner[shot.owner >= 0], minlength=len(stage.parts))[: len(scene.actors)]
-    labels, rows = label_scene(scene.actors, seen / supersample**2, calib.p2, width, height)
-    return Frame(image, labels, rows, calib, scene)
+    found = label_scene(scene.actors, seen / supersample**2, calib.p2, width, height)
+    return Frame(image, found.labels, found.actors, calib, scene)
 
 
 def _stage(scene: Scene) -> Stage:

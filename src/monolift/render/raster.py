@@ -92,7 +92,8 @@ def clip_near(
     """
     depth = corners[..., 2] + offset
     inside = depth >= near
-    count = np.where(np.isfinite(corners).all((1, 2)), inside.sum(1), 0)
+    finite = np.isfinite(np.einsum("fij->f", corners))  # a sum is finite when all its terms are
+    count = np.where(finite, inside[:, 0].astype(np.int8) + inside[:, 1] + inside[:, 2], 0)
     whole = np.flatnonzero(count == 3)
     joint = np.concatenate([corners, carried], 2)
 
@@ -137,41 +138,50 @@ class _Spans:
 def _spans(pixels: FloatArray, height: int, width: int) -> _Spans:
     """Which samples each triangle covers. A sample belongs to a triangle when its centre lies in
     [left, right) x [top, bottom), so that triangles sharing an edge share no sample and leave no gap."""
-    order = np.argsort(pixels[..., 1], 1, kind="stable")
-    sorted_px = np.take_along_axis(pixels, order[..., None], 1).astype(np.float64)
-    y = sorted_px[..., 1]
-    top = np.clip(np.ceil(y[:, 0]), 0, height).astype(np.int64)
-    bottom = np.clip(np.ceil(y[:, 2]), 0, height).astype(np.int64)
-    rows = np.maximum(bottom - top, 0)
-    seen = (pixels[..., 0].max(1) > 0) & (pixels[..., 0].min(1) < width)
-    rows = np.where(seen, rows, 0)
-    face = np.repeat(np.arange(len(pixels)), rows)
-    row = np.arange(len(face)) - np.repeat(np.cumsum(rows) - rows, rows) + np.repeat(top, rows)
-    a, b, c = (sorted_px[face, k] for k in range(3))
+    x, y = pixels[..., 0], pixels[..., 1]
+    near = (_largest(x) > 0) & (_smallest(x) < width) & (_largest(y) > 0) & (_smallest(y) < height)
+    faces = np.flatnonzero(near)
+    order = np.argsort(y[faces], 1, kind="stable")
+    x, y = (np.take_along_axis(v[faces], order, 1).astype(np.float64).T for v in (x, y))
+    top, middle, bottom = (np.clip(np.ceil(v), 0, height).astype(np.int64) for v in y)
+    rows = bottom - top
+    count = np.repeat(np.arange(len(faces)), rows)
+    row = np.arange(len(count)) + np.repeat(top - np.cumsum(rows) + rows, rows)
     # The crossing of an edge is computed from its upper end in both of its triangles: bit for bit the same.
-    long_edge = a[:, 0] + (row - a[:, 1]) * (c[:, 0] - a[:, 0]) / (c[:, 1] - a[:, 1])
-    upper = row < b[:, 1]
-    start, end = np.where(upper[:, None], a, b), np.where(upper[:, None], b, c)
-    short_edge = start[:, 0] + (row - start[:, 1]) * (end[:, 0] - start[:, 0]) / (end[:, 1] - start[:, 1])
+    with np.errstate(divide="ignore", invalid="ignore"):  # level edges cross no row
+        long_slope = (x[2] - x[0]) / (y[2] - y[0])
+        slopes = np.concatenate([(x[1] - x[0]) / (y[1] - y[0]), (x[2] - x[1]) / (y[2] - y[1])])
+    starts_x, starts_y = np.concatenate([x[0], x[1]]), np.concatenate([y[0], y[1]])
+    long_edge = x[0].take(count) + (row - y[0].take(count)) * long_slope.take(count)
+    short = count + len(faces) * (row >= middle.take(count))
+    short_edge = starts_x.take(short) + (row - starts_y.take(short)) * slopes.take(short)
     left = np.clip(np.ceil(np.minimum(long_edge, short_edge)), 0, width).astype(np.int64)
     right = np.clip(np.ceil(np.maximum(long_edge, short_edge)), 0, width).astype(np.int64)
-    some = right > left
-    return _Spans(face[some], row[some], left[some], right[some])
+    some = np.flatnonzero(right > left)
+    return _Spans(faces.take(count.take(some)), row.take(some), left.take(some), right.take(some))
 
 
-def _fragments(spans: _Spans, width: int) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
-    """Chunks of (span index, column, flat pixel index), one row per fragment."""
+def _smallest(corners: FloatArray) -> FloatArray:
+    """(F,) least of three columns (F, 3); numpy is slow at short axes."""
+    return np.minimum(np.minimum(corners[:, 0], corners[:, 1]), corners[:, 2])
+
+
+def _largest(corners: FloatArray) -> FloatArray:
+    return np.maximum(np.maximum(corners[:, 0], corners[:, 1]), corners[:, 2])
+
+
+def _fragments(spans: _Spans, width: int) -> Iterator[tuple[slice, IntArray, IntArray, IntArray]]:
+    """Chunks of fragments: which spans, how many fragments each of them has, and of each fragment the place in its span and
+    the flat pixel index."""
     length = spans.stop - spans.start
     ends = np.cumsum(length)
     begin = 0
     while begin < len(length):
         done = ends[begin - 1] if begin else 0
         end = max(begin + 1, int(np.searchsorted(ends, done + _CHUNK, "right")))
-        part = length[begin:end]
-        span = np.repeat(np.arange(begin, end), part)
-        offset = spans.start[begin:end] - (ends[begin:end] - part - done)
-        column = np.arange(len(span)) + np.repeat(offset, part)
-        yield span, column, np.repeat(spans.row[begin:end] * width, part) + column
+        chosen, part = slice(begin, end), length[begin:end]
+        place = np.arange(ends[end - 1] - done) - np.repeat(ends[chosen] - part - done, part)
+        yield chosen, part, place, place + np.repeat(spans.row[chosen] * width + spans.start[chosen], part)
         begin = end
 
 
@@ -206,9 +216,13 @@ def rasterise(
     slope, first = _inv_depth_planes(pixels.astype(np.float64), inv_depth.astype(np.float64))
     spans = _spans(pixels, height, width)
     face = spans.face
-    at_zero = (
-        first[face] + slope[face, 1] * (spans.row - pixels[face, 0, 1]) - slope[face, 0] * pixels[face, 0, 0]
-    )
+    across, down = slope[:, 0].take(face), slope[:, 1].take(face)
+    x, y = pixels[:, 0, 0].take(face), pixels[:, 0, 1].take(face)
+    at_start = (first.take(face) + down * (spans.row - y) + across * (spans.start - x)).astype(np.float32)
+    across = across.astype(np.float32)
+    # Rounding may carry a sliver's plane beyond its corners.
+    lowest = _smallest(inv_depth).astype(np.float32).take(face)
+    highest = _largest(inv_depth).astype(np.float32).take(face)
     # Depth and face in one integer: positive float32 order as their bits do, so one maximum finds the nearest.
     if background is None:
         keys = np.zeros(height * width, np.int64)
@@ -216,13 +230,15 @@ def rasterise(
         keys = (
             np.ascontiguousarray(background, np.float32).view(np.int32).astype(np.int64).ravel() << _FACE_BITS
         )
-    lowest, highest = inv_depth.min(1, initial=np.inf), inv_depth.max(1, initial=0.0)
-    for span, column, pixel in _fragments(spans, width):
-        value = at_zero[span] + slope[face[span], 0] * column
-        # Rounding may carry a sliver's plane beyond its corners.
-        value = np.clip(value, lowest[face[span]], highest[face[span]])
-        bits = value.astype(np.float32).view(np.int32).astype(np.int64)
-        np.maximum.at(keys, pixel, (bits << _FACE_BITS) | (face[span] + 1))
+    for chosen, part, place, pixel in _fragments(spans, width):
+        value = np.repeat(across[chosen], part)
+        value *= place
+        value += np.repeat(at_start[chosen], part)
+        np.clip(value, np.repeat(lowest[chosen], part), np.repeat(highest[chosen], part), out=value)
+        key = value.view(np.int32).astype(np.int64)
+        key <<= _FACE_BITS
+        key |= np.repeat(face[chosen] + 1, part)
+        np.maximum.at(keys, pixel, key)
     nearest = (keys & ((1 << _FACE_BITS) - 1)) - 1
     depth = (keys >> _FACE_BITS).astype(np.int32).view(np.float32)
     return Buffers(nearest.reshape(height, width), depth.reshape(height, width))
@@ -231,7 +247,7 @@ def rasterise(
 def coverage(pixels: FloatArray, height: int, width: int) -> BoolArray:
     """(H, W) whether any triangle covers the sample; pixels as in `rasterise`."""
     covered = np.zeros(height * width, bool)
-    for _, _, pixel in _fragments(_spans(pixels, height, width), width):
+    for *_, pixel in _fragments(_spans(pixels, height, width), width):
         covered[pixel] = True
     return covered.reshape(height, width)
 
@@ -258,21 +274,23 @@ class Interpolator:
     ) -> FloatArray:
         """(N, 3) float32 weights of the corners of `face` at (column, row), which may lie between samples."""
         # Offsets in float64 before rounding: a corner may lie far outside the picture.
-        origin, to_one, to_two = self.origin[face], self.to_one[face], self.to_two[face]
+        origin, to_one, to_two = (v.take(face, 0) for v in (self.origin, self.to_one, self.to_two))
         x = (column - origin[:, 0]).astype(np.float32)
         y = (row - origin[:, 1]).astype(np.float32)
         one = np.clip(x * to_one[:, 0] + y * to_one[:, 1], 0, 1)
         two = np.clip(x * to_two[:, 0] + y * to_two[:, 1], 0, 1)
-        weights = np.stack([np.maximum(1 - one - two, 0), one, two], 1)
-        weights *= self.inv_depth[face]
-        return weights / weights.sum(1, keepdims=True)
+        weights = self.inv_depth.take(face, 0)
+        weights[:, 0] *= np.maximum(1 - one - two, 0)
+        weights[:, 1] *= one
+        weights[:, 2] *= two
+        return weights / (weights[:, 0] + weights[:, 1] + weights[:, 2])[:, None]
 
     def __call__(
         self, face: IntArray, column: IntArray | FloatArray, row: IntArray | FloatArray
     ) -> FloatArray:
         """(N, A) float32 interpolated values."""
-        weights, values = self.weights(face, column, row), self.carried[face]
-        return weights[:, :1] * values[:, 0] + weights[:, 1:2] * values[:, 1] + weights[:, 2:] * values[:, 2]
+        weights, values = self.weights(face, column, row), self.carried.take(face, 0)
+        return np.einsum("nk,nka->na", weights, values)
 
 
 def render(

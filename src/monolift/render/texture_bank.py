@@ -69,17 +69,28 @@ class TextureBank:
         if self._joined is None:
             self._joined = np.concatenate(self._texels)
         texels = self._joined
-        first, height, width = level[:, 0], level[:, 1], level[:, 2]
+        first, height, width = level.T
         x = uv[:, 0] * width - 0.5
         y = uv[:, 1] * height - 0.5
-        left, top = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+        left, top = np.floor(x), np.floor(y)
         share_x, share_y = (x - left).astype(np.float32)[:, None], (y - top).astype(np.float32)[:, None]
+        left, top = left.astype(np.int64), top.astype(np.int64)
         # Sizes are powers of two, so wrapping is a bit mask (also for negative numbers).
         columns = (left & (width - 1), (left + 1) & (width - 1))
         rows = (first + (top & (height - 1)) * width, first + ((top + 1) & (height - 1)) * width)
-        upper = texels[rows[0] + columns[0]] * (1 - share_x) + texels[rows[0] + columns[1]] * share_x
-        lower = texels[rows[1] + columns[0]] * (1 - share_x) + texels[rows[1] + columns[1]] * share_x
-        return upper * (1 - share_y) + lower * share_y
+        upper, lower = (
+            _blend(texels.take(row + columns[0], 0), texels.take(row + columns[1], 0), share_x)
+            for row in rows
+        )
+        return _blend(upper, lower, share_y)
+
+
+def _blend(one: FloatArray, two: FloatArray, share: FloatArray) -> FloatArray:
+    """one (1 - share) + two share, in place of `two`."""
+    two -= one
+    two *= share
+    two += one
+    return two
 
 
 def _twice_area(points: FloatArray) -> FloatArray:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.integer]
 
 EDGE_RADIUS = 0.07  # metres; how far the edges between profile and sides are rounded
 CORNER_SIGMA = 0.045  # metres; how far the corners of the profile are smoothed
@@ -219,26 +220,37 @@ def polygon_distance(polygon: FloatArray, points: FloatArray) -> tuple[FloatArra
 
 
 def _polygon_distance(polygon: FloatArray, points: FloatArray) -> tuple[FloatArray, FloatArray]:
-    ax, ay = polygon.T
-    bx, by = np.roll(polygon, -1, 0).T
-    ex, ey = bx - ax, by - ay
-    x, y = points[:, :1], points[:, 1:]
-    share = np.clip(((x - ax) * ex + (y - ay) * ey) / np.maximum(ex * ex + ey * ey, 1e-12), 0, 1)
-    dx, dy = x - ax - share * ex, y - ay - share * ey
-    squared = dx * dx + dy * dy
-    nearest = squared.argmin(1)
-    rows = np.arange(len(points))
-    length = np.sqrt(squared[rows, nearest])
-    crosses = (ay > y) != (by > y)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        crosses &= x < ax + (y - ay) * (ex / ey)
-    sign = np.where(crosses.sum(1) % 2, -1.0, 1.0)
+    following = np.roll(polygon, -1, 0)
+    edges = following - polygon
+    squared_length = np.maximum((edges * edges).sum(1), 1e-12)
+    # Which edge is nearest, from products of matrices: |p - a - s e|^2 without its |p|^2, with s the share along the edge.
+    along = points @ edges.T - (polygon * edges).sum(1)
+    share = np.clip(along / squared_length, 0, 1)
+    score = share * squared_length
+    score -= 2 * along
+    score *= share
+    score += (polygon * polygon).sum(1) - 2 * (points @ polygon.T)
+    nearest = score.argmin(1)
+    edge = edges[nearest]
+    offset = points - polygon[nearest]
+    share = np.clip((offset * edge).sum(1) / squared_length[nearest], 0, 1)
+    offset -= share[:, None] * edge
+    length = np.hypot(offset[:, 0], offset[:, 1])
+    sign = np.where(_crossings(polygon, following, points) % 2, -1.0, 1.0)
     # On the polygon itself the offset has no direction: take the edge's outward normal.
-    edge = np.stack([ey, -ex], 1)[nearest] / np.maximum(np.hypot(ex, ey)[nearest], 1e-12)[:, None]
-    offset = np.stack([dx[rows, nearest], dy[rows, nearest]], 1) * sign[:, None]
-    far = length > 1e-7
-    direction = np.where(far[:, None], offset / np.maximum(length, 1e-7)[:, None], _outward(polygon) * edge)
-    return sign * length, direction
+    normal = np.stack([edge[:, 1], -edge[:, 0]], 1) / np.sqrt(squared_length[nearest])[:, None]
+    far = (length > 1e-7)[:, None]
+    outward = offset * (sign / np.maximum(length, 1e-7))[:, None]
+    return sign * length, np.where(far, outward, _outward(polygon) * normal)
+
+
+def _crossings(start: FloatArray, end: FloatArray, points: FloatArray) -> IntArray:
+    """(N,) how many edges a ray from each point towards +x crosses."""
+    above = start[:, 1] > points[:, 1:]
+    point, edge = np.nonzero(above != np.roll(above, -1, 1))
+    (ax, ay), (bx, by) = start[edge].T, end[edge].T
+    x, y = points[point].T
+    return np.bincount(point[x < ax + (y - ay) * (bx - ax) / (by - ay)], minlength=len(points))
 
 
 def _outward(polygon: FloatArray) -> float:

@@ -68,6 +68,14 @@ class Noise:
         mask = self.SIZE - 1
         return self.values[y.astype(np.int32) & mask, x.astype(np.int32) & mask]
 
+    def smooth(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """The same, bilinear between texels."""
+        left, top = np.floor(x), np.floor(y)
+        right_share, low_share = x - left, y - top
+        upper = self(left, top) * (1 - right_share) + self(left + 1, top) * right_share
+        lower = self(left, top + 1) * (1 - right_share) + self(left + 1, top + 1) * right_share
+        return upper * (1 - low_share) + lower * low_share
+
 
 def ground_albedo(
     ground: Ground, x: FloatArray, z: FloatArray, depth: FloatArray, noise: Noise
@@ -100,12 +108,34 @@ def ground_albedo(
     rough = np.array([0.07, 0.06, 0.06, 0.07, 0.16, 0.08], np.float32)[zone]
     blotch = np.array([0.05, 0.08, 0.06, 0.07, 0.14, 0.08], np.float32)[zone] * (0.5 + ground.wear)
     factor = 1 + rough * grain + blotch * broad
-    # Slabs of the pavement, and the darker strip the wheels have polished off the lane.
+    _wear_road(ground, zone == ROAD, across, z, depth, noise, factor)
+    # Slabs of the pavement.
     joint = (zone == PAVEMENT) & ((z % 1.2 < 0.05) | (across % 1.2 < 0.05)) & (depth < 18)
     factor[joint] *= 0.82
-    lane = np.abs(beside - ground.road / 2)
-    factor -= (zone == ROAD) * 0.06 * ground.wear * np.exp(-np.square((lane - 0.75) / 0.35))
     return albedo * np.maximum(factor, 0.2)[:, None]
+
+
+def _wear_road(
+    ground: Ground, road: npt.NDArray[np.bool_], across: FloatArray, z: FloatArray, depth: FloatArray, noise: Noise,
+    factor: FloatArray,
+) -> None:  # fmt: skip
+    """Darken the asphalt: strips polished by wheels, mended patches, seams of tar."""
+    here = np.flatnonzero(road)
+    across, z, depth = across[here], z[here], depth[here]
+    lane = np.abs(np.abs(across) - ground.road / 2)
+    dark = 0.08 * ground.wear * np.exp(-np.square((lane - 0.75) / 0.35))
+    patch = noise(np.floor(across / 1.7) * 91 + 40, np.floor(z / 6.5) * 57 + 11)
+    dark += np.where(patch > 2.2 - 1.4 * ground.wear, 0.16, 0.0) - np.where(
+        patch < -2.4 + ground.wear, 0.14, 0.0
+    )
+    near = depth < 40
+    wobble = 0.35 * noise.smooth(z * 3.0 + 1700, np.full_like(z, 77))
+    for k, line in enumerate((-0.9, 0.15, 1.7)):
+        if ground.wear * 3 > k + 0.6:
+            dark += np.where(
+                near & (np.abs(across - line - ground.bend * 90 - wobble * (k + 1) / 3) < 0.03), 0.35, 0.0
+            )
+    factor[here] -= dark
 
 
 def contact_shade(x: FloatArray, z: FloatArray, footprints: FloatArray) -> FloatArray:

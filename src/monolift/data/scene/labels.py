@@ -93,12 +93,22 @@ def bounds_inside(pixels: FloatArray, width: int, height: int) -> FloatArray | N
     return np.concatenate([points.min(0), points.max(0)]) if len(points) else None
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """KITTI rows, nearest first, DontCare last; for each row the index of its actor, and (N,) the share of its outline inside
+    the picture that other things hide."""
+
+    labels: KittiLabels
+    actors: tuple[int, ...]
+    hidden: FloatArray
+
+
 def label_scene(
     actors: list[Actor], seen: FloatArray, projection: FloatArray, width: int, height: int
-) -> tuple[KittiLabels, tuple[int, ...]]:
-    """KITTI rows of the actors, nearest first, DontCare last, and which actor each row is; seen (N,) visible pixels of each."""
-    rows: list[tuple[int, str, list[float]]] = []
-    ignored: list[tuple[int, str, list[float]]] = []
+) -> Labelled:
+    """The rows of the actors in the picture; seen (N,) visible pixels of each actor."""
+    rows: list[tuple[int, str, list[float], float]] = []
+    ignored: list[tuple[int, str, list[float], float]] = []
     for k in np.argsort([a.bottom[2] for a in actors], kind="stable"):
         actor, visible = actors[k], float(seen[k])
         shape = outline(actor.part.corners, projection, width, height)
@@ -112,7 +122,8 @@ def label_scene(
             or box[3] - box[1] < MIN_HEIGHT
             or actor.bottom[2] < MIN_DEPTH
         ):
-            ignored.append((int(k), "DontCare", [-1, -1, -10, *box, -1, -1, -1, -1000, -1000, -1000, -10]))
+            unknown = [-1, -1, -1, -1000, -1000, -1000, -10]
+            ignored.append((int(k), "DontCare", [-1, -1, -10, *box, *unknown], 1 - share))
             continue
         truncation = max(1 - shape.inside / shape.total, 0.0)
         truncation = truncation if truncation > 0.01 else 0.0  # counting pixels is no better than that
@@ -120,8 +131,9 @@ def label_scene(
         alpha = (actor.yaw - np.arctan2(actor.bottom[0], actor.bottom[2]) + np.pi) % (2 * np.pi) - np.pi
         length, tall, wide = actor.size
         numbers = [truncation, occlusion, alpha, *box, tall, wide, length, *actor.bottom, actor.yaw]
-        rows.append((int(k), actor.name, numbers))
+        rows.append((int(k), actor.name, numbers, 1 - share))
     table = rows + ignored
     # Two decimals, as KITTI's files have; adding zero turns -0.0 into 0.0.
-    numbers_2 = np.round(np.array([r for _, _, r in table], float).reshape(-1, 14), 2) + 0.0
-    return from_numbers([name for _, name, _ in table], numbers_2), tuple(k for k, _, _ in table)
+    numbers_2 = np.round(np.array([r for _, _, r, _ in table], float).reshape(-1, 14), 2) + 0.0
+    labels = from_numbers([name for _, name, _, _ in table], numbers_2)
+    return Labelled(labels, tuple(k for k, *_ in table), np.array([h for *_, h in table]))

@@ -12,6 +12,7 @@ distortion by the car's motion, no second echoes, no points behind glass.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +57,7 @@ def scan(
     turn, place = _eye_from_camera(calib)
     beams = _directions(calib.p2, size, rng)
     rays = np.column_stack([beams, np.ones(len(beams))])
-    echoes = _road(ground, rays @ turn, place, Noise(rng))
+    echoes = _road(ground, rays @ turn, place, _grain())
     if stage.parts:
         _meet(stage, turn, place, beams, echoes)
     distance = echoes.z * np.linalg.norm(rays, axis=1)
@@ -68,6 +69,12 @@ def scan(
     intensity = np.clip(np.round(_returned(echoes) * 1.2, 2), 0, 0.99)[kept]
     inside = _in_picture(points @ turn + place, calib.p2, size)
     return np.column_stack([points @ _VELO_FROM_EYE.T, intensity])[inside].astype(np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def _grain() -> Noise:
+    """Unevenness of what the ground sends back; the same in all pictures."""
+    return Noise(np.random.default_rng(0))
 
 
 def _road(ground: Ground, rays: FloatArray, place: FloatArray, noise: Noise) -> _Echoes:

@@ -191,26 +191,93 @@ def speckle(rng: np.random.Generator, base: Numbers, spread: float, side: int = 
     return texture
 
 
+def foliage(rng: np.random.Generator, green: Numbers, side: int = 64) -> FloatArray:
+    """(side, side, 4) leaves in light and in each other's shade: clumps of several sizes, so that it stays uneven from afar."""
+    texture = np.zeros((side, side, 4), np.float32)
+    light = np.ones((side, side, 1))
+    for clump, low in ((side // 4, 0.55), (side // 16, 0.5), (2, 0.35), (1, 0.2)):
+        cells = rng.uniform(low, 2 - low, (side // clump, side // clump, 1))
+        light *= cells.repeat(clump, 0).repeat(clump, 1)
+    texture[..., :3] = np.array(green) * light
+    return texture
+
+
+def leaf_colour(rng: np.random.Generator, autumn: float = 0.1) -> FloatArray:
+    """(3,) linear RGB of a plant's leaves: greens, and some autumn."""
+    if rng.random() < autumn:
+        return np.array([0.16, 0.10, 0.02]) * rng.uniform(0.6, 1.5, 3)
+    return np.array([0.055, 0.085, 0.022]) * rng.uniform(0.5, 1.2) * rng.uniform(0.8, 1.2, 3)
+
+
 def tree(rng: np.random.Generator, height: float, leaves: int = 900) -> list[Part]:
-    """A trunk and a crown of loose leaf patches, shaded as if the crown were a ball."""
-    crown = height * rng.uniform(0.55, 0.75)
-    bark = colour(*(np.array([0.09, 0.07, 0.05]) * rng.uniform(0.7, 1.3)))
+    """A trunk and a crown."""
+    crown = height * rng.uniform(0.55, 0.8)
+    bark = colour(*(np.array([0.09, 0.07, 0.05]) * rng.uniform(0.4, 1.3)))
     top = -height + crown * 0.5
-    trunk = tube(np.array([(0, 0, 0), (0, top, 0)]), np.array([0.03, 0.012]) * height, bark, 6)
+    trunk = tube(np.array([(0, 0, 0), (0, top, 0)]), np.array([0.025, 0.012]) * height, bark, 6)
+    radii = np.array([0.42, 0.5, 0.42]) * crown
+    return [trunk, leafy(rng, np.array([0, -height + crown * 0.5, 0]), radii, leaves)]
+
+
+def bush(rng: np.random.Generator, radius: float) -> Part:
+    return leafy(rng, np.array([0, -0.75 * radius, 0]), np.array([1.0, 0.8, 1.0]) * radius, 220)
+
+
+def leafy(rng: np.random.Generator, centre: FloatArray, radii: FloatArray, leaves: int) -> Part:
+    """A lumpy ellipsoid of loose patches of leaves, shaded as if it were solid: the more patches, the smaller."""
     direction = rng.normal(size=(leaves, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    where = direction * rng.uniform(0.3, 1.0, (leaves, 1)) ** 0.5
+    where = direction * rng.uniform(0.2, 1.0, (leaves, 1)) ** 0.5
     lump = 1 + 0.25 * np.sin(3 * direction[:, 0] + rng.uniform(0, 6)) * np.cos(
         4 * direction[:, 1] + rng.uniform(0, 6)
     )
-    radii = np.array([crown * 0.42, crown * 0.5, crown * 0.42])
-    centres = where * lump[:, None] * radii + np.array([0, -height + crown * 0.5, 0])
-    size = crown * 0.062
-    offsets = rng.normal(size=(leaves, 3, 3)) * size
-    corners = centres[:, None] + offsets
-    normals = np.repeat(direction[:, None] * np.array([1.0, 1.0, 1.0]), 3, 1)
-    greens = speckle(rng, (0.055, 0.10, 0.025) * rng.uniform(0.6, 1.5, 3), 0.6)
-    return [trunk, Part(corners, normals, rng.uniform(0, 1, (leaves, 1, 2)) + np.zeros((1, 3, 1)), greens)]
+    size = float(radii[1]) * 3.6 / np.sqrt(leaves)
+    corners = (centre + where * lump[:, None] * radii)[:, None] + rng.normal(size=(leaves, 3, 3)) * size
+    corners[..., 1] = np.minimum(corners[..., 1], 0)
+    # Less light arrives below: the normals lean down.
+    normals = np.repeat((direction + np.array([0, 0.35, 0]))[:, None], 3, 1)
+    normals /= np.linalg.norm(normals, axis=2, keepdims=True)
+    uv = rng.uniform(0, 1, (leaves, 1, 2)) + rng.normal(size=(leaves, 3, 2)) * min(size / 3.0, 0.25)
+    return Part(corners, normals, uv, foliage(rng, leaf_colour(rng)))
+
+
+def thicket(rng: np.random.Generator, along: FloatArray, height: float) -> Part:
+    """A wall of woods or shrubs through points (P, 3), 1 m or so apart: a ragged curtain that leans back as it rises."""
+    rough = 1 + 0.22 * np.cumsum(rng.normal(0, 0.35, len(along))) / np.sqrt(1 + np.arange(len(along)))
+    rise = np.maximum(height * (np.clip(rough, 0.5, 1.6) + rng.normal(0, 0.07, len(along))), 0.4)
+    rows = np.array([0.0, 0.35, 0.75, 1.0])
+    bulge = np.array([0.0, 0.10, 0.05, -0.12])
+    run = np.gradient(along, axis=0)
+    across = np.stack([-run[:, 2], np.zeros(len(along)), run[:, 0]], 1)
+    across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-9)
+    grid = (
+        along[:, None] + (bulge * height + rng.normal(0, 0.15, (len(along), 4)))[..., None] * across[:, None]
+    )
+    grid[..., 1] -= rows * rise[:, None] - 0.3 * (rows == 0)
+    k, j = np.meshgrid(np.arange(len(along) - 1), np.arange(3), indexing="ij")
+    quad = np.stack([k * 4 + j, (k + 1) * 4 + j, (k + 1) * 4 + j + 1, k * 4 + j + 1], -1)
+    faces = np.concatenate([quad[..., [0, 1, 2]].reshape(-1, 3), quad[..., [0, 2, 3]].reshape(-1, 3)])
+    corners = grid.reshape(-1, 3)[faces]
+    slope = np.array([0.35, 0.0, -0.5, -0.8])  # shade below, light on top
+    normals = across[:, None] + slope[None, :, None] * np.array([0.0, 1, 0])
+    normals = np.broadcast_to(normals, grid.shape).reshape(-1, 3)[faces]
+    normals = normals / np.linalg.norm(normals, axis=2, keepdims=True)
+    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(along, axis=0), axis=1))])
+    flat = np.stack(np.broadcast_arrays(length[:, None], rows * height), -1).reshape(-1, 2)
+    return Part(corners, normals, flat[faces] / 6.0, foliage(rng, leaf_colour(rng), 128))
+
+
+def railing(rng: np.random.Generator, length: float) -> Part:
+    """A crash barrier or a fence along x."""
+    if rng.random() < 0.6:
+        steel = colour(*(np.array([0.30, 0.31, 0.32]) * rng.uniform(0.5, 1.2)), gloss=0.2)
+        bars = [box((length, 0.3, 0.05), (0, -0.62, 0), steel)]
+        posts, height, wide = np.arange(-length / 2 + 0.5, length / 2, 2.0), 0.7, 0.08
+    else:
+        steel = colour(*(np.array([0.12, 0.12, 0.12]) * rng.uniform(0.3, 2.0)))
+        bars = [box((length, 0.05, 0.04), (0, -h, 0), steel) for h in (0.25, 1.05)]
+        posts, height, wide = np.arange(-length / 2 + 0.1, length / 2, 0.3), 1.05, 0.025
+    return join([*bars, *(box((wide, height, wide), (x, -height / 2, 0), steel) for x in posts)])
 
 
 def pole(rng: np.random.Generator) -> Part:
@@ -241,9 +308,4 @@ def clutter(rng: np.random.Generator) -> Part:
             *rng.choice([(0.05, 0.06, 0.05), (0.02, 0.05, 0.12), (0.25, 0.25, 0.22), (0.3, 0.2, 0.02)])
         )
         return box(size, (0, -size[1] / 2, 0), shade)
-    radius = rng.uniform(0.4, 1.1)
-    bush = ball(
-        (0, -radius * 0.8, 0), (radius, radius * 0.85, radius), speckle(rng, (0.04, 0.08, 0.025), 0.6)
-    )
-    uv = rng.uniform(0, 1, (len(bush.uv), 1, 2)) + rng.uniform(-0.2, 0.2, bush.uv.shape)
-    return Part(bush.corners, bush.normals, uv, bush.texture)
+    return bush(rng, rng.uniform(0.4, 1.1))

@@ -69,7 +69,7 @@ class Stage:
 
 # --- the sun's view
 
-_MAP_X, _MAP_Z, _MAP_SCALE = (-32.0, 32.0), (-4.0, 80.0), 14.0  # metres, metres, cells per metre
+_MAP_X, _MAP_Z, _MAP_SCALE = (-32.0, 32.0), (-4.0, 80.0), 11.0  # metres, metres, cells per metre
 _LIFT = 20.0  # metres added to heights, so that the rasteriser sees positive numbers
 
 
@@ -89,9 +89,13 @@ class ShadowMap:
         z = points[..., 2] - push * self.sun[2] - _MAP_Z[0]
         return np.stack([x, z], -1) * _MAP_SCALE - 0.5, _LIFT - points[..., 1]
 
-    def lit(self, points: FloatArray, bias: float) -> FloatArray:
-        """(N,) 1 where the sun reaches points (N, 3), 0 in shadow; bias in metres against self-shadowing."""
+    def lit(self, points: FloatArray, bias: float, row: IntArray, column: IntArray) -> FloatArray:
+        """(N,) 1 where the sun reaches points (N, 3), 0 in shadow; bias in metres against self-shadowing.
+
+        The points' samples, (row, column) in the picture, look at places half a cell apart: their mean softens the edges.
+        """
         cells, height = self._cells(points)
+        cells = cells + np.stack([(column % 2) * 0.6 - 0.3, (row % 2) * 0.6 - 0.3], 1).astype(np.float32)
         column, row = np.rint(cells[:, 0]).astype(np.int32), np.rint(cells[:, 1]).astype(np.int32)
         rows, columns = self.map.shape
         inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
@@ -176,16 +180,18 @@ def _paint_sky(
     up = np.clip(-y, 0.004, None)
     share = np.clip(up * 2.2, 0, 1)[:, None] ** 0.6
     colour = light.horizon * (1 - share) + light.zenith * share
-    # Clouds lie in a plane: they crowd towards the horizon.
-    clouds = (
-        np.clip(0.5 + 0.5 * noise(60 * x / (up + 0.15) + 4096, 60 / (up + 0.15)), 0, 1)[:, None] * light.cloud
-    )
-    image[row, column] = colour * (1 - clouds) + np.float32(1.05) * light.horizon.max() * clouds
+    if light.cloud > 0:
+        # Clouds lie in a plane: they crowd towards the horizon. Broad banks carry finer ones.
+        far = 1 / (up + 0.12)
+        banks = noise.smooth(9 * x * far + 4096, 9 * far) + 0.4 * noise.smooth(31 * x * far + 4096, 31 * far)
+        clouds = np.clip(0.4 + 0.6 * banks, 0, 1)[:, None] * np.float32(light.cloud)
+        colour = colour * (1 - clouds) + np.float32(1.05) * light.horizon.max() * clouds
+    image[row, column] = colour
 
 
 def _hazed(colour: FloatArray, depth: FloatArray, light: Light) -> FloatArray:
     share = np.exp(-depth / light.haze)[:, None].astype(np.float32)
-    return colour * share + (1 - share) * light.horizon.astype(np.float32) * 0.85
+    return colour * share + (1 - share) * np.minimum(light.horizon * 0.8, 0.9).astype(np.float32)
 
 
 def _paint_ground(
@@ -209,7 +215,7 @@ def _ground_light(
     z = depth + np.float32(eye[2])
     albedo = ground_albedo(ground, x, z, depth, noise)
     points = np.stack([x, ground.y(x, z).astype(np.float32), z], 1)
-    sun = shadows.lit(points, 0.12)
+    sun = shadows.lit(points, 0.12, row, column)
     ambient = contact_shade(x, z, footprints)
     facing = np.float32(max(-light.sun[1], 0.05))
     shade = ambient[:, None] * light.diffuse.astype(np.float32) + (sun * facing)[
@@ -243,17 +249,21 @@ def _paint_parts(
         view = np.stack([rays[0][column], rays[1][row], np.ones(len(row), np.float32)], 1)
         points = view * distance[:, None] + eye.astype(np.float32)
         normal, view = _unit(values[:, 2:5]), _unit(view)
-        towards = -(normal * view).sum(1)
+        towards = -_dot(normal, view)
         # Loose faces (leaves, walls) are lit from the side that is seen.
         closed = solid[face]
         normal *= np.where(closed | (towards > 0), 1, -1).astype(np.float32)[:, None]
         towards = np.where(closed, np.maximum(towards, 0), np.abs(towards))
-        sun = shadows.lit(points + 0.06 * normal, 0.10)
+        sun = shadows.lit(points + 0.08 * normal, 0.12, row, column)
         image[row, column] = _hazed(_lit(material, normal, view, towards, sun, light), distance, light)
 
 
 def _unit(vectors: FloatArray) -> FloatArray:
-    return vectors / np.sqrt(np.maximum((vectors * vectors).sum(1, keepdims=True), 1e-12))
+    return vectors / np.sqrt(np.maximum(_dot(vectors, vectors), 1e-12))[:, None]
+
+
+def _dot(one: FloatArray, two: FloatArray) -> FloatArray:
+    return np.einsum("ij,ij->i", one, two)
 
 
 def _lit(
@@ -274,8 +284,10 @@ def _lit(
     mirrored = view + 2 * towards[:, None] * normal
     fresnel = gloss * (0.06 + 0.94 * (1 - np.clip(towards, 0, 1)) ** 4)
     height = -mirrored[:, 1]
-    sky = np.where(height > 0.02, 0.45 + 0.55 * np.clip(1 - height, 0, 1), 0.22)[
-        :, None
-    ] * light.horizon.astype(np.float32)
+    # Sky above the horizon, the street's dimmer sides below it.
+    above = np.clip(height * 12 + 0.3, 0, 1)
+    sky = (0.16 + above * (0.29 + 0.55 * np.clip(1 - height, 0, 1)))[:, None] * light.horizon.astype(
+        np.float32
+    )
     glint = (gloss * sun * np.maximum(mirrored @ direction, 0) ** 90)[:, None] * direct * 1.5
     return material[:, :3] * shade * (1 - 0.3 * fresnel[:, None]) + fresnel[:, None] * sky + glint

@@ -12,20 +12,22 @@ FloatArray = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Sensor:
-    """exposure: factor on linear light; blur: standard deviation in pixels; noise: of a mid-grey in 8-bit steps."""
+    """exposure: factor on linear light; contrast, warmth: 1 and 0 change nothing; blur: standard deviation in pixels; noise: of
+    a mid-grey in 8-bit steps; metering: how far the camera evens out dark and bright scenes, 0 not at all, 1 wholly."""
 
     exposure: float
     contrast: float
     warmth: float
     blur: float
     noise: float
+    metering: float = 0.0
 
 
 def develop(linear: FloatArray, sensor: Sensor, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Linear light (H, W, 3) to an 8-bit picture: lens blur, exposure, shot and read noise, tone curve."""
-    light = linear * sensor.exposure
-    light = light * np.array([1 + sensor.warmth, 1.0, 1 - sensor.warmth], np.float32)
-    light = _blurred(light.astype(np.float32), sensor.blur)
+    gain = sensor.exposure * (METERED / max(_brightness(linear), 1e-3)) ** sensor.metering
+    balance = gain * np.array([1 + sensor.warmth, 1.0, 1 - sensor.warmth])
+    light = _blurred(linear.astype(np.float32, copy=False), sensor.blur) * balance.astype(np.float32)
     grain = rng.standard_normal(light.shape, np.float32)
     # Photon noise grows with the root of light. At mid-grey, 0.18, the tone curve climbs by 1.158 per unit of light, which
     # makes the standard deviation `noise` steps of 8 bits there.
@@ -35,6 +37,14 @@ def develop(linear: FloatArray, sensor: Sensor, rng: np.random.Generator) -> npt
     # A KITTI picture is contrasty: pull away from mid-grey, clip the bright end.
     tone = 0.45 + (tone - 0.45) * sensor.contrast
     return (np.clip(tone, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+METERED = 0.13  # the brightness a camera that meters wholly aims at
+
+
+def _brightness(linear: FloatArray) -> float:
+    """What a light meter says: a mean that burnt-out skies do not rule."""
+    return float(np.square(np.sqrt(np.clip(linear[::4, ::4], 0, 1.2)).mean()))
 
 
 def _blurred(image: FloatArray, sigma: float) -> FloatArray:
