@@ -12,12 +12,15 @@ CHOICES = {
     "others": ("unknown", "foreground"),
     "box_sides": ("one-sided", "all"),
     "depth_loss": ("robust", "l1"),
+    "size_loss": ("gaussian", "l1"),
     "start_depth": ("centroid", "mean"),
     "edge_rule": ("antialias", "kato"),
 }
 
-# Mean length, height, width in metres of KITTI's 28,742 labelled cars: a statistic, not labels of the pictures at hand.
+# Means and standard deviations of length, height, width in metres of KITTI's 28,742 labelled cars: statistics, not labels of
+# the pictures at hand.
 CAR_SIZE = (3.88, 1.53, 1.63)
+CAR_DEVIATION = (0.43, 0.14, 0.10)
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class MonoDRConfig:
 
     size_mean: tuple[float, ...] = CAR_SIZE
     """Mean length, height, width, metres; where the fit starts and what its sizes are held to."""
+    size_deviation: tuple[float, ...] = CAR_DEVIATION
+    """Standard deviations of length, height, width, metres, for the gaussian size loss."""
     crop: int = 64
     """Side of an object's picture, pixels (ours in both presets: the paper does not say)."""
     margin: float = 0.1
@@ -44,8 +49,13 @@ class MonoDRConfig:
     """Weight of the silhouettes' overlap, eqs. 5 and 6."""
     depth_weight: float = 0.2
     """Weight of the difference in depth, eq. 7, per metre."""
-    size_weight: float = 0.1
-    """Weight of the deviation from the mean size, per metre."""
+    size_weight: float = 0.04
+    """Weight of the deviation from the mean size: of half the squared deviations, or of the L1 distance in metres (0.1)."""
+    size_loss: str = "gaussian"
+    """gaussian (half the sum of squares of the deviations in standard deviations) or l1 (published)."""
+    size_after: int = 33
+    """Sizes stay at their means for so many iterations, so that a car seen from behind does not become a short one seen from
+    the side before its rotation is found. Published: 0."""
     depth_loss: str = "robust"
     """robust (grows like L1, but no further than ``depth_cut``) or l1 (published)."""
     depth_cut: float = 2.0
@@ -72,8 +82,10 @@ class MonoDRConfig:
     """Rotations are tried in the first so many iterations; published: in all."""
     escape_turned: bool = True
     """Also try the opposite heading (ours)."""
-    escape_depth: float = 1.0
-    """Weight of the depth's form, its mean taken off, when rotations are compared (published: 0)."""
+    escape_sweep: bool = True
+    """Try the whole circle in steps of 30 degrees in the first and the last of these iterations (ours)."""
+    escape_depth: float = 0.3
+    """Weight of the depth's form, its median taken off, per metre, when rotations are compared (published: 0)."""
     escape_aligned: bool = False
     """Bring the trial's 2D box to the place and area of the observed one before comparing (published)."""
     metric: str = "multiscale"
@@ -93,14 +105,20 @@ class MonoDRConfig:
                 raise InputError(
                     f"monodr {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
                 )
-        object.__setattr__(self, "size_mean", tuple(float(v) for v in self.size_mean))  # JSON gives lists
-        if len(self.size_mean) != 3 or min(self.size_mean) <= 0:
-            raise InputError(
-                f"monodr size_mean must be length, height, width in metres, got {self.size_mean}"
-            )
+        for name in ("size_mean", "size_deviation"):
+            values = tuple(float(v) for v in getattr(self, name))  # JSON gives lists
+            object.__setattr__(self, name, values)
+            if len(values) != 3 or min(values) <= 0:
+                raise InputError(f"monodr {name} must be length, height, width in metres, got {values}")
         if self.metric != "multiscale" and not self.metric.startswith("lpips:"):
             raise InputError(f'monodr metric must be "multiscale" or "lpips:FILE", got {self.metric!r}')
-        for name, least in (("crop", 16), ("iterations", 0), ("escape_until", 0), ("batch", 1)):
+        for name, least in (
+            ("crop", 16),
+            ("iterations", 0),
+            ("escape_until", 0),
+            ("size_after", 0),
+            ("batch", 1),
+        ):
             if getattr(self, name) < least:
                 raise InputError(f"monodr {name} must be {least} or more, got {getattr(self, name)}")
         for name in ("lr", "depth_cut", "size_spread"):
@@ -114,6 +132,9 @@ def paper(**changes: Any) -> MonoDRConfig:
         crop=128,
         iterations=150,
         depth_loss="l1",
+        size_weight=0.1,
+        size_loss="l1",
+        size_after=0,
         others="foreground",
         box_sides="all",
         start_depth="mean",
@@ -121,6 +142,7 @@ def paper(**changes: Any) -> MonoDRConfig:
         scale_spread=0.0,
         escape_until=150,
         escape_turned=False,
+        escape_sweep=False,
         escape_depth=0.0,
         escape_aligned=True,
         edge_rule="kato",

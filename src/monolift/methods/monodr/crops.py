@@ -25,7 +25,8 @@ class Crops:
     foreground: (N, S, S) share of the pixel that is the object
     valid:      (N, S, S) share of the pixel of which that is known
     depth:      (N, S, S) metres, mean over the object's own pixels of known depth; where there are none, 0
-    depth_share: (N, S, S) share of the pixel that these are
+    depth_share: (N, S, S) share of the pixel that these are, times as many as the object's pixels are to those of them with a
+                depth: the points of a laser weigh as much as a dense map
     boxes:      (N, 4) the 2D boxes in the crops' pixels
     open_sides: (N, 4) sides (x1, y1, x2, y2) behind which the object may go on
     cameras:    (N,) of the crops
@@ -60,6 +61,8 @@ def crop(observations: Sequence[Observation], config: MonoDRConfig) -> Crops:
     corner = (boxes[:, :2] + boxes[:, 2:]) / 2 - side[:, None] / 2
     views = [_view(o, c, float(s), size) for o, c, s in zip(observations, corner, side, strict=True)]
     colour, own, other, beyond, depth, depth_share = (torch.stack(v) for v in zip(*views, strict=True))
+    known, area = depth_share.sum((1, 2)), own.sum((1, 2))
+    depth_share = depth_share * (area / known.clamp_min(1e-6))[:, None, None]
     hidden = other + beyond
     if config.others == "unknown":
         foreground, valid = own, (1 - hidden).clamp(0, 1)

@@ -18,17 +18,23 @@ from monolift.render.renderer import Rendering
 from monolift.typing import Float, Tensor
 
 STEP = math.radians(15)
+FORM_CUT = 1.0  # metres
 
 Render = Callable[[Float[Tensor, " n"], bool], Rendering]
 """The objects as they would look at other angles; with True, brought to the place and area of their observed 2D boxes."""
 
 
 def trials(
-    alpha: Float[Tensor, " n"], random: Float[Tensor, " n"], config: MonoDRConfig
+    alpha: Float[Tensor, " n"], random: Float[Tensor, " n"], config: MonoDRConfig, sweep: bool = False
 ) -> list[Float[Tensor, " n"]]:
-    """The angles to compare, the present one first. random: (N,) angles drawn from the whole circle."""
+    """The angles to compare, the present one first. random: (N,) angles drawn from the whole circle; sweep: the whole circle
+    in steps of 30 degrees as well (ours)."""
     angles = [alpha, alpha + STEP, alpha - STEP, -alpha, random]
-    return [*angles, alpha + math.pi] if config.escape_turned else angles
+    if config.escape_turned:
+        angles.append(alpha + math.pi)
+    if sweep:
+        angles += [alpha + k * math.pi / 6 for k in range(1, 12)]
+    return angles
 
 
 @torch.no_grad()
@@ -40,9 +46,10 @@ def better_rotation(
     crops: Crops,
     depth_scale: Float[Tensor, " n"],
     config: MonoDRConfig,
+    sweep: bool = False,
 ) -> Float[Tensor, " n"]:
     """The best of the trial angles for each object."""
-    angles = trials(alpha, random, config)
+    angles = trials(alpha, random, config, sweep)
     scores = []
     for angle in angles:
         picture = render(angle, config.escape_aligned)
@@ -55,10 +62,11 @@ def better_rotation(
 
 
 def depth_form(picture: Rendering, crops: Crops, depth_scale: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """How badly the form of the depth fits, metres: mean distance once the mean difference is taken off, so that where the
-    object stands does not count, only which end is nearer (ours). 0 where no depth is known."""
+    """How badly the form of the depth fits, metres: mean distance once the median difference is taken off, so that where the
+    object stands does not count, only which end is nearer (ours). No pixel counts for more than FORM_CUT: masks hold pieces of
+    what is behind. 0 where no depth is known."""
     where = crops.depth_share * picture.silhouette * (picture.face >= 0)
     off = picture.depth - crops.depth * depth_scale[:, None, None]
-    area = where.sum((1, 2)).clamp_min(1e-6)
-    mean = (off * where).sum((1, 2)) / area
-    return ((off - mean[:, None, None]).abs() * where).sum((1, 2)) / area
+    middle = torch.where(where > 0, off, torch.nan).flatten(1).nanmedian(1).values.nan_to_num()
+    distance = (off - middle[:, None, None]).abs().clamp_max(FORM_CUT)
+    return (distance * where).sum((1, 2)) / where.sum((1, 2)).clamp_min(1e-6)

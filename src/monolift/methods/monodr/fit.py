@@ -43,9 +43,10 @@ def fit_batch(
     steps = [state.snapshot()]
     start = steps[0].boxes
     for iteration in range(config.iterations):
-        state.descend()
+        state.descend(hold_size=iteration < config.size_after)
         if iteration < config.escape_until:
-            state.escape()
+            ends = iteration in (0, config.escape_until - 1)
+            state.escape(sweep=config.escape_sweep and ends)
         if iteration + 1 == state.scale_after:
             state.calibrate()
         if history:
@@ -83,8 +84,8 @@ class _State:
         self.metric: Metric = make_metric(
             config.metric, self.crops.colour, self.crops.foreground, self.crops.valid
         )
-        # Once the rotations have settled, and with time left to settle again.
-        self.scale_after = min(config.escape_until, config.iterations // 2) if config.scale_spread else -1
+        # Once the sizes have settled, and with time left to settle again.
+        self.scale_after = 2 * config.iterations // 3 if config.scale_spread else -1
 
     def _start(self) -> Variables:
         config, n = self.config, len(self.crops)
@@ -103,12 +104,14 @@ class _State:
             texture=codes(self.decoder.middle_texture),
         )
 
-    def descend(self) -> None:
-        """One step of Adam."""
+    def descend(self, hold_size: bool = False) -> None:
+        """One step of Adam; sizes stay as they are where they are held."""
         parts, _ = self.compare()
         self.optimiser.zero_grad()
         # An object with nothing to see has nothing to learn: no step, not even by Adam's noise.
         (total(parts, self.config) * self.crops.seen).sum().backward()
+        if hold_size:
+            self.variables.size.grad = None
         self.optimiser.step()
         with torch.no_grad():
             self.variables.depth.clamp_(min=NEAREST)
@@ -122,8 +125,8 @@ class _State:
         return terms(picture, box, self.variables.size, self.crops, self.depth_scale, self.config), box
 
     @torch.no_grad()
-    def escape(self) -> None:
-        """Take a better rotation where one is found."""
+    def escape(self, sweep: bool) -> None:
+        """Take a better rotation where one is found; ``sweep``: the whole circle is searched."""
         vertices = self.decoder.vertices(self.variables.shape)
         textures = self.decoder.textures(self.variables.texture)
 
@@ -134,7 +137,7 @@ class _State:
         alpha = self.variables.alpha.detach()
         random = math.pi * (2 * torch.rand(len(alpha), generator=self.generator) - 1)
         better = better_rotation(
-            alpha, random, render, self.metric, self.crops, self.depth_scale, self.config
+            alpha, random, render, self.metric, self.crops, self.depth_scale, self.config, sweep
         )
         jumped = (better != alpha) & self.crops.seen
         self.variables.alpha.copy_(torch.where(jumped, better, alpha))

@@ -65,6 +65,16 @@ def depth_loss(
     return (distance * share).mean((1, 2))
 
 
+def size_loss(
+    size_off: Float[Tensor, "n 3"], deviation: tuple[float, ...] | None = None
+) -> Float[Tensor, " n"]:
+    """L1 distance to the mean size, metres; or, with the standard deviations, half the sum of squares in units of them (ours:
+    L1 lets a car shrink to half its length for what a standard deviation of its width costs)."""
+    if deviation is None:
+        return size_off.abs().sum(1)
+    return 0.5 * (size_off / size_off.new_tensor(deviation)).square().sum(1)
+
+
 def protrusion(
     rendered: Float[Tensor, "n 4"], observed: Float[Tensor, "n 4"], open_sides: Bool[Tensor, "n 4"]
 ) -> Float[Tensor, " n"]:
@@ -82,12 +92,13 @@ def protrusion(
 def terms(
     rendering: Rendering,
     box: Float[Tensor, "n 4"],
-    size_deviation: Float[Tensor, "n 3"],
+    size_off: Float[Tensor, "n 3"],
     crops: Crops,
     depth_scale: Float[Tensor, " n"],
     config: MonoDRConfig,
 ) -> dict[str, Float[Tensor, " n"]]:
-    """The five terms of eq. 2, unweighted. box: round the projected vertices, in the crops' pixels."""
+    """The five terms of eq. 2, unweighted. box: round the projected vertices, in the crops' pixels; size_off: size minus the
+    mean size, metres."""
     # Eq. 7: the silhouette says where depths are compared and gets no gradient from it.
     where = crops.depth_share * rendering.silhouette.detach() * (rendering.face >= 0)
     observed = crops.depth * depth_scale[:, None, None]
@@ -98,7 +109,7 @@ def terms(
         "depth": depth_loss(
             rendering.depth, observed, where, config.depth_cut if config.depth_loss == "robust" else None
         ),
-        "size": size_deviation.abs().sum(1),
+        "size": size_loss(size_off, config.size_deviation if config.size_loss == "gaussian" else None),
     }
 
 

@@ -11,6 +11,9 @@ import torch
 
 from monolift.typing import Bool, Float, Int, Tensor
 
+LEAST = 3
+"""Objects that a picture must have for its scale to be judged: the size of one says less than most depth maps do."""
+
 
 def scale_correction(
     size: Float[Tensor, "n 3"],
@@ -23,12 +26,12 @@ def scale_correction(
     """(N,) what depths and sizes are to be multiplied by, the same for all objects of a picture.
 
     The posterior mean of the log scale, of prior N(0, scale_spread^2), given log sizes N(log mean + log scale, size_spread^2)
-    of the picture's usable objects. 1 where there are none.
+    of the picture's usable objects. 1 where there are fewer than LEAST.
     """
     logs = (size.clamp_min(1e-3) / size_mean).log().mean(1)
     pictures = int(picture.max()) + 1 if len(picture) else 0
     weight = usable.to(logs)
     count = logs.new_zeros(pictures).index_add(0, picture, weight)
     too_large = logs.new_zeros(pictures).index_add(0, picture, torch.where(usable, logs, 0))
-    posterior = too_large / (count + (size_spread / scale_spread) ** 2) if scale_spread > 0 else too_large * 0
-    return torch.exp(-posterior)[picture]
+    posterior = too_large / (count + (size_spread / scale_spread) ** 2)
+    return torch.exp(-torch.where(count >= LEAST, posterior, 0))[picture]
