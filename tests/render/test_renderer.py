@@ -224,15 +224,19 @@ def test_one_mesh_is_shared_by_many_cameras() -> None:
     assert float((both.silhouette[0] - both.silhouette[1]).abs().max()) > 0.5
 
 
-@pytest.mark.parametrize("edge_rule", ["antialias", "kato"])
-def test_objects_that_are_not_seen_give_empty_pictures_and_no_gradient(edge_rule: str) -> None:
+@pytest.mark.parametrize(
+    ("engine", "edge_rule"), [("torch", "antialias"), ("torch", "kato"), ("numba", "antialias")]
+)
+def test_objects_that_are_not_seen_give_empty_pictures_and_no_gradient(engine: str, edge_rule: str) -> None:
+    if engine == "numba":
+        pytest.importorskip("numba")
     vertices, faces = icosphere(1)
     places = torch.tensor([[0, 0, 6.0], [0, 0, -6.0], [500.0, 0, 6.0], [0, 0, 0.0], [0, 0, torch.nan]])
     points = (vertices + places[:, None]).requires_grad_()
     mesh = Mesh(vertices, faces).with_vertices(points)
     cameras = Camera.stack([Camera(40.0, 40.0, 7.5, 7.5, width=16, height=16)] * 5)
     screen = project(points, cameras)
-    picture = render_screen(mesh, screen, 16, 16, edge_rule=edge_rule, engine="torch")  # type: ignore[arg-type]
+    picture = render_screen(mesh, screen, 16, 16, edge_rule=edge_rule, engine=engine)  # type: ignore[arg-type]
     covered = picture.silhouette.detach().sum((1, 2))
     assert float(covered[0]) > 100
     assert covered[1:].tolist() == [0.0, 0.0, 0.0, 0.0]

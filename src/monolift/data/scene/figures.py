@@ -15,12 +15,13 @@ from monolift.shapes.procedural import CarShape
 FloatArray = npt.NDArray[np.floating]
 
 
-def car(shape: CarShape, style: CarStyle) -> Part:
-    """A car of the family."""
+def car(shape: CarShape, style: CarStyle | None) -> Part:
+    """A car of the family; unpainted without a style."""
     mesh = build_mesh(shape)
+    texture = colour(0.5, 0.5, 0.5) if style is None else paint(shape, style)
     vertices = mesh.vertices - np.array([0, shape.height / 2, 0])
     f = mesh.faces
-    return Part(vertices[f], mesh.normals[f], mesh.uv[f], paint(shape, style), solid=True)
+    return Part(vertices[f], mesh.normals[f], mesh.uv[f], texture, solid=True)
 
 
 _CLOTHES = (

@@ -53,7 +53,7 @@ class Actor:
     def part(self) -> Part:
         """Its mesh where it stands, camera frame."""
         rng = np.random.default_rng(self.seed)
-        if self.shape is not None and self.style is not None:
+        if self.shape is not None:
             figure = figures.car(self.shape, self.style)
         elif self.name == "Cyclist":
             figure = figures.cyclist(rng).fitted(*self.size)
