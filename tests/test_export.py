@@ -181,6 +181,16 @@ def test_the_folder_runs_without_torch_and_without_monolift(
     write_folder(path, folder)  # over an earlier export
 
 
+def test_openvino_gives_the_same_maps(exported: tuple[Model, Path, exporting.Report]) -> None:
+    pytest.importorskip("openvino")
+    _, path, _ = exported
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96), np.uint8)
+    expected, found = load(path).run(images), load(path, engine="openvino", threads=1).run(images)
+    assert found.keys() == expected.keys()
+    for name, maps in expected.items():
+        assert np.abs(found[name] - maps).max() < 1e-4
+
+
 def test_triton_repository(exported: tuple[Model, Path, exporting.Report], tmp_path: Path) -> None:
     model, path, _ = exported
     folder = write_triton(path, tmp_path, "cars")
