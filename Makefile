@@ -1,6 +1,7 @@
 # make demo   bundled model on the bundled picture, into ./out/demo
 # make test   all tests
 # make lint   ruff, mypy, import contracts
+# make docs   the documentation's site, into ./site
 #
 # Each makes what it needs in .venv: with uv where it is installed, else with venv and pip. TORCH chooses the torch build, for
 # example TORCH=torch==2.13.0 or the path of a wheel; PYTHON the interpreter of a new .venv.
@@ -27,7 +28,7 @@ NEW_VENV := $(PYTHON) -m venv $(VENV)
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: demo test lint clean FORCE
+.PHONY: demo test lint docs clean FORCE
 
 demo: $(VENV)/.core
 	@$(VENV)/bin/monolift demo
@@ -41,8 +42,11 @@ lint: $(VENV)/.dev
 	@$(RUN) -m mypy
 	@$(VENV)/bin/lint-imports
 
+docs: $(VENV)/.docs
+	@$(VENV)/bin/zensical build --strict
+
 clean:
-	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) out site .cache build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(RUN):
 	@echo "making $(VENV) ($(if $(UV),uv,venv and pip))"
@@ -60,4 +64,9 @@ $(VENV)/.core: pyproject.toml $(VENV)/.torch
 $(VENV)/.dev: pyproject.toml $(VENV)/.torch
 	@echo "installing monolift and its development tools with $(TORCH)"
 	@$(INSTALL) '$(TORCH)' --editable '.[dev]'
+	@touch $@ $(VENV)/.core
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.torch
+	@echo "installing monolift with $(TORCH) and what builds its documentation"
+	@$(INSTALL) '$(TORCH)' --editable '.[docs]'
 	@touch $@ $(VENV)/.core
