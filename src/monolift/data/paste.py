@@ -172,12 +172,12 @@ def _put(sample: Sample, plan: _Plan, options: PasteOptions) -> Sample:
     mesh = placed(_resampled(cutout, float(camera.fx) / float(plan.center[2])), plan.center, plan.yaw)
     seen = render(mesh, Camera.stack([crop]))
     colour, cover, depth = seen.colour[0], seen.silhouette[0], seen.depth[0]
+    # Smoothed edges spread to pixels whose centre sees no face: their neighbour's depth
+    depth = torch.where(depth > 0, depth, F.max_pool2d(depth[None], 3, 1, 1)[0])
     behind = torch.zeros_like(cover, dtype=torch.bool)
     if sample.depth is not None:
         scene = sample.depth[window]
-        # Smoothed edges spread to pixels whose centre sees no face: their neighbour's depth
-        near = torch.where(depth > 0, depth, F.max_pool2d(depth[None], 3, 1, 1)[0])
-        behind = (scene > 0) & (scene < near - DEPTH_TOLERANCE)
+        behind = (scene > 0) & (scene < depth - DEPTH_TOLERANCE)
     drawn = (cover > 0.5) & ~behind
     hidden = 1 - float(drawn.sum()) / max(float((cover > 0.5).sum()), 1.0)
     if not bool(drawn.any()) or hidden > options.max_hidden:

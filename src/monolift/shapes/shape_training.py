@@ -23,7 +23,7 @@ class ShapeTraining:
 
     cars: int = 50
     """Procedural cars to learn from, as many as the paper had CAD models."""
-    steps: int = 4000
+    steps: int = 1000
     """Adam steps."""
     batch: int = 8
     """Cars per step."""
