@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,9 @@ def _openvino(path: Path, threads: int) -> Model:
         settings = {"INFERENCE_NUM_THREADS": threads} if threads else {}
         compiled = core.compile_model(network, "CPU", settings)
     except RuntimeError as error:
-        raise RuntimeInputError(f"{path}: not a model that OpenVINO can read ({str(error)[:160]})") from None
+        missing = re.search(r"No conversion rule found for operations: (.+)", str(error))
+        reason = f"it lacks {missing[1]}; engine onnxruntime has it" if missing else str(error)[:160]
+        raise RuntimeInputError(f"{path}: not a model that OpenVINO can read ({reason})") from None
     text = None
     if network.has_rt_info(["framework", DESCRIPTION]):
         text = network.get_rt_info(["framework", DESCRIPTION]).astype(str)
