@@ -15,6 +15,9 @@ from monolift.geometry import Boxes3D, Camera, wrap
 from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, SS3DCodec, Targets, cell_pixels
 from monolift.methods.ss3d.config import PRESETS, SS3DConfig, with_statistics
 from monolift.methods.ss3d.hints import HINT_NAMES
+from monolift.render.birds_eye import _spreads, birds_eye
+from monolift.render.objects import Objects
+from monolift.result import Results3D
 from noisy_cars import KITTI
 
 CARS = (
@@ -301,3 +304,45 @@ def test_statistics_of_a_split() -> None:
     assert (published.focal, published.distance_mean, published.size_mean) == (0.0, 0.0, (1.0, 1.0, 1.0))
     with pytest.raises(InputError, match="Car"):
         with_statistics(SS3DConfig(), [sample_of(())])
+
+
+# -- what users see -------------------------------------------------------------------------------------------------------
+
+
+def test_result_tells_standard_deviations_and_on_request_hints() -> None:
+    codec = SS3DCodec(SS3DConfig())
+    sample = as_network(sample_of(CARS[:2]))
+    targets = codec.encode([sample])
+    (found,) = codec.decode(codec.ideal(targets), targets.cameras)
+    assert found.covariance is not None
+    covariance = found.covariance.clone()
+    covariance[1, 6, 6] = torch.inf
+    result = Results3D(
+        "000001", found.boxes, found.scores, ("Car", "Car"), found.boxes2d, sample.camera, sample.image,
+        covariance=covariance, evidence=found.evidence,
+    )  # fmt: skip
+    first, second = json.loads(result.to_json())["objects"]
+    spread = first["standard_deviation"]
+    assert list(spread) == ["x", "y", "z", "length", "height", "width", "yaw"]
+    assert spread["z"] == pytest.approx(float(covariance[0, 2, 2]) ** 0.5, abs=1e-4)
+    length = first["size"]["length"]
+    assert spread["length"] == pytest.approx(length * float(covariance[0, 3, 3]) ** 0.5, abs=1e-4)
+    assert spread["z"] > 2 * spread["x"]  # along the ray nobody knows much
+    assert second["standard_deviation"]["yaw"] is None
+    assert "hints" not in first
+    hints = result.filter(0.0).to_dict(hints=True)["objects"][1]["hints"]
+    assert [row["name"] for row in hints] == list(HINT_NAMES)
+    assert found.evidence is not None and hints[4]["value"] == float(found.evidence.values[1, 4])
+
+
+def test_ellipse_from_above_is_one_sigma_of_the_centre() -> None:
+    covariance = torch.zeros(2, 7, 7)
+    covariance[0, :3, :3] = torch.tensor([[0.5, 0.0, 1.0], [0.0, 9.0, 0.0], [1.0, 0.0, 4.0]])
+    covariance[1] = torch.diag(torch.full((7,), torch.inf))
+    boxes = sample_of(CARS[:2]).boxes
+    (ellipse,) = _spreads(Objects(boxes, ("Car", "Car"), None, covariance))
+    away = torch.from_numpy(ellipse).float() - boxes.center[0, [0, 2]]
+    inverse = torch.linalg.inv(covariance[0][[0, 2]][:, [0, 2]])
+    torch.testing.assert_close(((away @ inverse) * away).sum(1), torch.ones(len(away)))
+    plain, drawn = (birds_eye(KITTI, Objects(boxes, ("Car", "Car"), None, c)) for c in (None, covariance))
+    assert drawn.size == plain.size and drawn.tobytes() != plain.tobytes()
