@@ -14,6 +14,7 @@ from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
 from monolift.geometry.rotations import matrix_from_yaw
+from monolift.methods.roi10d import ROI10D, ROI10DConfig
 from monolift.methods.roi10d.codec import LiftedDetections
 from monolift.methods.roi10d.meshes import with_meshes
 from monolift.methods.roi10d.shape_labels import (
@@ -137,4 +138,7 @@ def test_meshes_stand_in_their_boxes_and_wear_the_picture(space: ShapeSpace) -> 
     middle = seen.colour[0][:, seen.silhouette[0] > 0.99].mean(1) * 255
     assert float(middle[0]) > 150 > 80 > float(middle[1])
     assert shaped.meshes[1].texture is None  # it is not in the picture
+    detector = ROI10D(ROI10DConfig(input_width=160, input_height=64, head_channels=32))
+    unlearnt = dataclasses.replace(found, shape=torch.eye(6)[:2])  # no shape label was ever seen
+    assert torch.equal(detector.with_meshes(unlearnt, red, sample.camera).shape[1], space.medians["all"])
     assert len(with_meshes(found[:0], red, sample.camera, space)) == 0

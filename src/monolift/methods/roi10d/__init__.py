@@ -36,7 +36,7 @@ from monolift.methods.roi10d.config import (
     with_statistics,
 )
 from monolift.methods.roi10d.loss import TERMS, roi10d_loss
-from monolift.methods.roi10d.meshes import bundled_space, with_meshes
+from monolift.methods.roi10d.meshes import bundled_space, median_shapes, with_meshes
 from monolift.methods.roi10d.network import ROI10DNetwork
 from monolift.typing import Float, Tensor, UInt8
 
@@ -110,8 +110,14 @@ class ROI10D(nn.Module):
     def with_meshes(
         self, found: LiftedDetections, image: UInt8[Tensor, "3 H W"], camera: Camera
     ) -> LiftedDetections:
-        """The detections of a picture with textured meshes, metres, camera frame; 2D boxes in pixels of ``image``."""
-        return with_meshes(found, image, camera, bundled_space())
+        """The detections of a picture with textured meshes, metres, camera frame; 2D boxes in pixels of ``image``.
+
+        A model trained without shape labels says nothing about shapes: its cars are the median car in their extents.
+        """
+        space = bundled_space()
+        if not self.config.shape_labels:
+            found = median_shapes(found, space)
+        return with_meshes(found, image, camera, space)
 
     def with_depth(
         self, raw: dict[str, Tensor], depth: Float[Tensor, "b h w"], cameras: Camera

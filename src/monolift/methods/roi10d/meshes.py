@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import torch
 
+from monolift.errors import InputError
 from monolift.geometry import Camera
 from monolift.methods.roi10d.codec import LiftedDetections
 from monolift.render.mesh import Mesh
-from monolift.shapes.autoencoder import ShapeSpace, load_shape_space
+from monolift.shapes.autoencoder import ALL, ShapeSpace, load_shape_space
 from monolift.shapes.projective_texture import placed, project_texture
 from monolift.typing import Bool, Tensor, UInt8
 
@@ -32,7 +33,7 @@ def with_meshes(
     meshes = []
     for k in range(len(found)):
         box = found.boxes[k]
-        shape = space.mesh(found.shape[k], box.size[0])
+        shape = _mesh(space, found.shape[k], box.size[0])
         place = (box.center[0], box.yaw[0])
         mask = _inside(found.boxes2d[k], image)
         try:
@@ -41,6 +42,19 @@ def with_meshes(
             shape = Mesh(shape.vertices, shape.faces)
         meshes.append(placed(shape, *place))
     return replace(found, meshes=tuple(meshes))
+
+
+def _mesh(space: ShapeSpace, code: Tensor, size: Tensor) -> Mesh:
+    """The code's mesh, or the median car's where the code lies so far from all cars that it decodes to nothing."""
+    try:
+        return space.mesh(code, size)
+    except InputError:
+        return space.mesh(space.medians[ALL], size)
+
+
+def median_shapes(found: LiftedDetections, space: ShapeSpace) -> LiftedDetections:
+    """The detections as median cars: for a model whose shape branch saw no labels."""
+    return replace(found, shape=space.medians[ALL].expand(len(found), -1))
 
 
 def _inside(box2d: Tensor, image: Tensor) -> Bool[Tensor, "H W"]:
