@@ -15,9 +15,10 @@ like the picture.
     fit          the loop
 
 The generator of textured cars is ``monolift.shapes.textured``. Ours in the default preset, and marked where they stand:
-crops of 64 pixels; rotations tried in the first third only, the opposite heading and the form of the depth among the evidence;
-pixels of other objects are unknown, not foreground; the 2D box binds only where the object is seen to end; a robust depth
-loss; the depth map's scale from the objects' sizes.
+crops of 64 pixels; rotations tried in the first third only, with sizes held at their means, the opposite heading and (twice)
+the whole circle among the trials and the form of the depth among the evidence; pixels of other objects are unknown, not
+foreground; the 2D box binds only where the object is seen to end; a robust depth loss; sizes as likely as among cars; the
+depth map's scale from the objects' sizes.
 """
 
 from __future__ import annotations

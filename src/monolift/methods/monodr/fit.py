@@ -70,13 +70,7 @@ class _State:
         self.crops = crop(observations, config)
         boxes2d = torch.stack([o.box2d for o in observations]).float()
         cameras = Camera.stack([o.camera for o in observations])
-        self.topology = Mesh(
-            decoder.vertices(decoder.middle_shape[None])[0],
-            decoder.faces,
-            decoder.uvs,
-            decoder.textures(decoder.middle_texture[None])[0],
-        )
-        _ = self.topology.edges  # found once here, not again in every copy
+        self.topology = _topology(decoder)
         self.codec = MonoDRCodec(boxes2d, cameras, torch.tensor(config.size_mean))
         self.depth_scale = torch.ones(len(observations))
         self.variables = self._start().leaves()
@@ -213,6 +207,18 @@ class _Snapshot:
         vertices = place(decoder.vertices(self.shape), self.boxes)
         textures = decoder.textures(self.texture)
         return tuple(Mesh(v, decoder.faces, decoder.uvs, t) for v, t in zip(vertices, textures, strict=True))
+
+
+@torch.no_grad()
+def _topology(decoder: TexturedDecoder) -> Mesh:
+    """A mesh to be repainted at every step."""
+    vertices, textures = (
+        decoder.vertices(decoder.middle_shape[None]),
+        decoder.textures(decoder.middle_texture[None]),
+    )
+    mesh = Mesh(vertices[0], decoder.faces, decoder.uvs, textures[0])
+    _ = mesh.edges  # found once here, not again in every copy
+    return mesh
 
 
 def start_depth(crops: Crops, codec: MonoDRCodec, config: MonoDRConfig) -> Float[Tensor, " n"]:
