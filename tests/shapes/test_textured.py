@@ -51,7 +51,7 @@ def test_codes_of_any_length_are_the_same_car() -> None:
 
 def test_files_come_back_and_are_small(tmp_path: Path, family: Family) -> None:
     assert BUNDLED.stat().st_size <= 2_000_000
-    decoder, report = train_textured(family, steps=3, batch=8, shape_components=5, texture_components=4)
+    decoder, report = train_textured(family, steps=3, batch=8, shape_components=9, texture_components=8)
     assert report.shape > 0
     path = tmp_path / "decoder.safetensors"
     save_textured(decoder, path)

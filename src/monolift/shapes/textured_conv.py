@@ -175,7 +175,7 @@ def train_on_views(
         loss.backward()
         optimiser.step()
         if on_step:
-            on_step(step, float(loss))
+            on_step(step, float(loss.detach()))
     shapes, textures = (on_sphere(code.detach()) for code in codes)
     decoder.middle_shape, decoder.middle_texture = (
         on_sphere(c.mean(0, keepdim=True))[0] for c in (shapes, textures)
