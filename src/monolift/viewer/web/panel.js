@@ -20,8 +20,8 @@ export class Panel {
     store.on(["frame", "hiddenClasses"], () => this.classes());
     store.on(["frame", "layers"], () => this.layers());
     store.on(["frame", "layers", "score", "hiddenClasses", "geometryVersion", "reviewVersion"], () => this.lists());
-    store.on(["selected", "hovered"], () => this.mark());
     store.on(["frame", "selected", "geometryVersion", "reviewVersion"], () => this.details());
+    store.on(["selected", "hovered"], () => this.mark()); // after the details have their height: it scrolls
   }
 
   classes() {
@@ -181,9 +181,9 @@ export class Panel {
     rows.push(row("alpha", "alpha", `${degrees(object.alpha).toFixed(1)}°`, ""));
     if (object.box2d) rows.push(row("2D box", "box2d", object.box2d.map((v) => v.toFixed(0)).join(" "), "px"));
     if (match) {
-      rows.push(row("3D IoU with label", "iou", match.iou.toFixed(2), ""));
-      rows.push(row("off the label", "apart", metres(match.apart), "m", null));
-      rows.push(row("turned from label", "turned", `${degrees(match.turned).toFixed(1)}°`, ""));
+      rows.push(row("label: 3D IoU", "iou", match.iou.toFixed(2), ""));
+      rows.push(row("label: apart", "apart", metres(match.apart), "m", null));
+      rows.push(row("label: turned", "turned", `${degrees(match.turned).toFixed(1)}°`, ""));
     } else if (object.kind === "found" && this.store.frame.labels.length) {
       rows.push(row("label", "match", "none within 4 m", ""));
     }
