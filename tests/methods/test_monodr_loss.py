@@ -145,10 +145,10 @@ def test_each_object_takes_its_best_trial() -> None:
     wanted = torch.tensor([0.4, -0.4, 0.4 + STEP, 2.5])
     seen: list[Tensor] = []
 
-    def render(angle: Tensor, aligned: bool) -> Rendering:
+    def render(angle: Tensor, aligned: bool) -> tuple[Rendering, Tensor]:
         assert not aligned
         seen.append(angle)
-        return picture_of(torch.zeros(4, 8, 8))
+        return picture_of(torch.zeros(4, 8, 8)), torch.zeros(4, 4)
 
     def metric(colour: Tensor, silhouette: Tensor) -> Tensor:
         return (seen[-1] - wanted).abs()

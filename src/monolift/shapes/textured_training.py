@@ -129,7 +129,8 @@ def train_textured(
     """An auto-decoder: principal components of the family, then networks and a code per car, by L1 on vertices (in units of
     their spread) and texels, and eq. 1. Seconds for the components, a few milliseconds per step.
 
-    steps, batch: of Adam. components: at least eight, the first guess of the codes. regulariser: weight of eq. 1. on_step: called with steps done and to do.
+    steps, batch: of Adam. components: at least eight, the first guess of the codes. regulariser: weight of eq. 1. on_step:
+    called with steps done and to do.
     """
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # the networks' first weights

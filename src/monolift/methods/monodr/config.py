@@ -86,6 +86,9 @@ class MonoDRConfig:
     """Try the whole circle in steps of 30 degrees in the first and the last of these iterations (ours)."""
     escape_depth: float = 0.3
     """Weight of the depth's form, its median taken off, per metre, when rotations are compared (published: 0)."""
+    escape_box: float = 0.5
+    """Weight of the 2D boxes' lack of overlap when rotations are compared, since what reaches beyond the crop is not seen
+    (published: 0, and the trial aligned)."""
     escape_aligned: bool = False
     """Bring the trial's 2D box to the place and area of the observed one before comparing (published)."""
     metric: str = "multiscale"
@@ -144,6 +147,7 @@ def paper(**changes: Any) -> MonoDRConfig:
         escape_turned=False,
         escape_sweep=False,
         escape_depth=0.0,
+        escape_box=0.0,
         escape_aligned=True,
         edge_rule="kato",
     )

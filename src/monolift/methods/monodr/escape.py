@@ -13,6 +13,7 @@ import torch
 
 from monolift.methods.monodr.config import MonoDRConfig
 from monolift.methods.monodr.crops import Crops
+from monolift.methods.monodr.loss import box_loss
 from monolift.methods.monodr.perceptual import Metric
 from monolift.render.renderer import Rendering
 from monolift.typing import Float, Tensor
@@ -20,8 +21,9 @@ from monolift.typing import Float, Tensor
 STEP = math.radians(15)
 FORM_CUT = 1.0  # metres
 
-Render = Callable[[Float[Tensor, " n"], bool], Rendering]
-"""The objects as they would look at other angles; with True, brought to the place and area of their observed 2D boxes."""
+Render = Callable[[Float[Tensor, " n"], bool], tuple[Rendering, Float[Tensor, "n 4"]]]
+"""The objects as they would look at other angles, and their vertices' boxes in the crops' pixels; with True, brought to the
+place and area of their observed 2D boxes."""
 
 
 def trials(
@@ -52,8 +54,10 @@ def better_rotation(
     angles = trials(alpha, random, config, sweep)
     scores = []
     for angle in angles:
-        picture = render(angle, config.escape_aligned)
+        picture, box = render(angle, config.escape_aligned)
         score = metric(picture.colour, picture.silhouette)
+        if config.escape_box:
+            score = score + config.escape_box * box_loss(box, crops.boxes, 0.0, crops.open_sides)
         if config.escape_depth:
             score = score + config.escape_depth * depth_form(picture, crops, depth_scale)
         scores.append(score)

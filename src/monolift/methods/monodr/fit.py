@@ -124,9 +124,11 @@ class _State:
         vertices = self.decoder.vertices(self.variables.shape)
         textures = self.decoder.textures(self.variables.texture)
 
-        def render(alpha: Tensor, aligned: bool) -> Rendering:
+        def render(alpha: Tensor, aligned: bool) -> tuple[Rendering, Tensor]:
             screen = self._project(self.variables.with_alpha(alpha), vertices)
-            return self._draw(align(screen, self.crops.boxes) if aligned else screen, textures)
+            if aligned:
+                screen = align(screen, self.crops.boxes)
+            return self._draw(screen, textures), screen_boxes(screen)
 
         alpha = self.variables.alpha.detach()
         random = math.pi * (2 * torch.rand(len(alpha), generator=self.generator) - 1)
