@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -213,7 +214,8 @@ def load_shape_space(path: str | Path | None = None) -> ShapeSpace:
         with safe_open(str(file), "pt") as opened:
             fields = json.loads((opened.metadata() or {})["config"])
         state = {k: v.float() for k, v in load_file(str(file)).items()}
-        config = ShapeConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        config = ShapeConfig(**known)
         prefix = "median."
         named = {k.removeprefix(prefix): state.pop(k) for k in list(state) if k.startswith(prefix)}
         order = [n for n in (ALL, *CLASSES) if n in named]  # files are in alphabetical order

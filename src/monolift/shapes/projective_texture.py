@@ -14,8 +14,10 @@ from monolift.geometry.rotations import matrix_from_yaw
 from monolift.render.mesh import Mesh
 from monolift.typing import Bool, Float, Int, Tensor, UInt8
 
-SEEN = 0.15
+SEEN = 0.1
 """Cosine between a face's normal and the way to the camera above which the face counts as seen."""
+SMOOTHING = 12
+"""Rounds of averaging the normals that decide it, each as far as one face."""
 MIRROR = (1.0, 1.0, -1.0)
 """A car's plane of symmetry is that of its length and height."""
 
@@ -73,15 +75,23 @@ def _seen(
 ) -> tuple[Float[Tensor, "f 3 2"], Float[Tensor, " f"]]:
     """Pixels of the faces' corners, and how squarely each face looks at the camera (cosine)."""
     inside = vertices @ matrix_from_yaw(yaw).T + center
-    corners = inside[mesh.faces]
-    # Normals of vertices, weighted by area: those of marching cubes' slivers alone point anywhere.
-    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normal = torch.zeros_like(inside).index_add(0, mesh.faces.flatten(), area.repeat_interleave(3, 0))
-    normal = (
-        F.normalize(normal[mesh.faces].sum(1), dim=1) * turn.prod()
-    )  # a mirrored face is wound the other way
-    to_camera = F.normalize(-(corners.mean(1) + camera.translation.to(corners)), dim=1)
+    normal = _smooth_normals(inside, mesh.faces)[mesh.faces].sum(1)
+    normal = F.normalize(normal, dim=1) * turn.prod()  # a mirrored face is wound the other way
+    to_camera = F.normalize(-(inside[mesh.faces].mean(1) + camera.translation.to(inside)), dim=1)
     return camera.px_from_cam(inside)[mesh.faces], (normal * to_camera).sum(1)
+
+
+def _smooth_normals(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "v 3"]:
+    """Normals of vertices, averaged over the neighbourhood: a flank seen at a glancing angle is then seen or not as a whole,
+    where the ripples of marching cubes would speckle it."""
+    a, b, c = vertices[faces].unbind(1)
+    area = torch.linalg.cross(b - a, c - a)  # weighted by area: slivers alone point anywhere
+    normals = torch.zeros_like(vertices).index_add(0, faces.flatten(), area.repeat_interleave(3, 0))
+    for _ in range(SMOOTHING):
+        normals = F.normalize(normals, dim=1)
+        mean = normals[faces].sum(1)
+        normals = torch.zeros_like(vertices).index_add(0, faces.flatten(), mean.repeat_interleave(3, 0))
+    return F.normalize(normals, dim=1)
 
 
 def _lender(mesh: Mesh, seen: Bool[Tensor, " f"]) -> Int[Tensor, " f"]:
