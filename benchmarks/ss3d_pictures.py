@@ -1,6 +1,6 @@
 """What the fit does, drawn: noisy hints of the cars of a rendered scene, where the fit starts, where it ends, from above too.
 
-    monolift synth --out WORLD --count 20
+    monolift synth --out WORLD --images 20
     python benchmarks/ss3d_pictures.py WORLD/training 000003 --out docs/images/ss3d_fit.jpg
 
 Above: every hint of each car, with noise of ``tests/noisy_cars.py``'s kind: the 2D box, the eight corners each with a circle

@@ -7,11 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from monolift.data.augment import View
 from monolift.data.sample import Detections, Sample
 from monolift.geometry import Camera
 from monolift.typing import Float, Tensor, UInt8
+
+# ImageNet, RGB, [0, 1]: what every backbone here was trained on
+PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,37 @@ class Detector(Protocol):
     def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
         """Per picture, best first; boxes in metres, camera frame; 2D boxes in network pixels."""
         ...
+
+
+class PictureDetector(nn.Module):
+    """A detector made of a configuration, a codec and a network that takes whole pictures. A method adds ``view``,
+    ``training_view`` and ``loss``."""
+
+    config: Any
+    codec: Any
+    network: nn.Module
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.config.classes)
+
+    def view(self, width: int, height: int) -> View:
+        raise NotImplementedError
+
+    def normalise(self, image: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
+        """uint8 RGB to what the backbone was trained on."""
+        mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
+        return (image.float() / 255 - mean) / std
+
+    def prepare(self, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Prepared:
+        view = self.view(image.shape[2], image.shape[1])
+        return Prepared(self.normalise(view.image(image)), view.camera(camera), view)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        return self.network(images)
+
+    def encode(self, samples: Sequence[Sample]) -> Any:
+        return self.codec.encode(samples)
+
+    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
+        return self.codec.decode(raw, cameras)

@@ -20,15 +20,8 @@ Gamma prior acts, the paper's solver and iterations, its suppression limit, its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
-from torch import nn
-
 from monolift.data.augment import View
-from monolift.data.sample import Detections, Sample
-from monolift.detector import Prepared
-from monolift.geometry import Camera
+from monolift.detector import PictureDetector
 from monolift.methods.ss3d.codec import SS3DCodec, Targets
 from monolift.methods.ss3d.config import (
     PRESETS,
@@ -43,15 +36,12 @@ from monolift.methods.ss3d.config import (
 )
 from monolift.methods.ss3d.loss import ss3d_loss
 from monolift.methods.ss3d.network import SS3DNetwork
-from monolift.typing import Float, Tensor, UInt8
+from monolift.typing import Tensor
 
 __all__ = ["PRESETS", "SS3D", "SS3DConfig", "author", "paper", "through_fit"]
 
-# ImageNet, RGB, [0, 1]
-PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-
-class SS3D(nn.Module):
+class SS3D(PictureDetector):
     """The detector: network, codec and loss of one configuration."""
 
     method = "ss3d"
@@ -72,10 +62,6 @@ class SS3D(nn.Module):
             self.config.uncertainty == "heteroscedastic",
         )
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.config.classes
-
     def view(self, width: int, height: int) -> View:
         """The window through which the network sees a picture of this size."""
         return network_view(self.config, width, height)
@@ -84,23 +70,5 @@ class SS3D(nn.Module):
         """As :meth:`view`, always of the training size: pictures of one batch must agree."""
         return training_view(self.config, width, height)
 
-    def normalise(self, image: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
-        """uint8 RGB to what the backbone was trained on."""
-        mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
-        return (image.float() / 255 - mean) / std
-
-    def prepare(self, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Prepared:
-        view = self.view(image.shape[2], image.shape[1])
-        return Prepared(self.normalise(view.image(image)), view.camera(camera), view)
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        return self.network(images)
-
-    def encode(self, samples: Sequence[Sample]) -> Targets:
-        return self.codec.encode(samples)
-
     def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         return ss3d_loss(self.codec, raw, targets)
-
-    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
-        return self.codec.decode(raw, cameras)
