@@ -2,8 +2,9 @@
 
     python benchmarks/autolabel_loop.py --out runs/loop [--images 200] [--val 100] [--epochs 30] [--depth-error 0.03]
 
-On a synthetic world: pictures with instance masks (exact) and depth maps (off by a factor per picture, log-normal with standard
-deviation --depth-error, as those of a depth network are). The auto-labeller sees pictures, cameras, masks and depth, no label.
+On a synthetic world: pictures with instance masks (exact, with classes) and depth maps (off by a factor per picture,
+log-normal with standard deviation --depth-error, as those of a depth network are). The auto-labeller sees pictures, cameras,
+masks and depth, no label.
 Both detectors see the same pictures in the same order and are scored on the same true validation labels: Car, AP R40, moderate.
 Whatever is there already is not made again: a run that was killed goes on. One seed; the spread between seeds is not measured.
 """
@@ -93,10 +94,9 @@ def _disturb_depth(root: Path, names: Sequence[str], error: float) -> None:
 
 def _label(root: Path, options: argparse.Namespace) -> None:
     config, _ = apply_settings(PRESETS["default"](), MonoDRConfig(), options.fit)
-    masks = root / "world" / "training" / "instance_2"
     job = autolabel.Job(
         data=root / "world",
-        masks=str(masks),
+        masks=str(_masks(root)),
         depth=str(root / "depth"),
         out=root / "labels",
         config=config,
@@ -108,6 +108,20 @@ def _label(root: Path, options: argparse.Namespace) -> None:
             if outcome.error:
                 raise SystemExit(outcome.error)
             progress.advance()
+
+
+def _masks(root: Path) -> Path:
+    """The world's id maps with a class for each number, as a 2D detector gives it; nothing else of the labels."""
+    source, folder = root / "world" / "training", root / "masks"
+    folder.mkdir(exist_ok=True)
+    table = {}
+    for path in sorted((source / "instance_2").glob("*.png")):
+        if not (folder / path.name).exists():
+            (folder / path.name).symlink_to(path.resolve())
+        names = read_labels(source / "label_2" / f"{path.stem}.txt").names
+        table[path.stem] = [{"id": k, "class": name} for k, name in enumerate(names, 1)]
+    (folder / "classes.json").write_text(json.dumps(table))
+    return folder
 
 
 def _data_set(
