@@ -17,7 +17,7 @@ from monolift import export as exporting
 from monolift.cli import main
 from monolift.detect import Model
 from monolift.errors import InputError
-from monolift.export_folder import write_folder, write_triton
+from monolift.export.folder import write_folder, write_triton
 from monolift.geometry import Camera
 from monolift.methods.smoke import Smoke, SmokeConfig
 from monolift.nn.deform import DeformConv2d

@@ -65,7 +65,7 @@ def run(options: Export) -> int:
     from monolift.commands.detect import write_json
     from monolift.detect import load
     from monolift.export import export
-    from monolift.export_folder import write_folder, write_triton
+    from monolift.export.folder import write_folder, write_triton
 
     def say(text: str) -> None:
         if not options.quiet:

@@ -1,0 +1,155 @@
+"""PyTorch and an exported model on the same pictures."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from monolift import runtime
+from monolift.data.kitti import KittiDataset
+from monolift.data.sample import Detections
+from monolift.detect import Model
+from monolift.detector import Prepared
+from monolift.geometry import Camera
+from monolift.typing import Tensor, UInt8
+from monolift.validate import validate
+
+SAME_METRES = 2.0  # centres further apart are different objects
+
+Picture = tuple[Tensor, Camera]  # (3, H, W) uint8 RGB, of any size each
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far an exported model is from PyTorch on some pictures.
+
+    raw: largest difference of each raw map; boxes: objects compared, and lost: those without a partner in the exported model's
+    result, or the other way round; center, size: metres; yaw: radians; score: largest differences over pairs.
+    seconds: of the network per picture, (PyTorch, exported), medians of one run.
+    """
+
+    raw: dict[str, float]
+    boxes: int
+    lost: int
+    center: float
+    size: float
+    yaw: float
+    score: float
+    seconds: tuple[float, float]
+
+
+class Exported:
+    """An exported model in a detector's place: PyTorch's preparation and decoding round the other network."""
+
+    def __init__(self, detector: Any, network: runtime.Model) -> None:
+        self._detector, self._network = detector, network
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self._detector.classes)
+
+    def prepare(self, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Prepared:
+        view = self._detector.view(image.shape[2], image.shape[1])
+        return Prepared(view.image(image).float(), view.camera(camera), view)
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        raw = self._network.run(images.to(torch.uint8).numpy())
+        return {name: torch.from_numpy(maps) for name, maps in raw.items()}
+
+    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
+        return list(self._detector.decode(raw, cameras))
+
+
+def agreement(model: Model, exported: runtime.Model, pictures: Sequence[Picture]) -> Agreement:
+    """PyTorch and the exported model on the same pictures: raw maps, and boxes above the model's score.
+
+    Where the runtime decodes the method itself its boxes are compared, so that all of it is checked, else the raw maps are
+    decoded by PyTorch's code. The first picture is also run twice in one batch.
+    """
+    detector: Any = model.detector
+    raw_error: dict[str, float] = {}
+    pairs, lost, seconds = [], 0, []
+    for k, (image, camera) in enumerate(pictures):
+        prepared = detector.prepare(image, camera)
+        network_picture = prepared.view.image(image)[None].repeat(2 if k == 0 else 1, 1, 1, 1)
+        with torch.no_grad():
+            start = time.perf_counter()
+            ours = detector(detector.normalise(network_picture))
+            middle = time.perf_counter()
+            theirs = exported.run(network_picture.numpy())
+            seconds.append((middle - start, time.perf_counter() - middle))
+            for name, maps in theirs.items():
+                error = float(np.abs(maps - ours[name].numpy()).max())
+                raw_error[name] = max(raw_error.get(name, 0.0), error)
+            cameras = Camera.stack([prepared.camera] * len(network_picture))
+            mine = detector.decode(ours, cameras)[0]
+            if exported.method in runtime.model.DECODERS:
+                other = _as_arrays(exported.detect(_rows_last(image), camera.matrix.numpy(), model.score))
+            else:
+                found = detector.decode({n: torch.from_numpy(m) for n, m in theirs.items()}, cameras)[0]
+                other = _arrays(found[found.scores >= model.score], model.classes)
+        matched, alone = _pairs(_arrays(mine[mine.scores >= model.score], model.classes), other)
+        pairs += matched
+        lost += alone
+    differences = np.array(pairs).reshape(-1, 4)
+    center, size, yaw, score = differences.max(0) if len(differences) else np.zeros(4)
+    torch_s, other_s = (statistics.median(times) for times in zip(*seconds[1:] or seconds, strict=True))
+    return Agreement(
+        raw_error, len(pairs), lost, float(center), float(size), float(yaw), float(score), (torch_s, other_s)
+    )
+
+
+def compare_ap(
+    model: Model, exported: runtime.Model, split: KittiDataset, scratch: Path
+) -> dict[str, tuple[float, float]]:
+    """Moderate AP R40, percent, of PyTorch and of the exported model, by class, metric and overlap."""
+    try:
+        ours = validate(model.detector, split, scratch / "torch")
+        theirs = validate(Exported(model.detector, exported), split, scratch / "exported")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return {key: (ours[key], theirs[key]) for key in ours if key not in ("selection", "score")}
+
+
+def _rows_last(image: UInt8[Tensor, "3 H W"]) -> np.ndarray:
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+
+
+def _arrays(found: Detections, classes: Sequence[str]) -> dict[str, np.ndarray]:
+    boxes = found.boxes
+    named = {"center": boxes.center, "size": boxes.size, "yaw": boxes.yaw, "score": found.scores}
+    names = np.array([classes[k] for k in found.labels.tolist()], dtype=object)
+    return {**{k: v.double().numpy() for k, v in named.items()}, "class": names}
+
+
+def _as_arrays(found: runtime.Found) -> dict[str, np.ndarray]:
+    return {
+        "center": found.center,
+        "size": found.size,
+        "yaw": found.yaw,
+        "score": found.scores,
+        "class": np.array(found.classes, dtype=object),
+    }
+
+
+def _pairs(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> tuple[list[tuple[float, ...]], int]:
+    """Differences of center, size, yaw, score of objects of one class that are each other's nearest, and how many have none."""
+    if not len(a["score"]) or not len(b["score"]):
+        return [], len(a["score"]) + len(b["score"])
+    distance = np.linalg.norm(a["center"][:, None] - b["center"], axis=2)
+    distance[a["class"][:, None] != b["class"]] = np.inf
+    pairs: list[tuple[float, ...]] = []
+    for i, j in enumerate(distance.argmin(1)):
+        if distance[:, j].argmin() == i and distance[i, j] < SAME_METRES:
+            turn = (a["yaw"][i] - b["yaw"][j] + np.pi) % (2 * np.pi) - np.pi
+            worst = float(np.abs(a["size"][i] - b["size"][j]).max())
+            pairs.append((float(distance[i, j]), worst, abs(turn), abs(a["score"][i] - b["score"][j])))
+    return pairs, len(a["score"]) + len(b["score"]) - 2 * len(pairs)
