@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from monolift.data.evidence import Evidence
 from monolift.data.kitti import labels_from_detections
 from monolift.data.kitti_format import KittiLabels, format_labels, from_numbers, to_numbers, write_atomically
 from monolift.data.sample import Detections
@@ -39,6 +40,7 @@ class Results3D:
     timings: seconds by stage; warnings: what makes the result doubtful, for example a guessed camera.
     covariance: (N, 7, 7) of x, y, z, log length, log height, log width, yaw, from methods that know it.
     meshes: N meshes, metres, camera frame, from methods that give shapes.
+    evidence: the named measurements behind each box, from methods that fit boxes through such (SS3D's 26 hints).
     """
 
     name: str
@@ -54,6 +56,7 @@ class Results3D:
     warnings: tuple[str, ...] = ()
     covariance: Float[Tensor, "n 7 7"] | None = None
     meshes: tuple[Mesh, ...] | None = None
+    evidence: Evidence | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -91,6 +94,7 @@ class Results3D:
             meshes=None
             if self.meshes is None
             else tuple(mesh for mesh, kept in zip(self.meshes, keep.tolist(), strict=True) if kept),
+            evidence=None if self.evidence is None else self.evidence[keep],
         )
 
     # -- as text ------------------------------------------------------------------------------------------------------
@@ -105,8 +109,8 @@ class Results3D:
         labels = torch.tensor([names.index(name) for name in self.classes], dtype=torch.long)
         return labels_from_detections(Detections(self.boxes, self.scores, labels, self.boxes2d), names)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The content of :meth:`to_json`."""
+    def to_dict(self, hints: bool = False) -> dict[str, Any]:
+        """The content of :meth:`to_json`. hints: each object also with its evidence, where the method has such."""
         camera = {name: float(getattr(self.camera, name)) for name in ("fx", "fy", "cx", "cy")}
         return {
             "schema": SCHEMA,
@@ -118,14 +122,14 @@ class Results3D:
                 "translation": [float(v) for v in self.camera.translation],
                 "origin": self.camera_origin,
             },
-            "objects": [self._object(i) for i in range(len(self))],
+            "objects": [self._object(i, hints) for i in range(len(self))],
             "seconds": {k: round(v, 4) for k, v in self.timings.items()},
             "warnings": list(self.warnings),
         }
 
-    def _object(self, i: int) -> dict[str, Any]:
+    def _object(self, i: int, hints: bool) -> dict[str, Any]:
         length, height, width = _rounded(self.boxes.size[i])
-        return {
+        row = {
             "class": self.classes[i],
             "score": round(float(self.scores[i]), 4),
             "center": _rounded(self.boxes.center[i]),
@@ -135,6 +139,11 @@ class Results3D:
             "distance": round(float(self.distance[i]), 4),
             "box2d": _rounded(self.boxes2d[i]),
         }
+        if self.covariance is not None:
+            row["standard_deviation"] = _standard_deviation(self.covariance[i], self.boxes.size[i])
+        if hints and self.evidence is not None:
+            row["hints"] = self.evidence.rows(i)
+        return row
 
     def to_json(self) -> str:
         """One JSON object; fields are added in later versions, never renamed.
@@ -142,8 +151,8 @@ class Results3D:
         schema; name; source; image {width, height}; camera {fx, fy, cx, cy in pixels, translation in metres: pixels are
         K (X + translation), origin: where it came from}; objects, best first: class, score, center [x right, y down, z
         forward] of the box's middle and size {length, height, width} in metres, yaw and alpha in radians (KITTI's
-        rotation_y and alpha), distance along the ground in metres, box2d [x1, y1, x2, y2] in pixels; seconds by stage;
-        warnings.
+        rotation_y and alpha), distance along the ground in metres, box2d [x1, y1, x2, y2] in pixels, and where the method
+        knows them the standard_deviation of center, size and yaw; seconds by stage; warnings.
         """
         return format_json(self.to_dict())
 
@@ -192,10 +201,15 @@ class Results3D:
     # -- as pictures and files ----------------------------------------------------------------------------------------
 
     def plot(self) -> Image.Image:
-        """The photograph with its boxes and the scene from above."""
+        """The photograph with its boxes, and meshes where the method gives shapes, and the scene from above."""
         from monolift.render.draw import picture
 
-        return picture(self.image, self.camera, self._drawn())
+        image = self.image
+        if self.meshes:
+            from monolift.render.mesh_overlay import overlay_meshes
+
+            image = overlay_meshes(image, self.camera, self.meshes, self.classes)
+        return picture(image, self.camera, self._drawn())
 
     def plot_bev(self) -> Image.Image:
         """The scene from above alone, forward is up."""
@@ -206,7 +220,7 @@ class Results3D:
     def _drawn(self) -> Objects:
         from monolift.render.objects import Objects
 
-        return Objects(self.boxes, self.classes, self.scores)
+        return Objects(self.boxes, self.classes, self.scores, self.covariance)
 
     def save_image(self, path: str | Path) -> None:
         """Writes :meth:`plot`, in the format of the suffix (.png, .jpg, ...)."""
@@ -265,6 +279,16 @@ def _save(path: str | Path, data: bytes) -> None:
     except OSError as error:
         raise InputError(f"{path}: cannot make its folder: {error.strerror or error}") from None
     write_atomically(path, data)
+
+
+def _standard_deviation(
+    covariance: Float[Tensor, "7 7"], size: Float[Tensor, " 3"]
+) -> dict[str, float | None]:
+    """Of one box: x, y, z, length, height, width in metres, yaw in radians; None where the method does not know."""
+    names = ("x", "y", "z", "length", "height", "width", "yaw")
+    spread = covariance.diagonal().clamp_min(0).sqrt()
+    spread = torch.cat([spread[:3], spread[3:6] * size, spread[6:]])  # of the logarithm, to first order
+    return {k: round(v, 4) if math.isfinite(v) else None for k, v in zip(names, spread.tolist(), strict=True)}
 
 
 def _rounded(values: Tensor) -> list[float]:

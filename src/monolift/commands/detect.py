@@ -57,6 +57,8 @@ class Detect:
     """What to save, separated by commas: image, json, kitti, html, glb (meshes or boxes), omni3d; or none."""
     json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """All results as one JSON list in this file, or on standard output with "-"."""
+    hints: bool = False
+    """In --json, also the named measurements behind each box and which disagree with it (ss3d)."""
     quiet: bool = False
     """Only warnings and errors."""
 
@@ -88,7 +90,7 @@ def run(options: Detect) -> int:
                     result = everything.filter(classes=classes)
                     writer.write(result)
                     report.result(result)
-                    rows.append(result.to_dict())
+                    rows.append(result.to_dict(options.hints))
             except InputError as error:
                 failed += 1
                 report.complain(str(error))
