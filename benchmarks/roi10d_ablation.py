@@ -7,7 +7,8 @@ Every variant trains from the same random weights (or --init), sees the same pic
 pictures that are left: Car, moderate, AP R40 in percent, mean over the seeds and half the range between them. Runs that are
 there already are not run again, and one that was stopped goes on.
 
-    lifting    eq. 2 after a warm-up, depth stream trained by the rendered depth
+    lifting    eq. 2 after a warm-up, extents by their own term, depth stream trained by the rendered depth
+    eq2        the same, extents trained by eq. 2 too, as published
     none       separate terms, summed
     kendall    separate terms with learnt uncertainties
     nodepth    lifting, without depth stream
@@ -27,6 +28,7 @@ from monolift.train import TrainOptions, train
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "lifting": (),
+    "eq2": ("lift_extents=true",),
     "none": ("weighting=none",),
     "kendall": ("weighting=kendall",),
     "nodepth": ("depth=none",),

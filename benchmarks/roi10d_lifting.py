@@ -28,7 +28,8 @@ COLORS: dict[str, Color] = {
 }  # fmt: skip
 GREY, RED, BLUE = (205, 209, 214), (200, 40, 40), (0, 114, 178)
 MARKS = (0, 50, 100, 300, 1000)
-SMOOTHING = 25  # steps over which the plotted shares are averaged
+FIRST = 10  # step at the left edge of the plots
+SMOOTHING = 9  # steps over which the plotted shares are averaged
 
 
 def table(name: str, descent: Descent) -> None:
@@ -46,8 +47,13 @@ def table(name: str, descent: Descent) -> None:
         print(f"  share of the gradient at step {k:4}   " + "  ".join(f"{n} {v:.2f}" for n, v in shares))
 
 
+def _place(step: np.ndarray | int, steps: int) -> np.ndarray:
+    """Of a step along a logarithmic axis from FIRST to the end, 0 to 1."""
+    return np.log(np.maximum(step, FIRST) / FIRST) / np.log(steps / FIRST)
+
+
 def plot(descent: Descent) -> Image.Image:
-    """Left: errors over steps, logarithmic. Right: shares of the gradient, stacked."""
+    """Left: errors over steps, both logarithmic. Right: shares of the gradient, stacked."""
     canvas = Canvas(Image.new("RGB", (960, 330), PAPER))
     steps = len(descent.shares)
     left, right = (70.0, 30.0, 450.0, 280.0), (540.0, 30.0, 930.0, 280.0)
@@ -61,11 +67,12 @@ def plot(descent: Descent) -> Image.Image:
         frame = at(area, np.array([0, 1, 1, 0, 0.0]), np.array([0, 0, 1, 1, 0.0]))
         canvas.line(frame, GREY)
         canvas.text((area[0], area[1] - 8), title, 14, INK, "ls")
-        for tick in range(0, steps + 1, steps // 3):
-            x = area[0] + tick / steps * (area[2] - area[0])
-            canvas.text((x, area[3] + 8), f"{tick}", 12, INK, "ma")
+        for tick in (10, 30, 100, 300, 1000, 3000):
+            if tick <= steps:
+                x = area[0] + float(_place(tick, steps)) * (area[2] - area[0])
+                canvas.text((x, area[3] + 8), f"{tick}", 12, INK, "ma")
         canvas.text(((area[0] + area[2]) / 2, area[3] + 26), "step", 12, INK, "ma")
-    along = np.linspace(0, 1, len(errors))
+    along = _place(np.arange(len(errors)), steps)
     for power in range(-6, 3, 2):
         y = (power + 7) / 9
         canvas.line(at(left, np.array([0, 1.0]), np.array([y, y])), GREY)
@@ -75,9 +82,9 @@ def plot(descent: Descent) -> Image.Image:
         (descent.errors.mean(1).clamp_min(1e-7).log10(), BLUE, "mean", 1),
     ):
         canvas.line(at(left, along, (values.numpy() + 7) / 9), color, 1.8)
-        y = left[1] + 16 + 18 * row
-        canvas.line(np.array([[left[2] - 190, y], [left[2] - 165, y]]), color, 2.5)
-        canvas.text((left[2] - 158, y), name, 12, INK, "lm")
+        y = left[3] - 40 + 18 * row
+        canvas.line(np.array([[left[0] + 14, y], [left[0] + 39, y]]), color, 2.5)
+        canvas.text((left[0] + 46, y), name, 12, INK, "lm")
     kernel = torch.ones(1, 1, SMOOTHING) / SMOOTHING
     padded = torch.nn.functional.pad(
         descent.shares.float().T[:, None], (SMOOTHING // 2,) * 2, mode="replicate"
@@ -85,15 +92,16 @@ def plot(descent: Descent) -> Image.Image:
     shares = torch.nn.functional.conv1d(padded, kernel)[:, 0].T.numpy()
     shares = shares / shares.sum(1, keepdims=True)
     base = np.zeros(steps)
-    along = np.linspace(0, 1, steps)
+    along = _place(np.arange(steps), steps)
     for k, name in sorted(enumerate(PARTS), key=lambda pair: pair[1] != "depth"):
         top = base + shares[:, k]
         outline = np.concatenate([at(right, along, base), at(right, along, top)[::-1]])
         canvas.polygon(outline, COLORS[name], 0.8)
-        middle = steps // 20 + int(shares[steps // 20 : steps // 2, k].argmax())  # where it is widest
+        middle = min(FIRST + 10, steps - 1)
+        middle += int(shares[middle : steps // 2, k].argmax())  # where it is widest
         if shares[middle, k] > 0.06:
             y = right[3] - (base[middle] + top[middle]) / 2 * 250
-            canvas.text((right[0] + 390 * middle / steps, y), name, 13, (255, 255, 255), "lm")
+            canvas.text((right[0] + 390 * float(along[middle]), y), name, 13, (255, 255, 255), "mm")
         base = top
     return canvas.finish()
 
@@ -137,8 +145,8 @@ def frame(descent: Descent, step: int) -> Image.Image:
 
 def animation(descent: Descent, path: Path) -> None:
     last = len(descent.way) - 1
-    steps = sorted({round(float(k)) for k in np.geomspace(1, min(900, last), 44)} | {0})
-    pictures = [frame(descent, k).quantize(48, dither=Image.Dither.NONE) for k in steps]
+    steps = sorted({round(float(k)) for k in np.geomspace(1, min(700, last), 36)} | {0})
+    pictures = [frame(descent, k).quantize(24, dither=Image.Dither.NONE) for k in steps]
     times = [900] + [110] * (len(pictures) - 2) + [2500]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0, optimize=True)
 

@@ -68,6 +68,17 @@ def test_kendalls_weights_move_and_nobody_elses(toy: KittiDataset) -> None:
         assert (float(grad.abs().max()) > 0) == (weighting == "kendall")
 
 
+@pytest.mark.parametrize("lift_extents", [True, False])
+def test_extents_are_trained_by_eq_2_or_by_their_own_term(toy: KittiDataset, lift_extents: bool) -> None:
+    detector = make(lift_extents=lift_extents, warmup_steps=0).train()
+    samples, images = views(detector, [toy[0]])
+    losses = detector.loss(detector(images), detector.encode(samples))
+    assert ("extents" in losses) != lift_extents
+    losses["pose"].backward()
+    grad = detector.network.branches["extents"][-1].weight.grad
+    assert (grad is not None and float(grad.abs().max()) > 0) == lift_extents
+
+
 def test_separate_terms_do_not_care_for_a_quaternions_sign() -> None:
     wanted = {
         "rotation": torch.nn.functional.normalize(torch.randn(3, 4), dim=1), "centroid": torch.randn(3, 2),

@@ -9,6 +9,7 @@ kendall   the same with a learnt uncertainty per term (Kendall, Gal, Cipolla, CV
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -61,18 +62,17 @@ def roi10d_loss(
     count = max(len(owner), 1)
     aim = Lifted(boxes.center, boxes.size, matrix_from_yaw(boxes.yaw))
     lifted = codec.lift(numbers, targets.roi, label, camera)
-    error = corner_distance(lifted, aim)
+    error = corner_distance(lifted if config.lift_extents else _with_fixed_size(lifted), aim)
+    terms = separate_terms(numbers, codec.numbers(aim, targets.roi, label, camera))
     if config.weighting == "lifting" and warm:
         losses["pose"] = config.pose_weight * error.sum() / count
-    else:
-        wanted = codec.numbers(aim, targets.roi, label, camera)
-        terms = separate_terms(numbers, wanted)
-        if config.weighting == "kendall":
-            terms = {
-                name: torch.exp(-s) * term + s
-                for s, (name, term) in zip(log_variances, terms.items(), strict=True)
-            }
-        losses |= {name: config.pose_weight * term.sum() / count for name, term in terms.items()}
+        terms = {} if config.lift_extents else {"extents": terms["extents"]}
+    elif config.weighting == "kendall":
+        terms = {
+            name: torch.exp(-s) * term + s
+            for s, (name, term) in zip(log_variances, terms.items(), strict=True)
+        }
+    losses |= {name: config.pose_weight * term.sum() / count for name, term in terms.items()}
     has_shape = targets.shape[owner].norm(dim=1) > 0
     distance = shape_loss(unit_codes(numbers["shape"]), targets.shape[owner], config.shape_loss)
     losses["shape"] = (
@@ -111,6 +111,10 @@ def detection_losses(
 def corner_distance(lifted: Lifted, truth: Lifted) -> Float[Tensor, " n"]:
     """Mean Euclidean distance of the eight corners, metres (ROI-10D eq. 2). Where a pair coincides its gradient is zero."""
     return safe_norm(lifted.corners() - truth.corners()).mean(1)
+
+
+def _with_fixed_size(lifted: Lifted) -> Lifted:
+    return replace(lifted, size=lifted.size.detach())
 
 
 def safe_norm(vector: Float[Tensor, "... 3"]) -> Float[Tensor, "..."]:
