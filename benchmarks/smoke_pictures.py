@@ -33,7 +33,6 @@ from monolift.render.draw import Objects, overlay
 from monolift.typing import Tensor
 
 TRUTH, FOUND, INK = "#1c2733", "#d1495b", "#1c2733"
-NUMBERS = ("d_z", "offset x", "offset y", "d_l", "d_h", "d_w", "cos", "-sin")
 
 
 @dataclass(frozen=True)
@@ -255,6 +254,29 @@ def _save(figure: Any, path: Path) -> None:
     plt.close(figure)
 
 
+def table(seen: Look, numbers: Tensor, box: Boxes3D, truth: Boxes3D) -> str:
+    """The numbers of one object, what they become, and the label, as rows of Markdown."""
+    config = seen.detector.config
+    z, f = float(box.center[0, 2]), float(seen.camera.fx)
+    values = [f"{v:+.2f}" for v in numbers.tolist()]
+
+    def metres(points: Tensor) -> str:
+        return ", ".join(f"{v:.2f}" for v in points[0].tolist())
+
+    rows = [
+        ("`d_z`", values[0], f"{config.depth_mean:.1f} + {config.depth_std:.1f} d_z = {z:.1f} m"
+         + (f", times {f / config.focal:.2f} for the focal length" if abs(f / config.focal - 1) > 0.005 else ""),
+         f"{float(truth.center[0, 2]):.1f} m"),
+        ("`d_x, d_y`", ", ".join(values[1:3]), f"centre {metres(box.center)} m", f"{metres(truth.center)} m"),
+        ("`d_l, d_h, d_w`", ", ".join(values[3:6]), f"size {metres(box.size)} m", f"{metres(truth.size)} m"),
+        ("`cos, -sin`", ", ".join(values[6:8]),
+         f"alpha {math.degrees(float(box.alpha)):.0f}, yaw {math.degrees(float(box.yaw)):.0f} degrees",
+         f"{math.degrees(float(truth.alpha)):.0f}, {math.degrees(float(truth.yaw)):.0f} degrees"),
+    ]  # fmt: skip
+    head = ["| number | the network's | becomes | label |", "|---|---|---|---|"]
+    return "\n".join(head + ["| " + " | ".join(row) + " |" for row in rows])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -269,18 +291,7 @@ def main() -> None:
         heatmaps(seen, options.out / "smoke_heatmap.jpg")
         numbers, box = lifting(seen, options.out / "smoke_lifting.jpg", options.lifted)
         errors = taken_apart(seen, options.out / "smoke_loss.png", options.compared)
-    config = seen.detector.config
-    print("  ".join(f"{name} {value:+.3f}" for name, value in zip(NUMBERS, numbers.tolist(), strict=False)))
-    print(f"depth {config.depth_mean:.2f} + {config.depth_std:.2f} d_z at f = {config.focal:.1f}")
-    print(f"this picture: f = {float(seen.camera.fx):.1f}; reference size {config.sizes[0]}")
-    for name, one in (("lifted", box), ("label", seen.targets.boxes[options.lifted : options.lifted + 1])):
-        rows = (
-            ("center", one.center),
-            ("size", one.size),
-            ("yaw", one.yaw[:, None]),
-            ("alpha", one.alpha[:, None]),
-        )
-        print(name, "  ".join(f"{row} {[round(v, 3) for v in values[0].tolist()]}" for row, values in rows))
+    print(table(seen, numbers, box, seen.targets.boxes[options.lifted : options.lifted + 1]))
     print("mean corner error:", "  ".join(f"{name} {value:.2f} m" for name, value in errors.items()))
 
 
