@@ -88,7 +88,7 @@ def train_and_score(experiment: Experiment, arm: str, seed: int) -> Scores:
     if kept.is_file():
         return json.loads(kept.read_text())
     print(f"{arm}, seed {seed}: training", flush=True)
-    subprocess.run(experiment.command(arm, seed), check=True)
+    run_command(experiment.command(arm, seed))
     print(f"{arm}, seed {seed}: detecting", flush=True)
     scores = score(run / "last", experiment.real, experiment.val_split, run / "results", experiment.device)
     write_atomically(kept, json.dumps(scores, indent=1).encode())
@@ -110,11 +110,16 @@ def score(weights: Path, real: Path, split: Path, out: Path, device: str) -> Sco
 
 def make_world(out: Path, pictures: int, size: tuple[int, int], workers: int) -> None:
     width, height = map(str, size)
-    subprocess.run(
+    run_command(
         [sys.executable, "-m", "monolift", "synth", "--out", str(out), "--images", str(pictures), "--seed", "1000",
-         "--width", width, "--height", height, "--workers", str(workers)],
-        check=True,
+         "--width", width, "--height", height, "--workers", str(workers)]
     )  # fmt: skip
+
+
+def run_command(command: list[str]) -> None:
+    """Run it; when it fails it has said why, and the experiment ends."""
+    if code := subprocess.run(command, check=False).returncode:
+        sys.exit(code)
 
 
 def table(found: dict[tuple[str, int], Scores]) -> str:

@@ -90,6 +90,7 @@ def compare(real: dict[str, FloatArray], made: dict[str, FloatArray]) -> dict[st
 
 
 def plot(real: dict[str, FloatArray], made: dict[str, FloatArray], name: str, path: Path) -> None:
+    """The histograms side by side; unknown occlusion stands with "largely"."""
     import matplotlib
 
     matplotlib.use("Agg")
