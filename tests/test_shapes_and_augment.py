@@ -60,13 +60,13 @@ def test_the_bundled_space_is_shown(tmp_path: Path) -> None:
 
 
 def test_an_augmented_set_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    toy = write_toy(tmp_path / "toy", ["000000", "000001"], cars=1, size=(621, 188))
+    toy = write_toy(tmp_path / "toy", ["000000", "000001"], cars=2)
     words = ["augment", "--data", str(toy), "--out", str(tmp_path / "out"), "--per-image", "1", "--seed", "3"]
     assert main([*words, "--quiet", "--json", "-"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["made"] == 2
     assert len(KittiDataset(tmp_path / "out")) == 2
-    assert sum(len(s) for s in KittiDataset(tmp_path / "out")) == 2 + report["pasted"]
+    assert sum(len(s) for s in KittiDataset(tmp_path / "out")) == 4 + report["pasted"]
     assert main([*words, "--quiet", "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["kept"] == 2
 

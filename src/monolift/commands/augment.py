@@ -63,6 +63,7 @@ def run(options: Augment) -> int:
     made_from = PastedSet(
         source=options.data.name,
         masks="" if options.masks is None else options.masks.name,
+        split="" if options.split is None else options.split.name,
         seed=options.seed,
         copies=options.copies,
         up_to=options.per_image,

@@ -23,6 +23,7 @@ from monolift.shapes.projective_texture import placed, project_texture
 from monolift.typing import Bool, Float, Tensor
 
 _SILHOUETTE = 96  # pixels of the crop in which a shape is compared with a mask
+MIN_DEPTH = 3.0  # metres: nearer cars are never wholly in view
 LOW_PART = 0.3
 """Share of a box's height in which the silhouette adds to the mask."""
 _SAME_BOX = 0.6  # 2D IoU above which a mask's rectangle and a labelled one are the same object
@@ -137,7 +138,8 @@ def _suitable(sample: Sample, limits: CutoutLimits) -> Bool[Tensor, " n"]:
     z = sample.boxes.center[:, 2]
     fits = torch.tensor([c in limits.classes for c in sample.classes], dtype=torch.bool)
     fits &= (sample.occlusion == 0) & (sample.truncation <= 0) & (height >= limits.min_height)
-    return fits & (z <= limits.max_depth) & (z > 3)
+    crossed = (iou_2d(sample.boxes2d, sample.boxes2d) > 0) & (z < z[:, None])
+    return fits & (z <= limits.max_depth) & (z > MIN_DEPTH) & ~crossed.any(1)
 
 
 def _from_sample(

@@ -39,6 +39,8 @@ class PastedSet:
     """Folder of the original pictures."""
     masks: str
     """Folder of the masks that were cut out with; empty: those beside the pictures."""
+    split: str = ""
+    """File of the ids that were used; empty: all."""
     seed: int = 0
     copies: int = 1
     """Versions of each picture, named ID_0, ID_1 ..."""

@@ -51,7 +51,7 @@ class ShapeConfig:
     code: int = 6
     """Dimensions of the sphere's space."""
     smoothness: float = 0.2
-    """Weight of the total variation in eq. 4. The paper's sum is unweighted, 1: on this coarse grid that wears off the wheels."""
+    """Weight of the total variation in eq. 4. The paper's sum is unweighted, 1: on this coarse grid that wears off wheels."""
 
     def __post_init__(self) -> None:
         step = 2 ** len(self.channels)
