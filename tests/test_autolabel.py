@@ -198,7 +198,7 @@ def test_each_input_of_a_picture_may_be_the_bad_one(world: Path, what: str, said
 def test_a_killed_run_goes_on_where_it_stopped(world: Path) -> None:
     """Killed for good (SIGKILL) after its first picture: what is there is whole, and is not done again."""
     out = world.parent / "labels"
-    more = ["--set", "batch=2", "--set", "iterations=60", "--save", "kitti,json,glb", "--quiet"]
+    more = ["--set", "batch=2", "--set", "iterations=40", "--save", "kitti,json,glb", "--quiet"]
     command = [sys.executable, "-m", "monolift", *arguments(world, *more)]
     source = str(Path(__file__).resolve().parents[1] / "src")
     environment = os.environ | {"PYTHONPATH": source, "OMP_NUM_THREADS": "1"}

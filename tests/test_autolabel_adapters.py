@@ -233,7 +233,9 @@ def test_transformers_depth(tmp_path: Path, photo: Photo, monkeypatch: pytest.Mo
             return SimpleNamespace(predicted_depth=torch.from_numpy(road())[None])
 
     stand_in(monkeypatch, "transformers", AutoImageProcessor=Processor, AutoModelForDepthEstimation=Network)
-    with pytest.raises(InputError, match=r"not a depth model of transformers \(no config\.json in the folder\)$"):
+    with pytest.raises(
+        InputError, match=r"not a depth model of transformers \(no config\.json in the folder\)$"
+    ):
         open_depth(f"model:transformers:{tmp_path}")
     (tmp_path / "config.json").touch()
     depth = open_depth(f"model:transformers:{tmp_path}")

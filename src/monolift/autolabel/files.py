@@ -38,8 +38,8 @@ def write_picture(
     result = _result(view, fitted, order, first)
     writers: dict[str, Callable[[Path], None]] = {
         "label_2/{}.txt": result.save_kitti,
-        "json/{}.json": lambda path: _write_json(path, result, view, fitted, (order, first), dropped),
-        "meshes/{}.glb": lambda path: write_glb(path, fitted_meshes(fitted, order), _names(result)),
+        "json/{}.json": lambda path: _write_json(path, result, view, fitted, order, first, dropped),
+        "meshes/{}.glb": lambda path: write_glb(path, result.meshes or (), _names(result)),
         "pictures/{}.jpg": result.save_image,
         "before_after/{}.jpg": lambda path: save_picture(before_and_after(result, fitted.start[order]), path),
         "animations/{}.gif": lambda path: write_atomically(path, animation(result, fitted, order)),
@@ -48,10 +48,6 @@ def write_picture(
     for pattern, path in job.files(view.photo.name).items():
         writers[pattern](path)
     return len(order), dropped
-
-
-def fitted_meshes(fitted: FittedObjects, order: list[int]) -> list[Any]:
-    return [fitted.meshes[k] for k in order]
 
 
 def _result(view: View, fitted: FittedObjects, order: list[int], first: int) -> Results3D:
@@ -65,7 +61,7 @@ def _result(view: View, fitted: FittedObjects, order: list[int], first: int) -> 
         camera=view.photo.camera,
         image=view.photo.image,
         camera_origin="calib",
-        meshes=tuple(fitted_meshes(fitted, order)),
+        meshes=tuple(fitted.meshes[k] for k in order),
     )
 
 
@@ -78,11 +74,11 @@ def _write_json(
     result: Results3D,
     view: View,
     fitted: FittedObjects,
-    place: tuple[list[int], int],
+    order: list[int],
+    first: int,
     dropped: tuple[tuple[str, str], ...],
 ) -> None:
     """`Results3D.to_dict` with, per object, its id, codes, residuals and where the fit began."""
-    order, first = place
     content = result.to_dict()
     for row, k in zip(content["objects"], order, strict=True):
         observation = view.observations[k - first]
