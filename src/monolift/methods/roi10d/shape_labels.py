@@ -93,19 +93,47 @@ def _in_box(points: Tensor, box: Boxes3D) -> Tensor:
 def cost(space: ShapeSpace, codes: Float[Tensor, "n 6"], evidence: Evidence) -> Float[Tensor, " n"]:
     """Mean |distance| at the points, in truncations, plus 1 - IoU of silhouette and mask; a part without evidence is 0."""
     grids = space.decode(codes)
-    places = torch.cat([evidence.points, evidence.rays.reshape(-1, 3)]) / space.config.margin
+    middle, half = _spans(grids[:, 0], space.config.margin)
+    places = torch.cat([evidence.points, evidence.rays.reshape(-1, 3)])
+    # a car fills its box (``fit_to_box``), its grid's surface only nearly
+    places = (places * half[:, None] + middle[:, None]) / space.config.margin
     # grids are (N, 1, X, Y, Z); grid_sample takes the last axis first
-    at = places.flip(1).view(1, 1, 1, -1, 3).expand(len(codes), 1, 1, -1, 3)
+    at = places.flip(2)[:, None, None]
     value = F.grid_sample(grids, at, padding_mode="border", align_corners=False)[:, 0, 0, 0]
-    outside = (places.abs() > 1).any(1)
-    value = torch.where(outside, 1.0, value)
-    surface, rays = value.split([len(evidence.points), len(places) - len(evidence.points)], 1)
+    value = torch.where((places.abs() > 1).any(2), 1.0, value)
+    surface, rays = value.split([len(evidence.points), evidence.rays[..., 0].numel()], 1)
     total = surface.abs().mean(1) if len(evidence.points) else codes.new_zeros(len(codes))
     if len(evidence.mask):
         filled = (rays.view(len(codes), -1, ALONG) < 0).any(2)
         both, either = (filled & evidence.mask).sum(1), (filled | evidence.mask).sum(1)
         total = total + 1 - both / either.clamp_min(1)
     return total
+
+
+def _spans(
+    grids: Float[Tensor, "n X Y Z"], margin: float
+) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
+    """Middle and half side of the box round each surface, in half sides of the box it was sampled in; a whole box where there
+    is no surface."""
+    ends = []
+    for axis in (1, 2, 3):
+        others = tuple(k for k in (1, 2, 3) if k != axis)
+        profile = grids.amin(others)
+        profile = F.pad(profile, (1, 1), value=1.0)  # outside is outside
+        cells = profile.shape[1] - 2
+        inside = profile < 0
+        for line in (inside, inside.flip(1)):
+            values = profile if line is inside else profile.flip(1)
+            first = line.to(torch.int8).argmax(1, keepdim=True).clamp_min(1)
+            after, before = values.gather(1, first), values.gather(1, first - 1)
+            at = (
+                first - 2 + (before / (before - after).clamp_min(1e-6)).clamp(0, 1)
+            )  # cells, of the zero between
+            position = ((2 * at + 1) / cells - 1) * margin
+            position = torch.where(line.any(1, keepdim=True), position, -1.0)
+            ends.append(position if line is inside else -position)
+    low, high = torch.cat(ends[::2], 1), torch.cat(ends[1::2], 1)
+    return (low + high) / 2, (high - low) / 2
 
 
 def search(
