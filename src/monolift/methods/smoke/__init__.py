@@ -14,15 +14,8 @@ disentangled: one group of numbers at a time with the labels of the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
-from torch import nn
-
 from monolift.data.augment import View
-from monolift.data.sample import Detections, Sample
-from monolift.detector import Prepared
-from monolift.geometry import Camera
+from monolift.detector import PictureDetector
 from monolift.methods.smoke.codec import SmokeCodec, Targets
 from monolift.methods.smoke.config import (
     PRESETS,
@@ -40,11 +33,8 @@ from monolift.typing import Float, Tensor, UInt8
 
 __all__ = ["PRESETS", "Smoke", "SmokeConfig", "official", "paper"]
 
-# ImageNet, RGB, [0, 1]
-PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-
-class Smoke(nn.Module):
+class Smoke(PictureDetector):
     """The detector: network, codec and loss of one configuration."""
 
     method = "smoke"
@@ -66,10 +56,6 @@ class Smoke(nn.Module):
             self.config.deformable,
         )
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.config.classes
-
     def view(self, width: int, height: int) -> View:
         """The window through which the network sees a picture of this size."""
         return network_view(self.config, width, height)
@@ -80,24 +66,8 @@ class Smoke(nn.Module):
 
     def normalise(self, image: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
         """uint8 RGB to what the backbone was trained on."""
-        mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
-        x = image.float() / 255
-        if self.config.pixels == "bgr":  # the statistics stay in RGB order: the released code's mismatch
-            x = x.flip(-3)
-        return (x - mean) / std
-
-    def prepare(self, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Prepared:
-        view = self.view(image.shape[2], image.shape[1])
-        return Prepared(self.normalise(view.image(image)), view.camera(camera), view)
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        return self.network(images)
-
-    def encode(self, samples: Sequence[Sample]) -> Targets:
-        return self.codec.encode(samples)
+        # bgr: the statistics stay in RGB order, the released code's mismatch
+        return super().normalise(image.flip(-3) if self.config.pixels == "bgr" else image)
 
     def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         return smoke_loss(self.codec, raw, targets)
-
-    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
-        return self.codec.decode(raw, cameras)
