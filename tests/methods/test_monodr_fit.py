@@ -180,7 +180,7 @@ def test_crops_are_where_their_cameras_say(extent: float) -> None:
     expected = KITTI.px_from_cam(there.cam_from_px(pixel, torch.full((64, 64), 10.0).double()))
     inside = crops.valid[0] > 0.999
     assert inside.float().mean() > 0.5
-    assert (crops.depth[0] - 1 - expected[..., 0])[inside].abs().max() < 1e-2
+    assert (crops.depth[0] - 1 - expected[..., 0])[inside].abs().max() < 0.03  # pixels
     shown = crops.colour[0, 1] * 255 * 2 + 0.5
     assert (shown - expected[..., 1])[inside].abs().max() < 1.5 + 0.01  # rounding down to even rows
 
