@@ -274,6 +274,23 @@ def test_suppression_keeps_the_best_of_each_class_and_picture() -> None:
     assert first.boxes.center[first.labels == 0, 2] > second.boxes.center[0, 2]
 
 
+def test_one_near_car_leaves_room_for_a_far_one() -> None:
+    """Its 2,000 sure cells are one candidate."""
+    codec = SS3DCodec(SS3DConfig(candidates=5))
+    near, far = (-3.0, 1.0, 6.0, 3.9, 1.5, 1.6, 0.3), (7.0, 1.1, 40.0, 3.6, 1.4, 1.6, 2.8)
+    sample = as_network(sample_of((near, far)))
+    raw = codec.ideal(codec.encode([sample]))
+    x1, y1, x2, y2 = (sample.boxes2d[0] / 4).round().int().tolist()
+    row, column = torch.meshgrid(torch.arange(96.0), torch.arange(312.0), indexing="ij")
+    away = ((row - (y1 + y2) / 2).abs() + (column - (x1 + x2) / 2 + 0.3).abs()) / 200
+    inside = (row >= y1) & (row <= y2) & (column >= x1) & (column <= x2)
+    assert inside.sum() > 500
+    car = torch.where(inside, 6 - away, torch.where(raw["classes"][0, 1] > 0, 2.0, 0.0))
+    raw["classes"] = torch.stack([torch.full_like(car, 0.5), car, 0 * car - 9, 0 * car - 9])[None]
+    (found,) = codec.decode(raw, Camera.stack([sample.camera]))
+    assert_same(found[found.scores > 0.7], sample)
+
+
 # -- configuration --------------------------------------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ from monolift.methods.ss3d.hints import (
     hints_of_boxes,
     hints_of_state,
 )
-from monolift.nn.heatmap import gather
+from monolift.nn.heatmap import find_peaks, gather
 from monolift.nn.roi import batched_nms
 from monolift.typing import Bool, Float, Int, Tensor
 
@@ -209,21 +209,18 @@ class SS3DCodec:
 
     @torch.no_grad()
     def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
-        """Best cells of each class after suppression on their 2D boxes, fitted. ``cameras``: of the network pictures.
+        """Local maxima of each class after suppression on their 2D boxes, fitted. ``cameras``: of the network pictures.
 
         Each comes with the covariance of its box, as far as the predicted sigmas are right and the errors of the 26 hints
         independent (those of one cell hardly are: take it as a ranking), infinite where the hints do not determine the box;
         and with the hints as evidence.
         """
         config = self.config
-        scores, labels = torch.softmax(raw["classes"], 1)[:, 1:].flatten(2).max(1)
-        image, cell = [], []
-        for b, score in enumerate(scores):
-            value, best = score.topk(min(config.candidates, len(score)))
-            cell.append(best[value > config.score])
-            image.append(torch.full_like(cell[-1], b))
-        at, where = torch.cat(image), torch.cat(cell)
-        score, label = scores[at, where], labels[at, where]
+        chances = torch.softmax(raw["classes"], 1)[:, 1:]
+        chances = chances * (chances == chances.amax(1, keepdim=True))  # a cell is of one class
+        scores, labels, cells = find_peaks(chances, config.candidates)  # "the local optimum" (paper)
+        at, rank = torch.nonzero(scores > config.score, as_tuple=True)
+        score, label, where = scores[at, rank], labels[at, rank], cells[at, rank]
         width = raw["classes"].shape[3]
         hints = self.hints(gather(raw["hints"], at, where), where, cameras[at], width)
         kinds = at * len(config.classes) + label

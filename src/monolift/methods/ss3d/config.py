@@ -74,7 +74,7 @@ class SS3DConfig:
     score: float = 0.05
     """Cells whose class probability is lower are no candidates."""
     candidates: int = 300
-    """At most so many candidate cells per picture enter the suppression."""
+    """At most so many local maxima of the classes per picture enter the suppression."""
     top_k: int = 100
     """Detections per picture (author's code drops a picture with more)."""
 
