@@ -207,7 +207,7 @@ def test_verbs_options_and_extras_in_the_text(page: str) -> None:
         assert re.search(rf"^{extra} = \[", extras, re.MULTILINE), (page, extra)
     for block in blocks(page):  # a command in a block without a language would be neither run nor marked
         if block.language not in COMMANDS:
-            assert not re.search(r"^(\$ )?monolift ", block.text, re.MULTILINE), (page, block.text)
+            assert not re.search(r"^(\$ )?(monolift|python|pip|make|curl) ", block.text, re.MULTILINE), block
 
 
 @pytest.mark.parametrize("page", PAGES)
