@@ -1,6 +1,6 @@
 """The pictures of docs/monodr.md: a synthetic street, its cars fitted from masks and a depth map that is 2 % off.
 
-python benchmarks/monodr_pictures.py [--seed 1] [--index 113] [--cars 8] [--out docs/images]
+python benchmarks/monodr_pictures.py [--seed 1] [--index 113] [--cars 5] [--out docs/images]
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--index", type=int, default=113)
-    parser.add_argument("--cars", type=int, default=8)
+    parser.add_argument("--cars", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
     frame = make_frame(options.seed, options.index)
