@@ -315,7 +315,12 @@ class _Run:
         scores = validate(self.average, self.val, self.out / "val", self.device, self.out / "pictures", tag)
         if scores["selection"] > self.best:
             self.best = scores["selection"]
-            card = {"epoch": self.epoch, "score": scores["score"], "validation": scores, "training": self.origin}
+            card = {
+                "epoch": self.epoch,
+                "score": scores["score"],
+                "validation": scores,
+                "training": self.origin,
+            }
             checkpoint.save(self.out / "best", self.average, card)
         return scores
 
@@ -346,7 +351,9 @@ class _Run:
         """The trained weights as a checkpoint, with what resuming needs beside them; complete or not at all."""
         if self.rank:
             return
-        new = checkpoint.save(self.out / (name + ".new"), self.detector, {"epoch": self.epoch, "training": self.origin})
+        new = checkpoint.save(
+            self.out / (name + ".new"), self.detector, {"epoch": self.epoch, "training": self.origin}
+        )
         state = {
             "epoch": self.epoch, "step": self.step, "done": self.done, "best": self.best, "seed": self.options.seed,
             "recipe": dataclasses.asdict(self.recipe),
@@ -382,7 +389,9 @@ class _Run:
             self.average.load_state_dict(state["average"])
 
 
-def _training_set(root: str | Path, split: str | Path | None, make: Any) -> Any:  # a type check would read pictures
+def _training_set(
+    root: str | Path, split: str | Path | None, make: Any
+) -> Any:  # a type check would read pictures
     """A data set with its depth maps where there are some and the method learns from them."""
     depth = getattr(make, "learns_depth", False) and (training_folder(root) / "depth_2").is_dir()
     return KittiDataset(root, split, depth=depth)

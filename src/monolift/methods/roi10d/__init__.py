@@ -16,14 +16,11 @@ radians and metres are needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
 from monolift.data.augment import View
-from monolift.data.sample import Sample
-from monolift.detector import Prepared
+from monolift.detector import PictureDetector
 from monolift.geometry import Camera
 from monolift.methods.roi10d.codec import Lifted, LiftedDetections, ROI10DCodec, Targets
 from monolift.methods.roi10d.config import (
@@ -42,11 +39,8 @@ from monolift.typing import Float, Tensor, UInt8
 
 __all__ = ["PRESETS", "ROI10D", "Lifted", "LiftedDetections", "ROI10DConfig", "paper"]
 
-# ImageNet, RGB, [0, 1]
-PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-
-class ROI10D(nn.Module):
+class ROI10D(PictureDetector):
     """The detector: network, codec and loss of one configuration.
 
     It works in two stages: ``forward`` gives what regions are found in and read from; ``loss`` reads regions round the
@@ -69,10 +63,6 @@ class ROI10D(nn.Module):
         self.steps: Tensor
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.config.classes
-
     def view(self, width: int, height: int) -> View:
         """The window through which the network sees a picture of this size."""
         return network_view(self.config, width, height)
@@ -80,21 +70,6 @@ class ROI10D(nn.Module):
     def training_view(self, width: int, height: int) -> View:
         """As :meth:`view`, always of the training size: pictures of one batch must agree."""
         return training_view(self.config, width, height)
-
-    def normalise(self, image: UInt8[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
-        """uint8 RGB to what the backbone was trained on."""
-        mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
-        return (image.float() / 255 - mean) / std
-
-    def prepare(self, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Prepared:
-        view = self.view(image.shape[2], image.shape[1])
-        return Prepared(self.normalise(view.image(image)), view.camera(camera), view)
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        return self.network(images)
-
-    def encode(self, samples: Sequence[Sample]) -> Targets:
-        return self.codec.encode(samples)
 
     def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         warm = int(self.steps) >= self.config.warmup_steps
