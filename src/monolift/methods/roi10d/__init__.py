@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from monolift.data.augment import View
+from monolift.data.sample import Detections
 from monolift.detector import PictureDetector
 from monolift.geometry import Camera
 from monolift.methods.roi10d.codec import Lifted, LiftedDetections, ROI10DCodec, Targets
@@ -53,6 +54,7 @@ class ROI10D(PictureDetector):
     recipes = RECIPES
     with_statistics = staticmethod(with_statistics)
     learns_depth = True
+    network: ROI10DNetwork
 
     def __init__(self, config: ROI10DConfig | None = None) -> None:
         super().__init__()
@@ -77,10 +79,10 @@ class ROI10D(PictureDetector):
             self.steps += 1
         return roi10d_loss(self.codec, self.network.regions, raw, targets, warm, self.log_variances)
 
-    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[LiftedDetections]:
+    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
         proposals = self.codec.propose(raw, cameras)
         numbers = self.network.regions(raw, *proposals[:2])
-        return self.codec.detections(numbers, proposals, cameras)
+        return [*self.codec.detections(numbers, proposals, cameras)]
 
     def with_meshes(
         self, found: LiftedDetections, image: UInt8[Tensor, "3 H W"], camera: Camera
