@@ -161,6 +161,8 @@ def test_a_bad_picture_in_the_middle_is_told_and_the_others_are_done(
     out = world.parent / "labels"
     assert sorted(p.name for p in (out / "label_2").iterdir()) == ["000001.txt", "000003.txt"]
     done = contents(out)
+    assert main(arguments(world, "--save", "kitti", "--quiet")) == 2  # quiet, not silent
+    assert "000002.png: not a readable picture" in capsys.readouterr().err
     broken.write_bytes(whole)  # mended: only the missing picture is labelled
     assert main(arguments(world, "--save", "kitti", "--json", "-", "--quiet")) == 0
     again = json.loads(capsys.readouterr().out)

@@ -15,12 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monolift.data.augment import View, letterbox
+from monolift.data.augment import View, letterbox, network_view
 from monolift.detector import in_source
 from monolift.geometry import Boxes3D, Camera
 from monolift.methods.smoke import SmokeConfig, official, paper
 from monolift.methods.smoke.codec import SmokeCodec
-from monolift.methods.smoke.config import network_view
 from monolift.result import Results3D
 from monolift.runtime import Model, RuntimeInputError, load, smoke
 from monolift.runtime.lens import Lens, best_of_rivals, rectangles

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from monolift.data.augment import View
+from monolift.data.augment import View, network_view, training_view
 from monolift.data.sample import Detections, Sample
 from monolift.geometry import Camera
 from monolift.typing import Float, Tensor, UInt8
@@ -69,8 +69,7 @@ class Detector(Protocol):
 
 
 class PictureDetector(nn.Module):
-    """A detector made of a configuration, a codec and a network that takes whole pictures. A method adds ``view``,
-    ``training_view`` and ``loss``."""
+    """A detector made of a configuration, a codec and a network that takes whole pictures. A method adds ``loss``."""
 
     config: Any
     codec: Any
@@ -81,7 +80,12 @@ class PictureDetector(nn.Module):
         return tuple(self.config.classes)
 
     def view(self, width: int, height: int) -> View:
-        raise NotImplementedError
+        """The window through which the network sees a picture of this size."""
+        return network_view(self.config, width, height)
+
+    def training_view(self, width: int, height: int) -> View:
+        """As :meth:`view`, always of the training size: pictures of one batch must agree."""
+        return training_view(self.config, width, height)
 
     def normalise(self, image: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
         """uint8 RGB to what the backbone was trained on."""

@@ -77,3 +77,11 @@ class Progress:
         elif not self.quiet:
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
+
+    def complain(self, text: str) -> None:
+        """As :meth:`say`, but heard when quiet too: something went wrong and the job goes on."""
+        if self._bar is not None:
+            self.say(text)
+        else:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()

@@ -6,7 +6,13 @@ import math
 from dataclasses import dataclass, field
 
 from monolift.data.augment import Augmentation
-from monolift.errors import InputError
+from monolift.errors import InputError, check_choices
+
+CHOICES = {
+    "optimizer": ("adam", "adamw", "sgd"),
+    "schedule": ("cosine", "steps"),
+    "precision": ("float32", "bfloat16"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,13 +51,7 @@ class Recipe:
     """Mirror, zoom, shift, colour."""
 
     def __post_init__(self) -> None:
-        for name, allowed in {
-            "optimizer": ("adam", "adamw", "sgd"),
-            "schedule": ("cosine", "steps"),
-            "precision": ("float32", "bfloat16"),
-        }.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        check_choices("", self, CHOICES)
         if self.epochs < 1 or self.batch_size < 1 or not self.lr > 0:
             raise InputError("epochs and batch_size must be at least 1 and lr positive")
 

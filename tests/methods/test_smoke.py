@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from monolift.data.augment import mirror
+from monolift.data.augment import mirror, network_view, training_view
 from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, wrap
 from monolift.methods.smoke import Smoke, SmokeConfig, official, paper
 from monolift.methods.smoke.codec import SmokeCodec, Targets
-from monolift.methods.smoke.config import network_view, training_view, with_statistics
+from monolift.methods.smoke.config import with_statistics
 from monolift.methods.smoke.loss import corner_losses, smoke_loss
 from monolift.nn.heatmap import find_peaks, gather, radius_centernet, radius_corrected
 

@@ -219,3 +219,12 @@ def test_dontcare_rows_survive_a_review(world: Path, tmp_path: Path) -> None:
         save_review(tmp_path / "saved", replace(scene, name="../x"), decisions)
     write_labels(tmp_path / "again.txt", read_labels(target))
     assert (tmp_path / "again.txt").read_bytes() == target.read_bytes()
+
+
+def test_a_photograph_is_sent_to_detect(tmp_path: Path) -> None:
+    photo = tmp_path / "street.png"
+    photo.write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"street\.png: expected a folder, a result file .* monolift detect --save html"
+    ):
+        open_frames(photo)

@@ -131,7 +131,7 @@ class _Summary:
         assert self.progress is not None
         if outcome.error is not None:
             self.errors[outcome.name] = outcome.error
-            self.progress.say(f"monolift: {outcome.name}: {' '.join(outcome.error.split())}")
+            self.progress.complain(f"monolift: {outcome.name}: {' '.join(outcome.error.split())}")
         self.skipped += outcome.skipped
         self.pictures += not outcome.skipped and outcome.error is None
         self.objects += outcome.objects

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,6 +132,22 @@ def width_crop(width: int, height: int, out_width: int, out_height: int) -> View
     """SMOKE's published code: the scale is set by the width alone and rows that do not fit are lost, half above, half below."""
     scale = out_width / width
     return View(scale, 0, round((height * scale - out_height) / 2), out_width, out_height)
+
+
+def network_view(config: Any, width: int, height: int) -> View:
+    """The window through which a network sees a picture of this size.
+
+    config: with input_width and input_height, pixels, and fit: area, letterbox or width-crop.
+    """
+    if config.fit == "area":
+        return same_area(width, height, config.input_width * config.input_height)
+    return training_view(config, width, height)
+
+
+def training_view(config: Any, width: int, height: int) -> View:
+    """As :func:`network_view`, always of the training size: pictures of one batch must agree."""
+    make = width_crop if config.fit == "width-crop" else letterbox
+    return make(width, height, config.input_width, config.input_height)
 
 
 def mirror(sample: Sample) -> Sample:

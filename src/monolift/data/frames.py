@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,7 +61,7 @@ class Frame:
     group: str = ""
 
 
-class FrameDataset:
+class FrameDataset(ABC):
     """A data set read frame by frame; indexing gives samples, picture included.
 
     As a sample has no place for an object without a 3D box, such objects become regions to ignore.
@@ -70,8 +71,9 @@ class FrameDataset:
     ids: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
+    @abstractmethod
     def frame(self, index: int) -> Frame:
-        raise NotImplementedError
+        """Frame ``index``, its picture not yet read."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from monolift.data import made_folder
 from monolift.data.cutouts import Cutout
 from monolift.data.depth_maps import DEPTH_SCALE
 from monolift.data.kitti import KittiDataset, find_image
@@ -26,7 +26,6 @@ from monolift.data.kitti_format import (
 )
 from monolift.data.paste import PasteOptions, paste
 from monolift.data.sample import Sample
-from monolift.errors import InputError
 
 NOTE = "augment.json"
 
@@ -80,35 +79,12 @@ def write_pasted(
 
 def claim(root: Path, made_from: PastedSet, data: KittiDataset) -> None:
     """Make the folders and note what they hold. Raises InputError where they hold something else."""
-    note = root / NOTE
-    wanted = asdict(made_from)
     folders = (
         ["image_2", "calib", "label_2"]
         + ["depth_2"] * bool(data.depth)
         + ["instance_2"] * bool(data.instances)
     )
-    try:
-        if note.is_file():
-            found = json.loads(note.read_text())
-            if found != wanted:
-                differ = ", ".join(
-                    f"{k} {found.get(k)!r} there, {v!r} asked for"
-                    for k, v in wanted.items()
-                    if found.get(k) != v
-                )
-                raise InputError(
-                    f"{note}: this folder holds another augmented set ({differ}): choose another folder"
-                )
-        elif root.is_dir() and any(root.iterdir()):
-            raise InputError(f"{root}: is not empty and not an augmented set: choose an empty or new folder")
-        for folder in folders:
-            (root / "training" / folder).mkdir(parents=True, exist_ok=True)
-        (root / "ImageSets").mkdir(exist_ok=True)
-        write_atomically(note, (json.dumps(wanted, indent=1) + "\n").encode())
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"{root}: cannot be written to: {getattr(error, 'strerror', None) or error}"
-        ) from None
+    made_folder.claim(root, NOTE, asdict(made_from), folders, "augmented set")
 
 
 def _label(root: Path, name: str) -> Path:

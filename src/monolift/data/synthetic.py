@@ -8,7 +8,6 @@ How the labels come about is told in `scene.labels`, how the laser's points do i
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -28,6 +27,7 @@ from monolift.data.kitti_format import (
     write_atomically,
     write_split,
 )
+from monolift.data.made_folder import claim
 from monolift.data.scene.labels import Labelled, label_scene
 from monolift.data.scene.layout import Scene, sample_scene
 from monolift.data.scene.lidar import scan
@@ -279,27 +279,5 @@ def write_world(root: Path, world: World, images: int, workers: int = 1) -> Iter
 
 def _claim(root: Path, world: World) -> None:
     """Make the folders and note what they hold."""
-    note = root / "synth.json"
-    wanted = {"generator": GENERATOR, **asdict(world)}
-    try:
-        if note.is_file():
-            found = json.loads(note.read_text())
-            if found != wanted:
-                differ = ", ".join(
-                    f"{k} {found.get(k)!r} there, {v!r} asked for"
-                    for k, v in wanted.items()
-                    if found.get(k) != v
-                )
-                raise InputError(
-                    f"{note}: this folder holds another synthetic world ({differ}): choose another folder"
-                )
-        elif root.is_dir() and any(root.iterdir()):
-            raise InputError(f"{root}: is not empty and not a synthetic world: choose an empty or new folder")
-        for folder in {Path(path).parent for path in files_of(world, "0")}:
-            (root / "training" / folder).mkdir(parents=True, exist_ok=True)
-        (root / "ImageSets").mkdir(exist_ok=True)
-        note.write_text(json.dumps(wanted, indent=1) + "\n")
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"{root}: cannot be written to: {getattr(error, 'strerror', None) or error}"
-        ) from None
+    folders = {str(Path(path).parent) for path in files_of(world, "0")}
+    claim(root, "synth.json", {"generator": GENERATOR, **asdict(world)}, folders, "synthetic world")

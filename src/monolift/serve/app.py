@@ -74,6 +74,13 @@ def create_app(
         metrics.waiting.set(batcher.waiting)
         return response
 
+    _add_plain_routes(app, model, batcher, metrics)
+    return app
+
+
+def _add_plain_routes(app: FastAPI, model: Model, batcher: Batcher, metrics: Metrics) -> None:
+    """The page, the model's card, health and metrics, and how other errors are answered."""
+
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers=HEADERS)
@@ -111,8 +118,6 @@ def create_app(
     @app.exception_handler(HTTPException)
     async def other(_: Request, error: HTTPException) -> Response:
         return _problem(error.status_code, "", str(error.detail), dict(error.headers or {}))
-
-    return app
 
 
 async def _order(request: Request, model: Model, limits: Limits) -> Order:

@@ -74,6 +74,11 @@ def open_frames(
         )
     elif path.suffix.lower() == ".glb":
         frames = Frames((path.stem,), lambda _: _glb(path), (path.parent,))
+    elif path.is_file() and path.suffix.lower() != ".json":
+        raise InputError(
+            f"{path}: expected a folder, a result file (.json) or meshes (.glb), got a {path.suffix or 'nameless'} file"
+            "; for a photograph: monolift detect --save html"
+        )
     else:
         frames = _results(path, images)
     if limit is not None and limit < 1:

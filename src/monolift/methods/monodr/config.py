@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from monolift.errors import InputError
+from monolift.errors import InputError, check_choices
 from monolift.render.renderer import EdgeRule
 
 CHOICES = {
@@ -103,11 +103,7 @@ class MonoDRConfig:
     """Objects that are fitted at a time, of as many pictures as it takes."""
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(
-                    f"monodr {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
+        check_choices("monodr", self, CHOICES)
         for name in ("size_mean", "size_deviation"):
             values = tuple(float(v) for v in getattr(self, name))  # JSON gives lists
             object.__setattr__(self, name, values)

@@ -19,7 +19,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from monolift.data.augment import View
 from monolift.data.sample import Detections
 from monolift.detector import PictureDetector
 from monolift.geometry import Camera
@@ -28,9 +27,7 @@ from monolift.methods.roi10d.config import (
     PRESETS,
     RECIPES,
     ROI10DConfig,
-    network_view,
     paper,
-    training_view,
     with_statistics,
 )
 from monolift.methods.roi10d.loss import TERMS, roi10d_loss
@@ -64,14 +61,6 @@ class ROI10D(PictureDetector):
         self.log_variances = nn.Parameter(torch.zeros(len(TERMS)))  # of Kendall's terms
         self.steps: Tensor
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-
-    def view(self, width: int, height: int) -> View:
-        """The window through which the network sees a picture of this size."""
-        return network_view(self.config, width, height)
-
-    def training_view(self, width: int, height: int) -> View:
-        """As :meth:`view`, always of the training size: pictures of one batch must agree."""
-        return training_view(self.config, width, height)
 
     def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         warm = int(self.steps) >= self.config.warmup_steps

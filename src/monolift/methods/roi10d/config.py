@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from monolift.data.augment import Augmentation, View, letterbox, same_area
+from monolift.data.augment import Augmentation, training_view
 from monolift.data.sample import Sample
-from monolift.errors import InputError
+from monolift.errors import InputError, check_choices
 from monolift.recipe import Recipe
 
 CHOICES = {
@@ -119,11 +119,7 @@ class ROI10DConfig:
     """2D detections per picture that are lifted."""
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(
-                    f"roi10d {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
+        check_choices("roi10d", self, CHOICES)
         # JSON gives lists
         object.__setattr__(self, "classes", tuple(self.classes))
         for name, default in (("sizes", (3.88, 1.53, 1.63)), ("size_deviations", (0.43, 0.14, 0.10))):
@@ -201,18 +197,6 @@ RECIPES = {
         augmentation=Augmentation(mirror=0.5, recolor=0.0, scale=(0.8, 1.2), shift=0.0),
     ),
 }
-
-
-def network_view(config: ROI10DConfig, width: int, height: int) -> View:
-    """The window through which the network sees a picture of this size."""
-    if config.fit == "area":
-        return same_area(width, height, config.input_width * config.input_height)
-    return training_view(config, width, height)
-
-
-def training_view(config: ROI10DConfig, width: int, height: int) -> View:
-    """As :func:`network_view`, always of the training size: pictures of one batch must agree."""
-    return letterbox(width, height, config.input_width, config.input_height)
 
 
 def with_statistics(config: ROI10DConfig, samples: Sequence[Sample]) -> ROI10DConfig:

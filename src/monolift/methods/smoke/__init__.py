@@ -14,17 +14,14 @@ disentangled: one group of numbers at a time with the labels of the others.
 
 from __future__ import annotations
 
-from monolift.data.augment import View
 from monolift.detector import PictureDetector
 from monolift.methods.smoke.codec import SmokeCodec, Targets
 from monolift.methods.smoke.config import (
     PRESETS,
     RECIPES,
     SmokeConfig,
-    network_view,
     official,
     paper,
-    training_view,
     with_statistics,
 )
 from monolift.methods.smoke.loss import smoke_loss
@@ -55,14 +52,6 @@ class Smoke(PictureDetector):
             self.config.norm,
             self.config.deformable,
         )
-
-    def view(self, width: int, height: int) -> View:
-        """The window through which the network sees a picture of this size."""
-        return network_view(self.config, width, height)
-
-    def training_view(self, width: int, height: int) -> View:
-        """As :meth:`view`, always of the training size: pictures of one batch must agree."""
-        return training_view(self.config, width, height)
 
     def normalise(self, image: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
         """uint8 RGB to what the backbone was trained on."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from monolift.data.augment import Augmentation, View, letterbox, same_area, width_crop
+from monolift.data.augment import Augmentation, training_view
 from monolift.data.sample import Sample
-from monolift.errors import InputError
+from monolift.errors import InputError, check_choices
 from monolift.recipe import Recipe
 
 CHOICES = {
@@ -112,11 +112,7 @@ class SmokeConfig:
     """Detections per picture before the score limit (paper 100, released code 50)."""
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(
-                    f"smoke {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
+        check_choices("smoke", self, CHOICES)
         # JSON gives lists
         object.__setattr__(self, "classes", tuple(self.classes))
         sizes = self.sizes or [KITTI_SIZES.get(name, (1.0, 1.0, 1.0)) for name in self.classes]
@@ -192,19 +188,6 @@ _PUBLISHED = Recipe(
     augmentation=Augmentation(recolor=0.0, scale=(0.6, 1.4), shift=0.2),
 )
 RECIPES = {"default": Recipe(), "paper": _PUBLISHED, "official": _PUBLISHED}
-
-
-def network_view(config: SmokeConfig, width: int, height: int) -> View:
-    """The window through which the network sees a picture of this size."""
-    if config.fit == "area":
-        return same_area(width, height, config.input_width * config.input_height)
-    return training_view(config, width, height)
-
-
-def training_view(config: SmokeConfig, width: int, height: int) -> View:
-    """As :func:`network_view`, always of the training size: pictures of one batch must agree."""
-    make = width_crop if config.fit == "width-crop" else letterbox
-    return make(width, height, config.input_width, config.input_height)
 
 
 def with_statistics(config: SmokeConfig, samples: Sequence[Sample]) -> SmokeConfig:

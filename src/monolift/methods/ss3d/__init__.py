@@ -20,7 +20,6 @@ Gamma prior acts, the paper's solver and iterations, its suppression limit, its 
 
 from __future__ import annotations
 
-from monolift.data.augment import View
 from monolift.detector import PictureDetector
 from monolift.methods.ss3d.codec import SS3DCodec, Targets
 from monolift.methods.ss3d.config import (
@@ -28,10 +27,8 @@ from monolift.methods.ss3d.config import (
     RECIPES,
     SS3DConfig,
     author,
-    network_view,
     paper,
     through_fit,
-    training_view,
     with_statistics,
 )
 from monolift.methods.ss3d.loss import ss3d_loss
@@ -61,14 +58,6 @@ class SS3D(PictureDetector):
             self.config.head_channels,
             self.config.uncertainty == "heteroscedastic",
         )
-
-    def view(self, width: int, height: int) -> View:
-        """The window through which the network sees a picture of this size."""
-        return network_view(self.config, width, height)
-
-    def training_view(self, width: int, height: int) -> View:
-        """As :meth:`view`, always of the training size: pictures of one batch must agree."""
-        return training_view(self.config, width, height)
 
     def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         return ss3d_loss(self.codec, raw, targets)

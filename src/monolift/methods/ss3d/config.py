@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from monolift.data.augment import Augmentation, View, letterbox, same_area
+from monolift.data.augment import Augmentation, training_view
 from monolift.data.sample import Sample
-from monolift.errors import InputError
+from monolift.errors import InputError, check_choices
 from monolift.recipe import Recipe
 
 CHOICES = {
@@ -79,11 +79,7 @@ class SS3DConfig:
     """Detections per picture (author's code drops a picture with more)."""
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(
-                    f"ss3d {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
+        check_choices("ss3d", self, CHOICES)
         # JSON gives lists
         object.__setattr__(self, "classes", tuple(self.classes))
         object.__setattr__(self, "units", tuple(float(v) for v in self.units))
@@ -155,18 +151,6 @@ RECIPES = {
     "author": _PUBLISHED,
     "iou": replace(Recipe(), epochs=6, lr=6e-5),  # 20 % of the epochs at a tenth of the rate: ours
 }
-
-
-def network_view(config: SS3DConfig, width: int, height: int) -> View:
-    """The window through which the network sees a picture of this size."""
-    if config.fit == "area":
-        return same_area(width, height, config.input_width * config.input_height)
-    return training_view(config, width, height)
-
-
-def training_view(config: SS3DConfig, width: int, height: int) -> View:
-    """As :func:`network_view`, always of the training size: pictures of one batch must agree."""
-    return letterbox(width, height, config.input_width, config.input_height)
 
 
 def with_statistics(config: SS3DConfig, samples: Sequence[Sample]) -> SS3DConfig:
