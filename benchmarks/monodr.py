@@ -1,6 +1,7 @@
 """What MonoDR's fit finds on cars of known truth, and what it costs.
 
-    python benchmarks/monodr.py [escape] [hidden] [scale] [tables] [cost] [--objects 96] [--images 300] [--out runs/monodr]
+    python benchmarks/monodr.py [escape] [hidden] [scale] [tables] [cost] [--objects 96] [--images 300] [--cars 5]
+        [--out runs/monodr]
 
 escape  yaw and overlap with the paper's constants, with and without trying other rotations; and of the default preset
 hidden  the same with 35 % of each car behind something
@@ -240,8 +241,9 @@ def tables(options: argparse.Namespace) -> None:
     }
     noise = Noise(scale=0.02)
     cases = [
-        Case(name, replace(full, **change), per_picture=5, noise=noise) for name, change in changes.items()
-    ]  # type: ignore[arg-type]
+        Case(name, replace(full, **change), per_picture=options.cars, noise=noise)  # type: ignore[arg-type]
+        for name, change in changes.items()
+    ]
     folder = options.out / f"tables-{options.preset}"
     results = run(cases, options.images, folder)
     print_boxes(results)
@@ -293,7 +295,8 @@ def main() -> None:
     )
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     parser.add_argument("--objects", type=int, default=96, help="cars of the parts escape, hidden and scale")
-    parser.add_argument("--images", type=int, default=300, help="pictures of five cars of the part tables")
+    parser.add_argument("--images", type=int, default=300, help="pictures of the part tables")
+    parser.add_argument("--cars", type=int, default=5, help="in each of these pictures")
     parser.add_argument("--crop", type=int, default=128, help="pixels, of the paper preset")
     parser.add_argument(
         "--preset", choices=("default", "paper"), default="default", help="of the part tables"

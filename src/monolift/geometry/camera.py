@@ -42,11 +42,12 @@ class Camera:
         values = torch.broadcast_tensors(
             *(torch.as_tensor(getattr(self, name), dtype=torch.float64) for name in _FIELDS)
         )
-        for name, value in zip(_FIELDS, values, strict=True):
-            if not bool(torch.isfinite(value).all()):
+        sound = torch.isfinite(torch.stack(values)).reshape(len(_FIELDS), -1).all(1)
+        for name, value, finite in zip(_FIELDS, values, sound.tolist(), strict=True):
+            if not finite:
                 raise InputError(f"camera {name} must be finite, got {value.tolist()}")
             object.__setattr__(self, name, value)
-        if bool((self.fx <= 0).any()) or bool((self.fy <= 0).any()):
+        if bool((torch.minimum(self.fx, self.fy) <= 0).any()):
             raise InputError(
                 f"camera focal lengths must be positive pixels, got fx={self.fx.tolist()}, fy={self.fy.tolist()}"
             )

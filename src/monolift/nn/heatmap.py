@@ -51,12 +51,19 @@ def draw_gaussian(heat: Float[Tensor, "h w"], column: int, row: int, radius: int
 def find_peaks(
     heat: Float[Tensor, "b k h w"], top_k: int
 ) -> tuple[Float[Tensor, "b t"], Int[Tensor, "b t"], Int[Tensor, "b t"]]:
-    """The ``top_k`` local maxima (3x3 max pool, equality) of all classes: scores, labels, flat cells (row * w + column)."""
+    """The ``top_k`` local maxima (of 3x3 cells, equality) of all classes: scores, labels, flat cells (row * w + column)."""
     b, k, h, w = heat.shape
-    peaks = torch.where(F.max_pool2d(heat, 3, 1, 1) == heat, heat, torch.zeros_like(heat))
+    peaks = torch.where(_highest_around(heat) == heat, heat, torch.zeros_like(heat))
     scores, flat = peaks.flatten(1).topk(min(top_k, k * h * w))
     # integer division on purpose: true division moves the row by column / w of a cell, silently
     return scores, torch.div(flat, h * w, rounding_mode="floor"), flat % (h * w)
+
+
+def _highest_around(heat: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+    """3x3 max pool, stride 1. One axis after the other: ``max_pool2d`` takes fifteen times as long on a CPU."""
+    padded = F.pad(heat, (1, 1, 1, 1), value=-torch.inf)
+    rows = torch.maximum(torch.maximum(padded[..., :-2, :], padded[..., 1:-1, :]), padded[..., 2:, :])
+    return torch.maximum(torch.maximum(rows[..., :-2], rows[..., 1:-1]), rows[..., 2:])
 
 
 def gather(

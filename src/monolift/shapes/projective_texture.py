@@ -42,8 +42,8 @@ def project_texture(
     mask wears no background.
 
     Of a face and its mirror image the one that is seen lends its pixels; faces of which neither is (the far end, the floor)
-    take those of the nearest face that has some. Faces hidden by others of the same car are not sorted out: a car is nearly
-    convex. Raises ValueError for a mask without pixels, or when no face looks at the camera.
+    take those of the nearest face at the edge of what is seen. Faces hidden by others of the same car are not sorted out: a
+    car is nearly convex. Raises ValueError for a mask without pixels, or when no face looks at the camera.
     """
     rows, columns = (mask.any(axis).nonzero().squeeze(1) for axis in (1, 0))
     if not len(rows):
@@ -52,9 +52,13 @@ def project_texture(
     window = (slice(top, int(rows[-1]) + 3), slice(left, int(columns[-1]) + 3))
     texture = continued(image[:, window[0], window[1]].float() / 255, mask[window])
 
+    normals = _smooth_normals(mesh.vertices, mesh.faces)[mesh.faces].sum(1)
     flip = mesh.vertices.new_tensor(MIRROR)
     pixels, facing = zip(
-        *(_seen(mesh.vertices * turn, mesh, center, yaw, camera, turn) for turn in (torch.ones(3), flip)),
+        *(
+            _seen(mesh.vertices * turn, normals * turn, mesh.faces, center, yaw, camera)
+            for turn in (torch.ones(3), flip)
+        ),
         strict=True,
     )
     own = (facing[0] > SEEN) | (facing[0] >= facing[1])
@@ -67,18 +71,17 @@ def project_texture(
 
 def _seen(
     vertices: Float[Tensor, "v 3"],
-    mesh: Mesh,
+    normals: Float[Tensor, "f 3"],
+    faces: Int[Tensor, "f 3"],
     center: Float[Tensor, " 3"],
     yaw: Float[Tensor, ""],
     camera: Camera,
-    turn: Float[Tensor, " 3"],
 ) -> tuple[Float[Tensor, "f 3 2"], Float[Tensor, " f"]]:
-    """Pixels of the faces' corners, and how squarely each face looks at the camera (cosine)."""
-    inside = vertices @ matrix_from_yaw(yaw).T + center
-    normal = _smooth_normals(inside, mesh.faces)[mesh.faces].sum(1)
-    normal = F.normalize(normal, dim=1) * turn.prod()  # a mirrored face is wound the other way
-    to_camera = F.normalize(-(inside[mesh.faces].mean(1) + camera.translation.to(inside)), dim=1)
-    return camera.px_from_cam(inside)[mesh.faces], (normal * to_camera).sum(1)
+    """Pixels of the faces' corners, and how squarely each face looks at the camera (cosine). normals: of any length."""
+    turn = matrix_from_yaw(yaw).T
+    inside = vertices @ turn + center
+    to_camera = F.normalize(-(inside[faces].mean(1) + camera.translation.to(inside)), dim=1)
+    return camera.px_from_cam(inside)[faces], (F.normalize(normals @ turn, dim=1) * to_camera).sum(1)
 
 
 def _smooth_normals(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "v 3"]:
@@ -95,13 +98,16 @@ def _smooth_normals(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -
 
 
 def _lender(mesh: Mesh, seen: Bool[Tensor, " f"]) -> Int[Tensor, " f"]:
-    """For each face the one whose pixels it takes: itself where it is seen, else the nearest that is."""
+    """For each face the one whose pixels it takes: itself where it is seen, else the nearest at the edge of what is seen."""
     if not bool(seen.any()):
         raise ValueError("no face of the mesh looks at the camera")
+    beside = torch.zeros(len(mesh.vertices), dtype=torch.bool)
+    beside[mesh.faces[~seen]] = True
+    edge = seen & beside[mesh.faces].any(1)
+    lenders = (edge if bool(edge.any()) else seen).nonzero().squeeze(1)
+    blind = (~seen).nonzero().squeeze(1)
     middle = mesh.vertices[mesh.faces].mean(1)
     lender = torch.arange(len(mesh.faces))
-    lenders = seen.nonzero().squeeze(1)
-    blind = (~seen).nonzero().squeeze(1)
     for part in blind.split(1024):
         lender[part] = lenders[torch.cdist(middle[part], middle[lenders]).argmin(1)]
     return lender

@@ -152,10 +152,10 @@ def is_watertight(mesh: Mesh) -> bool:
 def components(mesh: Mesh) -> Int[Tensor, " v"]:
     """Which connected piece each vertex belongs to, numbered from 0; a vertex without faces is a piece of its own."""
     label = torch.arange(mesh.vertices.shape[-2])
-    ends = torch.cat([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]]])
+    start, end = torch.cat([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]]]).unbind(1)
     while True:
-        lower = label[ends].amin(1)
-        new = label.scatter_reduce(0, ends.flatten(), lower.repeat_interleave(2), "amin")
+        lower = torch.minimum(label[start], label[end])
+        new = label.scatter_reduce(0, torch.cat([start, end]), lower.repeat(2), "amin")
         new = new[new]  # the label is itself a vertex: jump to its label, so that long ways take few rounds
         if torch.equal(new, label):
             return label.unique(return_inverse=True)[1]

@@ -24,10 +24,8 @@ from monolift.shapes.textured import CODE, TexturedDecoder, on_sphere
 from monolift.typing import Float, Tensor
 
 BETAS = (0.5, 0.9)
-NEAREST, SMALLEST = (
-    1.5,
-    0.3,
-)  # metres from the camera; metres of length, height, width: what a step may not pass
+# What a step may not pass: metres from the camera; metres of length, height, width.
+NEAREST, SMALLEST = 1.5, 0.3
 
 
 def fit_batch(

@@ -45,13 +45,10 @@ STRIDE = 4
 BACKGROUND, IGNORE = 0, -1  # in the class map; class k of the configuration is k + 1
 NEVER = ("Tram", "Misc", "Truck", "Person_sitting")  # neither sought nor background (author's code)
 MOST_SIGMA = 7.0  # of |log sigma|, units
-CORNER_REACH = (
-    1.0  # picture sizes outside the picture up to which a corner is a hint (author's code warns at 10)
-)
-FIT_STEPS, FIT_TOLERANCE = (
-    6,
-    1e-3,
-)  # of detections; a thousandth of E is a fraction of a sigma, and the slowest box costs all
+# Picture sizes outside the picture up to which a corner is a hint (author's code warns at 10).
+CORNER_REACH = 1.0
+# Of detections: a thousandth of E is a fraction of a sigma, and the slowest box costs all.
+FIT_STEPS, FIT_TOLERANCE = 6, 1e-3
 NEAREST = 0.5  # metres; a box whose centre is nearer is none
 
 
@@ -221,16 +218,14 @@ class SS3DCodec:
         scores, labels, cells = find_peaks(chances, config.candidates)  # "the local optimum" (paper)
         at, rank = torch.nonzero(scores > config.score, as_tuple=True)
         score, label, where = scores[at, rank], labels[at, rank], cells[at, rank]
-        width = raw["classes"].shape[3]
-        hints = self.hints(gather(raw["hints"], at, where), where, cameras[at], width)
+        width, camera = raw["classes"].shape[3], cameras[at]
+        hints = self.hints(gather(raw["hints"], at, where), where, camera, width)
         kinds = at * len(config.classes) + label
         kept = [self._distinct(hints, score, kinds, (at == b).nonzero()[:, 0]) for b in range(len(scores))]
         chosen = torch.cat(kept)
-        at, where, hints = at[chosen], where[chosen], hints[chosen]
+        at, where, hints, camera = at[chosen], where[chosen], hints[chosen], camera[chosen]
         log_sigma = gather(raw["log_sigma"], at, where).clamp(-MOST_SIGMA, MOST_SIGMA)
-        found = self._fitted(
-            hints, self.sigma(log_sigma, cameras[at]), score[chosen], label[chosen], cameras[at]
-        )
+        found = self._fitted(hints, self.sigma(log_sigma, camera), score[chosen], label[chosen], camera)
         ahead = found.boxes.center[:, 2] > NEAREST
         return [found[(at == b) & ahead] for b in range(len(scores))]
 
