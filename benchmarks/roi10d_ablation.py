@@ -2,6 +2,7 @@
 
     monolift synth --out world --images 400 --width 512 --height 160 --masks --depth
     python benchmarks/roi10d_ablation.py world --out runs/ablation [--train 300] [--epochs 12] [--seeds 3] [--only lifting,none]
+        [--init PATH] [--set key=value ...]
 
 Every variant trains from the same random weights (or --init), sees the same pictures in the same order, and is scored on the
 pictures that are left: Car, moderate, AP R40 in percent, mean over the seeds and half the range between them. Runs that are
@@ -53,7 +54,8 @@ def run(options: argparse.Namespace, variant: str, seed: int) -> dict[str, float
                 val_split=options.out / "val.txt",
                 settings=(
                     f"epochs={options.epochs}", f"input_width={options.width}", f"input_height={options.height}",
-                    f"lr={options.lr:g}", "batch_size=4", f"warmup_steps={options.warmup_steps}", *VARIANTS[variant],
+                    f"lr={options.lr:g}", "batch_size=4", f"warmup_steps={options.warmup_steps}", *options.settings,
+                    *VARIANTS[variant],
                 ),
                 init=options.init,
                 seed=seed,
@@ -93,6 +95,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=160)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--init", type=Path)
+    parser.add_argument("--set", action="append", default=[], dest="settings", help="as in monolift train")
     parser.add_argument("--only", default=",".join(VARIANTS))
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
