@@ -190,6 +190,18 @@ def test_a_peak_needs_to_be_the_highest_of_its_neighbours_and_may_be_at_the_bord
     assert scores[0, 2] == 0
 
 
+def test_peaks_are_those_of_a_max_pool() -> None:
+    """Also along the borders, at ties, and for one row or column."""
+    torch.manual_seed(3)
+    for shape in ((2, 3, 9, 14), (1, 1, 1, 6), (1, 2, 5, 1)):
+        heat = torch.randint(0, 5, shape).float() / 4  # many ties
+        pooled = torch.nn.functional.max_pool2d(heat, 3, 1, 1)
+        expected = torch.where(pooled == heat, heat, 0.0).flatten(1)
+        scores, labels, cells = find_peaks(heat, expected.shape[1])
+        found = torch.zeros_like(expected).scatter(1, labels * shape[2] * shape[3] + cells, scores)
+        assert torch.equal(found, expected)
+
+
 def test_detections_come_best_first_and_no_more_than_top_k() -> None:
     config = SmokeConfig(top_k=3)
     codec = SmokeCodec(config)

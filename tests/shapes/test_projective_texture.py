@@ -58,6 +58,26 @@ def test_the_far_side_is_the_mirror_image_of_the_near_one() -> None:
     assert difference.quantile(0.95) < 0.1
 
 
+def test_what_neither_side_shows_wears_the_edge_of_what_is_seen() -> None:
+    """The end that faces away takes its colours from the rim round it, not from the end that faces the camera."""
+    rows = torch.arange(180.0)[:, None].expand(180, 320)
+    columns = torch.arange(320.0).expand(180, 320)
+    image = torch.stack([columns * 0.8, rows, 0 * rows]).byte()
+    along = torch.tensor(-math.pi / 2)  # straight ahead: the rear is seen, the front is not
+    center = torch.tensor([0.0, 0.0, 9.0])
+    mask = render(placed(body(), center, along), Camera.stack([CAMERA])).silhouette[0] > 0.999
+    mesh = project_texture(body(), center, along, image, CAMERA, mask)
+    assert mesh.uvs is not None
+    middles = mesh.vertices[mesh.faces].mean(1)
+    front = middles[:, 0] > 1.7  # of a body that reaches to 2
+    rear = middles[:, 0] < -1.7
+    u, v = mesh.uvs.mean(1).unbind(1)
+    spread = [
+        float((u[part] - 0.5).square().add((v[part] - 0.5).square()).sqrt().mean()) for part in (front, rear)
+    ]
+    assert spread[0] > 1.5 * spread[1]
+
+
 def test_nothing_to_wear_is_an_error() -> None:
     image, mask = photograph()
     with pytest.raises(ValueError, match="mask without pixels"):
