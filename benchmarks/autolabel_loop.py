@@ -1,10 +1,13 @@
 """Does the loop close? SMOKE trained on labels that MonoDR made, against the same SMOKE on the true ones.
 
     python benchmarks/autolabel_loop.py --out runs/loop [--images 200] [--val 100] [--epochs 30] [--depth-error 0.03]
+    python benchmarks/autolabel_loop.py --out runs/loop_real --kitti KITTI --made labels/label_2
+        --split train.txt --val-split val.txt
 
-On a synthetic world: pictures with instance masks (exact, with classes) and depth maps (off by a factor per picture,
+The first on a synthetic world: pictures with instance masks (exact, with classes) and depth maps (off by a factor per picture,
 log-normal with standard deviation --depth-error, as those of a depth network are). The auto-labeller sees pictures, cameras,
 masks and depth, no label.
+The second on pictures of one's own, with labels that `monolift autolabel` made of the split's ids before.
 Both detectors see the same pictures in the same order and are scored on the same true validation labels: Car, AP R40, moderate.
 Whatever is there already is not made again: a run that was killed goes on. One seed; the spread between seeds is not measured.
 """
@@ -27,6 +30,7 @@ from monolift.data.kitti_format import (
     KittiLabels,
     from_numbers,
     read_labels,
+    read_split,
     to_numbers,
     write_labels,
     write_split,
@@ -43,22 +47,29 @@ KEYS = ("car_bev_0.5", "car_3d_0.5", "car_bev_0.7", "car_3d_0.7", "car_bbox_0.7"
 
 def main() -> None:
     options = _options()
-    root: Path = options.out
+    source, made = (options.kitti, options.made) if options.kitti else _synthetic(options.out, options)
+    source = source / "training" if (source / "training").is_dir() else source
+    train_ids, val_ids = (read_split(f) for f in (options.split, options.val_split))
+    data = {"true": options.out / "data_true", "auto": options.out / "data_auto"}
+    for kind, folder in data.items():
+        _data_set(source, folder, (train_ids, val_ids), made if kind == "auto" else None, options.confidence)
+    scores = {kind: _trained(options.out, folder, kind, options) for kind, folder in data.items()}
+    _report(scores, len(train_ids), len(val_ids), options)
+
+
+def _synthetic(root: Path, options: argparse.Namespace) -> tuple[Path, Path]:
+    """A world with its splits, and the labels that are made of its masks and disturbed depth maps."""
     names = [f"{k:06d}" for k in range(options.images + options.val)]
-    train_ids, val_ids = names[: options.images], names[options.images :]
     world = World(seed=options.seed, width=options.width, height=options.height, masks=True, depth=True)
     with Progress(len(names), "synthetic pictures") as progress:
         for _ in write_world(root / "world", world, len(names), options.workers):
             progress.advance()
-    write_split(root / "train.txt", train_ids)
-    write_split(root / "val.txt", val_ids)
-    _disturb_depth(root, train_ids, options.depth_error)
+    options.split, options.val_split = root / "train.txt", root / "val.txt"
+    write_split(options.split, names[: options.images])
+    write_split(options.val_split, names[options.images :])
+    _disturb_depth(root, names[: options.images], options.depth_error)
     _label(root, options)
-    data = {"true": root / "data_true", "auto": root / "data_auto"}
-    for kind, folder in data.items():
-        _data_set(root, folder, train_ids, val_ids, options.confidence if kind == "auto" else None)
-    scores = {kind: _trained(root, folder, kind, options) for kind, folder in data.items()}
-    _report(scores, options)
+    return root / "world", root / "labels" / "label_2"
 
 
 def _options() -> argparse.Namespace:
@@ -66,6 +77,12 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--kitti", type=Path, help="KITTI folder with true labels, instead of a synthetic world"
+    )
+    parser.add_argument("--made", type=Path, help="its made labels, ID.txt")
+    parser.add_argument("--split", type=Path, help="its ids to train on")
+    parser.add_argument("--val-split", type=Path, help="its ids to score on")
     parser.add_argument("--images", type=int, default=200, help="training pictures")
     parser.add_argument("--val", type=int, default=100, help="validation pictures")
     parser.add_argument("--width", type=int, default=1242)
@@ -78,7 +95,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--confidence", type=float, default=0.9, help="labels below become DontCare regions")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=11)
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.kitti and None in (options.made, options.split, options.val_split):
+        parser.error("--kitti needs --made, --split and --val-split")
+    return options
 
 
 def _disturb_depth(root: Path, names: Sequence[str], error: float) -> None:
@@ -125,20 +146,20 @@ def _masks(root: Path) -> Path:
 
 
 def _data_set(
-    root: Path, folder: Path, train_ids: Sequence[str], val_ids: Sequence[str], confidence: float | None
+    source: Path, folder: Path, ids: tuple[Sequence[str], Sequence[str]], made: Path | None, confidence: float
 ) -> None:
-    """A KITTI folder of the same pictures: true labels, or with ``confidence`` those that were made for training."""
-    source = root / "world" / "training"
+    """A KITTI folder of the same pictures: with true labels, or with made ones for training."""
     (folder / "label_2").mkdir(parents=True, exist_ok=True)
     for shared in ("image_2", "calib"):
         if not (folder / shared).exists():
             (folder / shared).symlink_to((source / shared).resolve())
-    for name in (*train_ids, *val_ids):
-        made = confidence is not None and name in set(train_ids)
-        labels = read_labels((root / "labels" if made else source) / "label_2" / f"{name}.txt")
-        write_labels(
-            folder / "label_2" / f"{name}.txt", _sure(labels, confidence) if made and confidence else labels
-        )
+    for k, names in enumerate(ids):
+        for name in names:
+            if made and k == 0:
+                labels = _sure(read_labels(made / f"{name}.txt"), confidence)
+            else:
+                labels = read_labels(source / "label_2" / f"{name}.txt")
+            write_labels(folder / "label_2" / f"{name}.txt", labels)
 
 
 def _sure(labels: KittiLabels, confidence: float) -> KittiLabels:
@@ -164,20 +185,21 @@ def _trained(root: Path, data: Path, kind: str, options: argparse.Namespace) -> 
                 method="smoke",
                 data=(data,),
                 out=out,
-                split=root / "train.txt",
+                split=options.split,
                 settings=("classes=Car", f"epochs={options.epochs}", *options.set),
                 init=options.init,
                 resume=(out / "last").exists(),
             )
         )
-        scores = validate(checkpoint.load(out / "last"), KittiDataset(data, root / "val.txt"), out / "val")
+        scores = validate(checkpoint.load(out / "last"), KittiDataset(data, options.val_split), out / "val")
         note.write_text(json.dumps(scores))
     return dict(json.loads(note.read_text()))
 
 
-def _report(scores: dict[str, dict[str, float]], options: argparse.Namespace) -> None:
-    print(f"{options.images} training and {options.val} validation pictures, {options.epochs} epochs, depth off by "
-          f"{options.depth_error:.0%}, labels of confidence >= {options.confidence}")  # fmt: skip
+def _report(scores: dict[str, dict[str, float]], images: int, val: int, options: argparse.Namespace) -> None:
+    off = "" if options.kitti else f"depth off by {options.depth_error:.0%}, "
+    print(f"{images} training and {val} validation pictures, {options.epochs} epochs, {off}"
+          f"labels of confidence >= {options.confidence}")  # fmt: skip
     print(f"{'':14}{'true labels':>12}{'made labels':>12}{'ratio':>8}")
     for key in KEYS:
         true, made = (scores[kind].get(key, float("nan")) for kind in ("true", "auto"))
