@@ -91,7 +91,7 @@ class Reader(nn.Module):
 def run(way: str, seed: int) -> dict[str, float]:
     """Trains one way and measures its boxes on unseen cars."""
     torch.manual_seed(seed)
-    config = replace(SS3DConfig(), focal=KITTI.fx.item(), uncertainty="heteroscedastic")
+    config = replace(SS3DConfig(), focal=KITTI.fx.item(), corner_order="object")
     codec = SS3DCodec(config)
     known, unseen = readings(CARS, 1000 + seed, codec), readings(UNSEEN, 5000, codec)
     reader = Reader(per_car=way != "homoscedastic")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, wrap
 from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, SS3DCodec, Targets, cell_pixels
 from monolift.methods.ss3d.config import PRESETS, SS3DConfig, with_statistics
-from monolift.methods.ss3d.hints import HINT_NAMES
+from monolift.methods.ss3d.hints import HINT_NAMES, hints_of_boxes
 from monolift.render.birds_eye import _spreads, birds_eye
 from monolift.render.objects import Objects
 from monolift.result import Results3D
@@ -106,7 +107,7 @@ def test_truncated_object() -> None:
 
 
 def test_numbers_and_hints_are_inverse_and_follow_the_lens() -> None:
-    codec = SS3DCodec(SS3DConfig())
+    codec = SS3DCodec(SS3DConfig(corner_order="object"))
     hints = torch.randn(7, 26).double()
     cell = torch.arange(7) * 31
     for camera in (KITTI, Camera.stack([KITTI] * 7)):
@@ -119,6 +120,44 @@ def test_numbers_and_hints_are_inverse_and_follow_the_lens() -> None:
     ratio[:, 4] = 1
     assert (ratio == 1).all()
     assert float((codec.sigma(hints, longer) / codec.sigma(hints, KITTI))[0, 4]) == pytest.approx(2)
+
+
+def test_corners_seen_from_the_far_end_do_not_depend_on_the_heading() -> None:
+    """In all headings: what the corner channels show is the same for a car and for it turned half round, the hints come back,
+    and a network that is wrong about front and rear still has corners and direction agree: the car is turned, not torn."""
+    codec = SS3DCodec(SS3DConfig())
+    yaw = torch.arange(72, dtype=torch.float64) * math.tau / 72 + 0.01
+    n = len(yaw)
+    center = torch.tensor([[-4.0, 1.0, 14.0]], dtype=torch.float64).expand(n, 3)
+    size = torch.tensor([[3.9, 1.5, 1.6]], dtype=torch.float64).expand(n, 3)
+    cell = torch.full((n,), 500)
+    camera = dataclasses.replace(KITTI, width=0, height=0)
+    both = [hints_of_boxes(Boxes3D(center, size, turn), camera) for turn in (yaw, yaw + math.pi)]
+    ahead, back = (codec.numbers(hints, cell, camera, 40) for hints in both)
+    torch.testing.assert_close(ahead[:, 10:], back[:, 10:])
+    for hints, numbers in zip(both, (ahead, back), strict=True):
+        torch.testing.assert_close(codec.hints(numbers, cell, camera, 40), hints)
+    wrong = ahead.clone()
+    wrong[:, 5:7] *= -1
+    torch.testing.assert_close(codec.hints(wrong, cell, camera, 40), both[1])
+    # sigmas go with their corners
+    log_sigma = torch.arange(26.0).double().expand(n, 26) / 10
+    hints, sigma = codec.measured(ahead, log_sigma, cell, camera, 40)
+    turned = both[0][:, 5] > 0
+    torch.testing.assert_close(sigma[~turned], codec.sigma(log_sigma, camera)[~turned])
+    assert (sigma[turned, 10:] != codec.sigma(log_sigma, camera)[turned, 10:]).all()
+
+
+def test_across_the_view_the_cosine_decides() -> None:
+    """Sines of both signs near zero: the corners' order follows from where front and rear lie in the picture."""
+    codec = SS3DCodec(SS3DConfig())
+    box = Boxes3D(torch.tensor([[0.0, 1.0, 15.0]]), torch.tensor([[3.9, 1.5, 1.6]]), torch.tensor([0.02]))
+    camera = dataclasses.replace(KITTI, width=0, height=0)
+    hints = hints_of_boxes(box, camera)
+    cell = torch.tensor([500])
+    numbers = codec.numbers(hints, cell, camera, 40)
+    numbers[:, 5] *= -1
+    torch.testing.assert_close(codec.hints(numbers, cell, camera, 40)[:, 10:], hints[:, 10:])
 
 
 def test_cell_pixels_are_the_middles() -> None:
@@ -213,7 +252,7 @@ def test_a_tiny_object_has_a_cell() -> None:
 
 def test_corners_without_a_pixel_are_not_trained() -> None:
     sample = sample_of(((1.5, 1.0, 1.6, 4.0, 1.5, 1.7, 1.5),), KITTI.after_crop(0, 0, 1240, 372))
-    targets = SS3DCodec(SS3DConfig()).encode([sample])
+    targets = SS3DCodec(SS3DConfig(corner_order="object")).encode([sample])
     behind = sample.boxes.corners()[0, :, 2] < 0.1
     assert behind.any() and not behind.all()
     known = targets.known[0, 10:].reshape(8, 2)
@@ -224,7 +263,7 @@ def test_corners_without_a_pixel_are_not_trained() -> None:
 
 
 def test_result_names_the_hint_that_disagrees() -> None:
-    codec = SS3DCodec(SS3DConfig())
+    codec = SS3DCodec(SS3DConfig(corner_order="object"))
     targets = codec.encode([as_network(sample_of(CARS[:1]))])
     raw = codec.ideal(targets)
     wrong = HINT_NAMES.index("corner 6 v")

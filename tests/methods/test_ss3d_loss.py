@@ -123,7 +123,9 @@ def test_every_part_reaches_its_map() -> None:
     targets = codec.encode([street()])
     raw = raw_near(codec, targets, 1.0)
     losses = ss3d_loss(codec, raw, targets)
-    torch.testing.assert_close(losses["total"], losses["classes"] + losses["hints"] + losses["iou"])
+    torch.testing.assert_close(
+        losses["total"], sum(losses[k] for k in ("classes", "hints", "direction", "iou"))
+    )
     for name, maps in (
         ("classes", ["classes"]),
         ("hints", ["hints", "log_sigma"]),

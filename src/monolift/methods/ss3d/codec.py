@@ -6,7 +6,9 @@ channel  stands for                                                 hint
 5, 6     sine and cosine of the observation angle                   unit n
 7-9      log length, height, width                                  log mean + unit n
 10-25    the eight projected corners, from the cell's pixel         pixel = cell's pixel + unit n
-and beside each a log sigma in its unit. One set of hints serves all classes, as in the author's code.
+and beside each a log sigma in its unit. Corners are those of ``CORNER_SIGNS``, counted from the end that is farther from the
+camera (``corner_order``, ours) and in the hints, as everywhere, from the front. One set of hints serves all classes, as
+in the author's code.
 
 Author's code: units 1, distance and sizes from 0, f_ref not known. The hints go through the fit to become a box, so decoding
 inverts encoding only where the hints agree with one box; those of a label do.
@@ -23,25 +25,29 @@ import torch
 from monolift.data.evidence import Evidence
 from monolift.data.sample import Detections, Sample
 from monolift.geometry import Boxes3D, Camera
-from monolift.geometry.boxes import NEAR_PLANE
+from monolift.geometry.boxes import FRONT, NEAR_PLANE
 from monolift.methods.ss3d.config import SS3DConfig
 from monolift.methods.ss3d.fit import fit_boxes
 from monolift.methods.ss3d.hints import (
     BOX,
     CORNERS,
+    COSINE,
     DISTANCE,
     HINT_NAMES,
     HINTS,
+    SINE,
     SIZE,
     Pinhole,
     hints_of_boxes,
     hints_of_state,
+    with_corners_turned,
 )
 from monolift.nn.heatmap import find_peaks, gather
 from monolift.nn.roi import batched_nms
 from monolift.typing import Bool, Float, Int, Tensor
 
 STRIDE = 4
+REAR = tuple(k for k in range(8) if k not in FRONT)
 BACKGROUND, IGNORE = 0, -1  # in the class map; class k of the configuration is k + 1
 NEVER = ("Tram", "Misc", "Truck", "Person_sitting")  # neither sought nor background (author's code)
 MOST_SIGMA = 7.0  # of |log sigma|, units
@@ -92,20 +98,58 @@ class SS3DCodec:
         self, numbers: Float[Tensor, "m 26"], cell: Int[Tensor, " m"], camera: Camera, width: int
     ) -> Float[Tensor, "m 26"]:
         """Channels of M cells to hints in pixels and metres. ``camera``: one, or one per cell; width: columns of the map."""
-        unit, mean, origin, lens = self._frame(numbers, cell, camera, width)
-        return (mean + unit * numbers) * lens + origin
+        hints = self._scaled(numbers, cell, camera, width)
+        return with_corners_turned(hints, self._turned(hints))
+
+    def measured(
+        self,
+        numbers: Float[Tensor, "m 26"],
+        log_sigma: Float[Tensor, "m 26"],
+        cell: Int[Tensor, " m"],
+        camera: Camera,
+        width: int,
+    ) -> tuple[Float[Tensor, "m 26"], Float[Tensor, "m 26"]]:
+        """:meth:`hints` and their standard deviations, in the hints' units."""
+        hints = self._scaled(numbers, cell, camera, width)
+        turned = self._turned(hints)
+        sigma = self.sigma(log_sigma.clamp(-MOST_SIGMA, MOST_SIGMA), camera)
+        return with_corners_turned(hints, turned), with_corners_turned(sigma, turned)
 
     def numbers(
         self, hints: Float[Tensor, "m 26"], cell: Int[Tensor, " m"], camera: Camera, width: int
     ) -> Float[Tensor, "m 26"]:
-        """Inverse of :meth:`hints`."""
+        """Inverse of :meth:`hints` for hints that a box can have."""
         unit, mean, origin, lens = self._frame(hints, cell, camera, width)
-        return ((hints - origin) / lens - mean) / unit
+        return ((self.in_channel_order(hints, hints) - origin) / lens - mean) / unit
+
+    def in_channel_order(self, values: Tensor, hints: Float[Tensor, "m 26"]) -> Tensor:
+        """(M, 26) numbers or truths that belong to hints of labels, with the corners in the channels' order."""
+        if self.config.corner_order == "object":
+            return values
+        return with_corners_turned(values, hints[:, SINE] > 0)  # it comes towards the camera
 
     def sigma(self, log_sigma: Float[Tensor, "m 26"], camera: Camera) -> Float[Tensor, "m 26"]:
-        """Standard deviations in the hints' units: that of an L1 likelihood of scale b is sqrt(2) b."""
+        """Standard deviations in the hints' units and the channels' order: that of an L1 likelihood of scale b is sqrt(2) b."""
         spread = math.sqrt(2) if self.config.likelihood == "laplace" else 1.0
         return torch.exp(log_sigma) * self._units(log_sigma) * self._lens(log_sigma, camera) * spread
+
+    def _scaled(self, numbers: Tensor, cell: Tensor, camera: Camera, width: int) -> Tensor:
+        """Channels in the hints' units, the corners still in the channels' order."""
+        unit, mean, origin, lens = self._frame(numbers, cell, camera, width)
+        return (mean + unit * numbers) * lens + origin
+
+    def _turned(self, hints: Tensor) -> Tensor:
+        """(M,) whether the first end of the corners, counted from the far one, is the object's rear.
+
+        Sines say so, but hardly of an object that stands across the view: of that one, front and rear lie side by side in the
+        picture, and the cosine says which is which.
+        """
+        if self.config.corner_order == "object":
+            return torch.zeros(len(hints), dtype=torch.bool, device=hints.device)
+        sine, cosine = hints[:, SINE], hints[:, COSINE]
+        across = hints[:, CORNERS].unflatten(1, (8, 2))[..., 0]
+        sideways = across[:, list(FRONT)].sum(1) - across[:, list(REAR)].sum(1)
+        return torch.where(cosine.abs() > sine.abs(), cosine * sideways < 0, sine > 0)
 
     def _frame(
         self, like: Tensor, cell: Tensor, camera: Camera, width: int
@@ -158,13 +202,15 @@ class SS3DCodec:
             known.append(sure[kept])
         cameras = Camera.stack([s.camera for s in samples])
         at, where, whose = torch.cat(image), torch.cat(cell), torch.cat(owner)
+        wanted, sure = torch.cat(hints), torch.cat(known)
+        sure = self.in_channel_order(sure, wanted)
         return Targets(
             classes=classes,
             image=at,
             cell=where,
             object=whose,
-            numbers=self.numbers(torch.cat(hints)[whose], where, cameras[at], w),
-            known=torch.cat(known)[whose],
+            numbers=self.numbers(wanted[whose], where, cameras[at], w),
+            known=sure[whose],
             boxes=Boxes3D.cat(boxes),
             label=torch.cat(label),
             cameras=cameras,
@@ -219,13 +265,15 @@ class SS3DCodec:
         at, rank = torch.nonzero(scores > config.score, as_tuple=True)
         score, label, where = scores[at, rank], labels[at, rank], cells[at, rank]
         width, camera = raw["classes"].shape[3], cameras[at]
-        hints = self.hints(gather(raw["hints"], at, where), where, camera, width)
+        numbers = gather(raw["hints"], at, where)
+        hints = self._scaled(numbers, where, camera, width)
         kinds = at * len(config.classes) + label
         kept = [self._distinct(hints, score, kinds, (at == b).nonzero()[:, 0]) for b in range(len(scores))]
         chosen = torch.cat(kept)
-        at, where, hints, camera = at[chosen], where[chosen], hints[chosen], camera[chosen]
-        log_sigma = gather(raw["log_sigma"], at, where).clamp(-MOST_SIGMA, MOST_SIGMA)
-        found = self._fitted(hints, self.sigma(log_sigma, camera), score[chosen], label[chosen], camera)
+        at, where, camera = at[chosen], where[chosen], camera[chosen]
+        log_sigma = gather(raw["log_sigma"], at, where)
+        hints, sigma = self.measured(numbers[chosen], log_sigma, where, camera, width)
+        found = self._fitted(hints, sigma, score[chosen], label[chosen], camera)
         ahead = found.boxes.center[:, 2] > NEAREST
         return [found[(at == b) & ahead] for b in range(len(scores))]
 

@@ -19,6 +19,7 @@ CHOICES = {
     "likelihood": ("gaussian", "laplace"),
     "norm": ("group", "batch"),
     "balance": ("objects", "cells"),
+    "corner_order": ("view", "object"),
 }
 
 
@@ -48,6 +49,10 @@ class SS3DConfig:
     says "central 20 %")."""
     max_truncation: float = 0.9
     """Objects cut away further than this are neither sought nor background (author's code)."""
+    corner_order: str = "view"
+    """object: corners are counted from the object's front (author's code), so that whoever cannot tell front from rear yet says
+    the mean of both, eight corners in one place, and the fit puts the box too far away. view (ours): from the end that is
+    farther away, and the direction hint says afterwards which end that is."""
     uncertainty: str = "heteroscedastic"
     """heteroscedastic (a sigma per hint and cell) or homoscedastic (one per hint)."""
     likelihood: str = "gaussian"
@@ -65,6 +70,12 @@ class SS3DConfig:
     cells, or one near car would outweigh ten far ones and the background both. cells: plain means (published)."""
     hints_weight: float = 0.05
     """Weight of the hints' negative log likelihood, summed over the 26, against the classification (published: 1)."""
+    beta: float = 0.5
+    """Each hint's likelihood is weighted by sigma^(2 beta), from which no gradient flows. 0 (published): what is unsure learns
+    slowest, and stays so (Seitzer et al., "On the pitfalls of heteroscedastic uncertainty estimation ...", ICLR 2022)."""
+    direction_weight: float = 1.0
+    """Weight of the L1 error of sine and cosine beside their likelihood, which lets go of headings it finds hard (published:
+    0)."""
     iou_weight: float = 0.0
     """Weight of 1 - IoU3D of the fitted boxes: 0 in the first stage, 1 in the second, whose schedule is not known."""
     iou_samples: int = 4
@@ -113,7 +124,10 @@ def paper(**changes: Any) -> SS3DConfig:
         distance_mean=0.0,
         size_mean=(1.0, 1.0, 1.0),
         balance="cells",
+        corner_order="object",
         hints_weight=1.0,
+        beta=0.0,
+        direction_weight=0.0,
     )
     return replace(base, **changes)
 

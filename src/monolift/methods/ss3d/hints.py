@@ -22,7 +22,7 @@ import torch
 
 from monolift.geometry import CORNER_SIGNS, Boxes3D, Camera, wrap
 from monolift.geometry.boxes import NEAR_PLANE
-from monolift.typing import Float, Int, Tensor
+from monolift.typing import Bool, Float, Int, Tensor
 
 HINT_NAMES = (
     "left", "top", "right", "bottom",
@@ -32,7 +32,10 @@ HINT_NAMES = (
     *(f"corner {k} {axis}" for k in range(8) for axis in "uv"),
 )  # fmt: skip
 BOX, DISTANCE, DIRECTION, SIZE, CORNERS = slice(0, 4), 4, slice(5, 7), slice(7, 10), slice(10, 26)
+SINE, COSINE = DIRECTION.start, DIRECTION.start + 1
 HINTS, STATE = len(HINT_NAMES), 7
+HALF_TURN = tuple(CORNER_SIGNS.index((-x, y, -z)) for x, y, z in CORNER_SIGNS)
+"""Where each corner is once the box has turned half round."""
 TINY = 1e-12  # metres; keeps the slopes of a box at the camera's very centre finite
 
 
@@ -111,6 +114,13 @@ def start_from_hints(hints: Float[Tensor, "n 26"], pinhole: Pinhole) -> Float[Te
     alpha = torch.atan2(hints[:, 5], hints[:, 6])
     yaw = alpha + torch.atan2(center[:, 0], center[:, 2])
     return torch.cat([center, hints[:, SIZE].clamp(-3.0, 4.0), yaw[:, None]], 1)
+
+
+def with_corners_turned(values: Tensor, turned: Bool[Tensor, " n"]) -> Tensor:
+    """Hints, or anything (N, 26) that goes with them; the corners of some rows in the order of the box turned half round."""
+    corners = values[:, CORNERS].unflatten(1, (8, 2))
+    corners = torch.where(turned[:, None, None], corners[:, list(HALF_TURN)], corners)
+    return torch.cat([values[:, : CORNERS.start], corners.flatten(1)], 1)
 
 
 class _Seen:

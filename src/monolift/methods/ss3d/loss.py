@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from monolift.geometry import iou_3d_paired
 from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, SS3DCodec, Targets
 from monolift.methods.ss3d.fit import fit_boxes
+from monolift.methods.ss3d.hints import DIRECTION
 from monolift.nn.heatmap import gather
 from monolift.typing import Float, Int, Tensor
 
@@ -49,8 +50,15 @@ def ss3d_loss(codec: SS3DCodec, raw: dict[str, Tensor], targets: Targets) -> dic
     residual = numbers - targets.numbers
     floor = config.uncertainty == "heteroscedastic"
     score = attenuated(residual, log_sigma, config.likelihood, floor) * targets.known
+    if config.beta:
+        power = config.beta * (2 if config.likelihood == "gaussian" else 1)
+        score = score * torch.exp(power * log_sigma.detach().clamp(-MOST, MOST))
     share = cell_shares(targets.object, per_object).to(score)
     losses["hints"] = config.hints_weight * (share * score.sum(1)).sum()
+    if config.direction_weight:
+        unit = config.units[2]
+        error = unit * residual[:, DIRECTION].abs().sum(1) * targets.known[:, DIRECTION].all(1)
+        losses["direction"] = config.direction_weight * (share * error).sum()
     if config.iou_weight:
         losses["iou"] = config.iou_weight * overlap_loss(codec, numbers, log_sigma, targets)
     losses["total"] = torch.stack(list(losses.values())).sum()
@@ -86,8 +94,9 @@ def overlap_loss(
         return numbers.sum() + log_sigma.sum()
     chosen = sample_per_object(targets.object, codec.config.iou_samples)
     camera = targets.cameras[targets.image[chosen]]
-    hints = codec.hints(numbers[chosen], targets.cell[chosen], camera, targets.width)
-    sigma = codec.sigma(log_sigma[chosen].clamp(-MOST, MOST), camera)
+    hints, sigma = codec.measured(
+        numbers[chosen], log_sigma[chosen], targets.cell[chosen], camera, targets.width
+    )
     fit = fit_boxes(hints, 1 / sigma, camera)
     truth = targets.boxes[targets.object[chosen]].to(torch.float64)
     loss = torch.where(fit.ok, 1 - iou_3d_paired(fit.boxes, truth), 0.0).sum() / fit.ok.sum().clamp_min(1)
