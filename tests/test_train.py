@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from monolift import checkpoint
+from monolift import checkpoint, model_zoo
+from monolift.cli import main
 from monolift.data.augment import Augmentation
 from monolift.data.kitti import KittiDataset
 from monolift.errors import InputError
@@ -270,6 +271,33 @@ def test_the_other_half_of_a_torn_rename_is_found(toy: Path, tmp_path: Path) -> 
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_bundled_model_of_another_method_lends_its_backbone_by_name(toy: Path, tmp_path: Path) -> None:
+    arguments = [
+        "train",
+        "ss3d",
+        "--data",
+        str(toy),
+        "--out",
+        str(tmp_path / "run"),
+        "--init",
+        "smoke",
+        "--quiet",
+    ]
+    changes = ("epochs=1", "lr=1e-12", "ema=0", 'freeze=["stem","dark2"]')
+    for change in (*TINY, *changes):
+        arguments += ["--set", change]
+    assert main(arguments) == 0
+    learnt, lent = weights(tmp_path / "run" / "last"), weights(model_zoo.find("smoke"))
+    shared = [
+        k
+        for k in learnt
+        if k.startswith("network.backbone.") and k.endswith(".weight") and learnt[k].ndim == 4
+    ]
+    assert len(shared) > 20
+    for name in shared:
+        torch.testing.assert_close(learnt[name], lent[name], atol=1e-6, rtol=0)
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_pictures(

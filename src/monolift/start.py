@@ -65,7 +65,7 @@ def make_optimizer(detector: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
 
 
 def initialise(detector: Any, path: str | Path, pictures: Callable[[], Tensor]) -> None:
-    """Weights to start from: another checkpoint of the method, or a file for the backbone alone.
+    """Weights to start from: another checkpoint, of which what fits is taken, or a file for the backbone alone.
 
     pictures: gives a few normalised training pictures (b, 3, h, w) where a file needs them.
     Raises InputError where nothing fits.

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from monolift import model_zoo
 from monolift.errors import InputError
 
 
@@ -38,7 +39,8 @@ class Train:
     ] = ()
     """Change one value of configuration or recipe; may be given several times."""
     init: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Weights to start from: a checkpoint folder, or a file for the backbone alone."""
+    """Weights to start from: a bundled model's name, a checkpoint folder (of another method too: what fits is taken), or a
+    file for the backbone alone."""
     resume: bool = False
     """Go on from OUT/last, to the same end as a run that was never interrupted."""
     devices: int = 1
@@ -58,7 +60,10 @@ class Train:
 
 
 def run(options: Train) -> int:
-    for path in (*options.data, options.split, options.val_split, options.init):
+    init = options.init
+    if init is not None and str(init) in model_zoo.names():
+        init = model_zoo.find(init)
+    for path in (*options.data, options.split, options.val_split, init):
         if path is not None and not path.exists():
             raise InputError(f"{path}: no such file or folder")
     if options.devices < 1:
@@ -77,7 +82,7 @@ def run(options: Train) -> int:
             split=options.split,
             val_split=options.val_split,
             settings=options.settings,
-            init=options.init,
+            init=init,
             seed=options.seed,
             device=options.device,
             workers=options.workers,

@@ -82,6 +82,8 @@ class SS3DConfig:
     """Support cells per object that are fitted in a training step of the second stage."""
     nms: float = 0.3
     """2D boxes of a class that overlap a better one by more than this are dropped (author's code)."""
+    boxes2d_fusion: float = 0.5
+    """Share of the fitted box's projection in a detection's 2D box; the rest is the hint's (published: 0)."""
     score: float = 0.05
     """Cells whose class probability is lower are no candidates."""
     candidates: int = 300
@@ -128,6 +130,7 @@ def paper(**changes: Any) -> SS3DConfig:
         hints_weight=1.0,
         beta=0.0,
         direction_weight=0.0,
+        boxes2d_fusion=0.0,
     )
     return replace(base, **changes)
 
