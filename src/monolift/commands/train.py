@@ -65,7 +65,8 @@ def run(options: Train) -> int:
         init = model_zoo.find(init)
     for path in (*options.data, options.split, options.val_split, init):
         if path is not None and not path.exists():
-            raise InputError(f"{path}: no such file or folder")
+            bundled = f", nor a bundled model ({', '.join(model_zoo.names())})" if path is init else ""
+            raise InputError(f"{path}: no such file or folder{bundled}")
     if options.devices < 1:
         raise InputError(f"--devices: expected 1 or more, got {options.devices}")
     if options.devices > 1 and "WORLD_SIZE" not in os.environ:

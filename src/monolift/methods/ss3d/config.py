@@ -101,6 +101,9 @@ class SS3DConfig:
             raise InputError(f"ss3d units must be five positive numbers, got {self.units}")
         if len(self.size_mean) != 3 or min(self.size_mean) <= 0:
             raise InputError(f"ss3d size_mean must be length, height, width in metres, got {self.size_mean}")
+        for name in ("beta", "boxes2d_fusion"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"ss3d {name} must lie between 0 and 1, got {getattr(self, name)}")
         if not 0 < self.support <= 1:
             raise InputError(f"ss3d support must be a share of the box's area, above 0, got {self.support}")
         if self.input_width % 32 or self.input_height % 32:

@@ -16,13 +16,12 @@ import torch
 import torch.nn.functional as F
 
 from monolift.geometry import iou_3d_paired
-from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, SS3DCodec, Targets
+from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, MOST_SIGMA, SS3DCodec, Targets
 from monolift.methods.ss3d.fit import fit_boxes
 from monolift.methods.ss3d.hints import DIRECTION
 from monolift.nn.heatmap import gather
 from monolift.typing import Float, Int, Tensor
 
-MOST = 7.0  # of |log sigma|
 PRIOR_BETA = 0.5  # Gamma(1, beta) on the precision
 LAPLACE_FLOOR = 0.02
 
@@ -31,7 +30,7 @@ def attenuated(
     residual: Float[Tensor, "..."], log_sigma: Float[Tensor, "..."], likelihood: str, floor: bool = True
 ) -> Float[Tensor, "..."]:
     """Negative log likelihood of residuals, both in units, up to a constant; ``likelihood``: gaussian or laplace."""
-    s = log_sigma.clamp(-MOST, MOST)
+    s = log_sigma.clamp(-MOST_SIGMA, MOST_SIGMA)
     if likelihood == "gaussian":
         return (residual.square() / 2 + PRIOR_BETA * floor) * torch.exp(-2 * s) + s
     return (residual.abs() + LAPLACE_FLOOR * floor) * torch.exp(-s) + s
@@ -52,7 +51,7 @@ def ss3d_loss(codec: SS3DCodec, raw: dict[str, Tensor], targets: Targets) -> dic
     score = attenuated(residual, log_sigma, config.likelihood, floor) * targets.known
     if config.beta:
         power = config.beta * (2 if config.likelihood == "gaussian" else 1)
-        score = score * torch.exp(power * log_sigma.detach().clamp(-MOST, MOST))
+        score = score * torch.exp(power * log_sigma.detach().clamp(-MOST_SIGMA, MOST_SIGMA))
     share = cell_shares(targets.object, per_object).to(score)
     losses["hints"] = config.hints_weight * (share * score.sum(1)).sum()
     if config.direction_weight:
