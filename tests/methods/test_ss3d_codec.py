@@ -13,7 +13,7 @@ from monolift.data.augment import View, letterbox, mirror
 from monolift.data.sample import Detections, Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, wrap
-from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, SS3DCodec, Targets, cell_pixels
+from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, MOST_SIGMA, SS3DCodec, Targets, cell_pixels
 from monolift.methods.ss3d.config import PRESETS, SS3DConfig, with_statistics
 from monolift.methods.ss3d.hints import HINT_NAMES, hints_of_boxes
 from monolift.render.birds_eye import _spreads, birds_eye
@@ -87,7 +87,8 @@ def test_decode_inverts_encode(preset: str) -> None:
     assert len(found) == 5
     for detections, sample in zip(found, samples, strict=True):
         assert_same(detections, sample)
-        assert (detections.scores > 0.99).all() and (detections.labels == 0).all()
+        assert (detections.scores > (0.99 if codec.config.ranking == "class" else 0.5)).all()
+        assert (detections.labels == 0).all()
         torch.testing.assert_close(
             detections.boxes2d[detections.boxes2d[:, 0].argsort()],
             sample.boxes2d[sample.boxes2d[:, 0].argsort()],
@@ -313,9 +314,38 @@ def test_suppression_keeps_the_best_of_each_class_and_picture() -> None:
     assert first.boxes.center[first.labels == 0, 2] > second.boxes.center[0, 2]
 
 
+def test_a_box_that_is_sure_of_itself_ranks_higher() -> None:
+    """Of two cars that are as surely cars, unless ranking says "class"."""
+    sample = as_network(sample_of(CARS[:2]))
+    by_sigma, by_class = (SS3DCodec(SS3DConfig(ranking=ranking)) for ranking in ("sigma", "class"))
+    targets = by_sigma.encode([sample])
+    raw = by_sigma.ideal(targets)
+    log_sigma = raw["log_sigma"].view(26, -1)
+    of_second = targets.cell[targets.object == 1]
+    log_sigma[:, of_second] = 3.0
+    (sure,), (plain,) = by_sigma.decode(raw, targets.cameras), by_class.decode(raw, targets.cameras)
+    torch.testing.assert_close(plain.scores, torch.ones(2))
+    (found,) = (int(i) for i in (sure.boxes.center - sample.boxes.center[1]).norm(dim=1).argsort()[:1])
+    height = float(sample.boxes2d[1, 3] - sample.boxes2d[1, 1])
+    assert float(sure.scores[found]) == pytest.approx(math.exp(-2 * 4 * math.exp(3.0) / height), rel=1e-4)
+    assert float(sure.scores[1 - found]) > 2 * float(sure.scores[found])
+    assert sure.scores.tolist() == sorted(sure.scores.tolist(), reverse=True)
+
+
+def test_a_corner_that_nobody_can_see_leaves_the_others_their_say() -> None:
+    sample = as_network(sample_of(CARS[:1]))
+    codec = SS3DCodec(SS3DConfig())
+    targets = codec.encode([sample])
+    raw = codec.ideal(targets)
+    (before,) = codec.decode(raw, targets.cameras)
+    raw["log_sigma"][:, 10:12] = MOST_SIGMA
+    (after,) = codec.decode(raw, targets.cameras)
+    assert float(after.scores[0]) == pytest.approx(0.9 * float(before.scores[0]), rel=1e-3)  # 18 of 20
+
+
 def test_one_near_car_leaves_room_for_a_far_one() -> None:
     """Its 2,000 sure cells are one candidate."""
-    codec = SS3DCodec(SS3DConfig(candidates=5))
+    codec = SS3DCodec(SS3DConfig(candidates=5, ranking="class"))
     near, far = (-3.0, 1.0, 6.0, 3.9, 1.5, 1.6, 0.3), (7.0, 1.1, 40.0, 3.6, 1.4, 1.6, 2.8)
     sample = as_network(sample_of((near, far)))
     raw = codec.ideal(codec.encode([sample]))

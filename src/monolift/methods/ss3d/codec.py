@@ -254,6 +254,8 @@ class SS3DCodec:
     def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
         """Local maxima of each class after suppression on their 2D boxes, fitted. ``cameras``: of the network pictures.
 
+        Scores are the class's probability, times how sure the hints are of themselves where ``ranking`` says so.
+
         Each comes with the covariance of its box, as far as the predicted sigmas are right and the errors of the 26 hints
         independent (those of one cell hardly are: take it as a ranking), infinite where the hints do not determine the box;
         and with the hints as evidence.
@@ -273,9 +275,13 @@ class SS3DCodec:
         at, where, camera = at[chosen], where[chosen], camera[chosen]
         log_sigma = gather(raw["log_sigma"], at, where)
         hints, sigma = self.measured(numbers[chosen], log_sigma, where, camera, width)
-        found = self._fitted(hints, sigma, score[chosen], label[chosen], camera)
+        score = score[chosen]
+        if config.ranking == "sigma":  # not before: an object's middle is a better cell than its surest
+            score = score * sureness(hints, sigma)
+        found = self._fitted(hints, sigma, score, label[chosen], camera)
         ahead = found.boxes.center[:, 2] > NEAREST
-        return [found[(at == b) & ahead] for b in range(len(scores))]
+        order = score.argsort(descending=True, stable=True)
+        return [found[order[((at == b) & ahead)[order]]] for b in range(len(scores))]
 
     def _distinct(self, hints: Tensor, score: Tensor, kinds: Tensor, rows: Tensor) -> Tensor:
         """Of one picture's candidates ``rows`` those that no better one of their kind covers."""
@@ -300,6 +306,16 @@ class SS3DCodec:
             covariance=fit.covariance.to(hints.dtype),
             evidence=Evidence(HINT_NAMES, hints, sigma, (hints - seen) / sigma),
         )
+
+
+def sureness(hints: Float[Tensor, "n 26"], sigma: Float[Tensor, "n 26"]) -> Float[Tensor, " n"]:
+    """Between 0 and 1: mean over the twenty hints in pixels of exp(-2 sigma / height of the 2D box) (ours).
+
+    A class map trained on "inside the middle of a car" says 1 of nearly every car, so it cannot tell the box that will be
+    right from the one that will not; the sigmas can. A mean, so that one corner that nobody sees does not count for all.
+    """
+    height = (hints[:, 3] - hints[:, 1]).clamp_min(1.0)  # bottom, top
+    return torch.exp(-2 * torch.cat([sigma[:, BOX], sigma[:, CORNERS]], 1) / height[:, None]).mean(1)
 
 
 def cell_pixels(cell: Int[Tensor, " m"], width: int) -> Float[Tensor, "m 2"]:

@@ -20,6 +20,7 @@ CHOICES = {
     "norm": ("group", "batch"),
     "balance": ("objects", "cells"),
     "corner_order": ("view", "object"),
+    "ranking": ("sigma", "class"),
 }
 
 
@@ -84,6 +85,9 @@ class SS3DConfig:
     """2D boxes of a class that overlap a better one by more than this are dropped (author's code)."""
     boxes2d_fusion: float = 0.5
     """Share of the fitted box's projection in a detection's 2D box; the rest is the hint's (published: 0)."""
+    ranking: str = "sigma"
+    """class: a detection's score is its class's probability (published). sigma (ours): times how small the sigmas of its hints
+    in pixels are beside its 2D box."""
     score: float = 0.05
     """Cells whose class probability is lower are no candidates."""
     candidates: int = 300
@@ -134,6 +138,7 @@ def paper(**changes: Any) -> SS3DConfig:
         beta=0.0,
         direction_weight=0.0,
         boxes2d_fusion=0.0,
+        ranking="class",
     )
     return replace(base, **changes)
 
