@@ -332,6 +332,39 @@ def test_a_box_that_is_sure_of_itself_ranks_higher() -> None:
     assert sure.scores.tolist() == sorted(sure.scores.tolist(), reverse=True)
 
 
+def test_cells_of_one_object_vote_by_precision() -> None:
+    """Two cells of a car say 12 and 13 metres, the second half as surely: 12.2. A cell that says nothing finite, one of another
+    class and one of another car have no vote; with ``voting=1`` nobody else has."""
+    sample = as_network(sample_of(CARS[:2]))
+    codec, alone = SS3DCodec(SS3DConfig()), SS3DCodec(SS3DConfig(voting=1.0))
+    targets = codec.encode([sample])
+    raw = codec.ideal(targets)
+    cells = targets.cell[targets.object == 1]
+    middle = (sample.boxes2d[1, :2] + sample.boxes2d[1, 2:]) / 2
+    best = int(cells[(cell_pixels(cells, targets.width) - middle).norm(dim=1).argmin()])
+    logits, hints, log_sigma = (raw[k].view(raw[k].shape[1], -1) for k in ("classes", "hints", "log_sigma"))
+    logits[1, cells] = -20.0  # all but four of its cells are background
+    for step, logit in ((-2, 8.0), (2, 7.0), (4, 7.0), (6, 6.0)):
+        logits[1 if step < 6 else 2, best + step] = logit
+        logits[0, best + step] = 0.0
+    unit = codec.config.units[1] * float(targets.cameras.fx[0]) / codec.config.focal
+    hints[4, best + 2] += 1.0 / unit
+    log_sigma[4, best + 2] = math.log(2.0)
+    hints[12, best + 4] = torch.nan
+    hints[4, best + 6] += 5.0
+
+    def distance(codec: SS3DCodec) -> float:
+        (found,) = codec.decode(raw, targets.cameras)
+        car = (found.labels == 0) & ((found.boxes.center - sample.boxes.center[1]).norm(dim=1) < 3)
+        assert int(car.sum()) == 1 and found.evidence is not None
+        return float(found.evidence.values[car.nonzero()[0, 0], 4])
+
+    true = float(distance(alone))
+    chances = [math.exp(logit) / (math.exp(logit) + 3.0) for logit in (8.0, 7.0)]
+    share = chances[1] / 4 / (chances[0] + chances[1] / 4)
+    assert distance(codec) == pytest.approx(true + share, abs=2e-3)
+
+
 def test_a_corner_that_nobody_can_see_leaves_the_others_their_say() -> None:
     sample = as_network(sample_of(CARS[:1]))
     codec = SS3DCodec(SS3DConfig())

@@ -43,7 +43,7 @@ from monolift.methods.ss3d.hints import (
     with_corners_turned,
 )
 from monolift.nn.heatmap import find_peaks, gather
-from monolift.nn.roi import batched_nms
+from monolift.nn.roi import batched_nms, box_iou
 from monolift.typing import Bool, Float, Int, Tensor
 
 STRIDE = 4
@@ -110,10 +110,7 @@ class SS3DCodec:
         width: int,
     ) -> tuple[Float[Tensor, "m 26"], Float[Tensor, "m 26"]]:
         """:meth:`hints` and their standard deviations, in the hints' units."""
-        hints = self._scaled(numbers, cell, camera, width)
-        turned = self._turned(hints)
-        sigma = self.sigma(log_sigma.clamp(-MOST_SIGMA, MOST_SIGMA), camera)
-        return with_corners_turned(hints, turned), with_corners_turned(sigma, turned)
+        return self._from_front(*self._measured(numbers, log_sigma, cell, camera, width))
 
     def numbers(
         self, hints: Float[Tensor, "m 26"], cell: Int[Tensor, " m"], camera: Camera, width: int
@@ -137,6 +134,18 @@ class SS3DCodec:
         """Channels in the hints' units, the corners still in the channels' order."""
         unit, mean, origin, lens = self._frame(numbers, cell, camera, width)
         return (mean + unit * numbers) * lens + origin
+
+    def _measured(
+        self, numbers: Tensor, log_sigma: Tensor, cell: Tensor, camera: Camera, width: int
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`measured`, the corners still in the channels' order."""
+        sigma = self.sigma(log_sigma.clamp(-MOST_SIGMA, MOST_SIGMA), camera)
+        return self._scaled(numbers, cell, camera, width), sigma
+
+    def _from_front(self, hints: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Both with the corners counted from the object's front."""
+        turned = self._turned(hints)
+        return with_corners_turned(hints, turned), with_corners_turned(sigma, turned)
 
     def _turned(self, hints: Tensor) -> Tensor:
         """(M,) whether the first end of the corners, counted from the far one, is the object's rear.
@@ -254,11 +263,11 @@ class SS3DCodec:
     def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
         """Local maxima of each class after suppression on their 2D boxes, fitted. ``cameras``: of the network pictures.
 
-        Scores are the class's probability, times how sure the hints are of themselves where ``ranking`` says so.
-
-        Each comes with the covariance of its box, as far as the predicted sigmas are right and the errors of the 26 hints
-        independent (those of one cell hardly are: take it as a ranking), infinite where the hints do not determine the box;
-        and with the hints as evidence.
+        The hints of those that fall are not lost: with ``voting`` they are averaged with those of the one that stays. Scores
+        are the class's probability, with ``ranking="sigma"`` times how sure the hints are of themselves. Each comes with the
+        covariance of its box, as far as the predicted sigmas are right and the errors of the 26 hints independent (those of one
+        cell hardly are: take it as a ranking), infinite where the hints do not determine the box; and with the hints as
+        evidence.
         """
         config = self.config
         chances = torch.softmax(raw["classes"], 1)[:, 1:]
@@ -267,21 +276,37 @@ class SS3DCodec:
         at, rank = torch.nonzero(scores > config.score, as_tuple=True)
         score, label, where = scores[at, rank], labels[at, rank], cells[at, rank]
         width, camera = raw["classes"].shape[3], cameras[at]
-        numbers = gather(raw["hints"], at, where)
-        hints = self._scaled(numbers, where, camera, width)
+        numbers, log_sigma = (gather(raw[name], at, where) for name in ("hints", "log_sigma"))
+        hints, sigma = self._measured(numbers, log_sigma, where, camera, width)
         kinds = at * len(config.classes) + label
         kept = [self._distinct(hints, score, kinds, (at == b).nonzero()[:, 0]) for b in range(len(scores))]
         chosen = torch.cat(kept)
-        at, where, camera = at[chosen], where[chosen], camera[chosen]
-        log_sigma = gather(raw["log_sigma"], at, where)
-        hints, sigma = self.measured(numbers[chosen], log_sigma, where, camera, width)
-        score = score[chosen]
+        hints, sigma = self._from_front(*self._agreed(hints, sigma, score, kinds, chosen))
+        at, camera, score = at[chosen], camera[chosen], score[chosen]
         if config.ranking == "sigma":  # not before: an object's middle is a better cell than its surest
             score = score * sureness(hints, sigma)
         found = self._fitted(hints, sigma, score, label[chosen], camera)
         ahead = found.boxes.center[:, 2] > NEAREST
         order = score.argsort(descending=True, stable=True)
         return [found[order[((at == b) & ahead)[order]]] for b in range(len(scores))]
+
+    def _agreed(
+        self, hints: Tensor, sigma: Tensor, score: Tensor, kinds: Tensor, chosen: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Hints and sigmas of the candidates ``chosen``, each from all those of its kind that see the same object.
+
+        The mean by precision, as in the variance voting of He et al., "Bounding Box Regression with Uncertainty ..." (CVPR
+        2019), which is for 2D boxes; here for all 26 (ours). Cells of one object look at the same pixels and err together,
+        so the mean's sigma is that of a typical one of them, and does not fall with their number.
+        """
+        same = box_iou(hints[chosen][:, BOX], hints[:, BOX]) > self.config.voting
+        same[torch.arange(len(chosen), device=chosen.device), chosen] = True
+        sound = torch.isfinite(hints).all(1)  # nothing times not-a-number is not nothing
+        votes = (same & (kinds[chosen][:, None] == kinds) & sound).to(score) * score
+        precision = torch.where(sound[:, None], sigma, 1.0) ** -2
+        total = votes @ precision
+        measured = votes @ (precision * torch.where(sound[:, None], hints, 0.0))
+        return measured / total, (votes @ precision.sqrt()) / total
 
     def _distinct(self, hints: Tensor, score: Tensor, kinds: Tensor, rows: Tensor) -> Tensor:
         """Of one picture's candidates ``rows`` those that no better one of their kind covers."""

@@ -83,6 +83,9 @@ class SS3DConfig:
     """Support cells per object that are fitted in a training step of the second stage."""
     nms: float = 0.3
     """2D boxes of a class that overlap a better one by more than this are dropped (author's code)."""
+    voting: float = 0.5
+    """Candidates of a class whose 2D boxes overlap a detection's by more than this are other cells of the same object: their
+    hints are averaged, by precision. 1 (published): a detection has the hints of its own cell."""
     boxes2d_fusion: float = 0.5
     """Share of the fitted box's projection in a detection's 2D box; the rest is the hint's (published: 0)."""
     ranking: str = "sigma"
@@ -105,7 +108,7 @@ class SS3DConfig:
             raise InputError(f"ss3d units must be five positive numbers, got {self.units}")
         if len(self.size_mean) != 3 or min(self.size_mean) <= 0:
             raise InputError(f"ss3d size_mean must be length, height, width in metres, got {self.size_mean}")
-        for name in ("beta", "boxes2d_fusion"):
+        for name in ("beta", "voting", "boxes2d_fusion"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"ss3d {name} must lie between 0 and 1, got {getattr(self, name)}")
         if not 0 < self.support <= 1:
@@ -137,6 +140,7 @@ def paper(**changes: Any) -> SS3DConfig:
         hints_weight=1.0,
         beta=0.0,
         direction_weight=0.0,
+        voting=1.0,
         boxes2d_fusion=0.0,
         ranking="class",
     )
