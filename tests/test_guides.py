@@ -68,7 +68,7 @@ def is_run(page: str) -> bool:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what the reader has: a photograph, its calibration, KITTI's layout, results, nuScenes, an Omni3D and a COCO file."""
+    """A folder with what the reader has: a photograph and its calibration, KITTI's layout, results, nuScenes, Omni3D, COCO."""
     folder = tmp_path
     shutil.copy(model_zoo.EXAMPLE / "example.jpg", folder / "street.jpg")
     shutil.copy(model_zoo.EXAMPLE / "calib.txt", folder / "calib.txt")
