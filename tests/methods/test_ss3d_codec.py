@@ -365,6 +365,21 @@ def test_cells_of_one_object_vote_by_precision() -> None:
     assert distance(codec) == pytest.approx(true + share, abs=2e-3)
 
 
+@pytest.mark.parametrize("name", ["hints", "log_sigma"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_cell_that_says_no_number_is_no_candidate(name: str, value: float) -> None:
+    """The other cells of its car, and the other car, are found as if it were not there."""
+    sample = as_network(sample_of(CARS[:2]))
+    codec = SS3DCodec(SS3DConfig())
+    targets = codec.encode([sample])
+    raw = codec.ideal(targets)
+    raw["classes"].view(4, -1)[1, targets.cell[targets.object == 1][5]] += 5.0  # the best of its car
+    raw[name].view(26, -1)[7, targets.cell[targets.object == 1][5]] = value
+    (found,) = codec.decode(raw, targets.cameras)
+    assert_same(found, sample)
+    assert torch.isfinite(found.scores).all()
+
+
 def test_a_corner_that_nobody_can_see_leaves_the_others_their_say() -> None:
     sample = as_network(sample_of(CARS[:1]))
     codec = SS3DCodec(SS3DConfig())

@@ -278,6 +278,9 @@ class SS3DCodec:
         width, camera = raw["classes"].shape[3], cameras[at]
         numbers, log_sigma = (gather(raw[name], at, where) for name in ("hints", "log_sigma"))
         hints, sigma = self._measured(numbers, log_sigma, where, camera, width)
+        sound = torch.isfinite(hints + sigma).all(1)  # not-a-number would spoil its neighbours' mean
+        at, score, label, camera = at[sound], score[sound], label[sound], camera[sound]
+        hints, sigma = hints[sound], sigma[sound]
         kinds = at * len(config.classes) + label
         kept = [self._distinct(hints, score, kinds, (at == b).nonzero()[:, 0]) for b in range(len(scores))]
         chosen = torch.cat(kept)
@@ -301,12 +304,10 @@ class SS3DCodec:
         """
         same = box_iou(hints[chosen][:, BOX], hints[:, BOX]) > self.config.voting
         same[torch.arange(len(chosen), device=chosen.device), chosen] = True
-        sound = torch.isfinite(hints).all(1)  # nothing times not-a-number is not nothing
-        votes = (same & (kinds[chosen][:, None] == kinds) & sound).to(score) * score
-        precision = torch.where(sound[:, None], sigma, 1.0) ** -2
+        votes = (same & (kinds[chosen][:, None] == kinds)).to(score) * score
+        precision = sigma**-2
         total = votes @ precision
-        measured = votes @ (precision * torch.where(sound[:, None], hints, 0.0))
-        return measured / total, (votes @ precision.sqrt()) / total
+        return votes @ (precision * hints) / total, votes @ (1 / sigma) / total
 
     def _distinct(self, hints: Tensor, score: Tensor, kinds: Tensor, rows: Tensor) -> Tensor:
         """Of one picture's candidates ``rows`` those that no better one of their kind covers."""
