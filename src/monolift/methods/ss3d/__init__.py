@@ -8,7 +8,8 @@ gradient, so that the overlap of the fitted box can be trained, end to end.
 
     config    every choice, with presets: default (ours), paper, author (the first author's code), iou (the second stage)
     network   dilated residual encoder as published, or a small CPU network; a head per kind of hint and for its sigmas
-    codec     box <-> class map and hints; suppression; detections with covariance and the hints that disagree
+    codec     box <-> class map and hints; suppression, votes of an object's cells, ranking; detections with covariance and the
+              hints that disagree
     loss      likelihoods homoscedastic and heteroscedastic, Gaussian with Gamma prior or Laplace; overlap through the fit
     fit       batched Levenberg-Marquardt with the gradient of the minimum
     hints     the 26 hints of a box in a camera, and their Jacobian
