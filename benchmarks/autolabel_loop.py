@@ -23,10 +23,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from monolift import autolabel, checkpoint
-from monolift.data.depth_maps import encode_depth, read_depth
-from monolift.data.kitti import KittiDataset
-from monolift.data.kitti_format import (
+from monolift import autolabel
+from monolift.data.formats.depth_maps import encode_depth, read_depth
+from monolift.data.formats.kitti_format import (
     KittiLabels,
     from_numbers,
     read_labels,
@@ -35,12 +34,14 @@ from monolift.data.kitti_format import (
     write_labels,
     write_split,
 )
-from monolift.data.synthetic import World, write_world
+from monolift.data.kitti import KittiDataset
+from monolift.files.progress import Progress
+from monolift.inference import checkpoint
 from monolift.methods.monodr import PRESETS, MonoDRConfig
-from monolift.progress import Progress
-from monolift.settings import apply_settings
-from monolift.train import TrainOptions, train
-from monolift.validate import validate
+from monolift.training.options import apply_settings
+from monolift.training.train import TrainOptions, train
+from monolift.training.validate import validate
+from monolift.world.synthetic import World, write_world
 
 KEYS = ("car_bev_0.5", "car_3d_0.5", "car_bev_0.7", "car_3d_0.7", "car_bbox_0.7")
 

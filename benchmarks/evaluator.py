@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from monolift.evaluate.ap import average_precision
-from monolift.evaluate.load import Truth, load
-from monolift.evaluate.notes import remarks
-from monolift.evaluate.protocol import LOOSE, STRICT
-from monolift.evaluate.table import Evaluation
+from monolift.evaluation.ap import average_precision
+from monolift.evaluation.load import Truth, load
+from monolift.evaluation.notes import remarks
+from monolift.evaluation.protocol import LOOSE, STRICT
+from monolift.evaluation.table import Evaluation
 
 FACTORS = (1, 4, 16)
 

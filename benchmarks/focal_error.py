@@ -21,11 +21,11 @@ import torch
 import monolift
 from monolift.data.kitti import KittiDataset
 from monolift.data.sample import MODERATE, Detections, Sample
-from monolift.detector import in_source
+from monolift.files.progress import Progress
 from monolift.geometry import Camera
 from monolift.geometry.iou import iou_2d, iou_3d
 from monolift.geometry.rotations import wrap
-from monolift.progress import Progress
+from monolift.methods.base import in_source
 
 FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 1.75, 2.0)
 COLUMNS = ("focal x", "found", "z ratio", "z error", "x error m", "heading deg", "3D IoU .5")

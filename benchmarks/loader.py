@@ -12,7 +12,7 @@ import torch
 
 from monolift.data.kitti import KittiDataset
 from monolift.methods import method_class
-from monolift.train import Views
+from monolift.training.train import Views
 
 
 def main() -> None:

@@ -29,11 +29,11 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 import monolift
 from monodr_cars import KnownCars, Noise, known_cars
-from monolift.data.kitti_format import from_numbers, write_atomically, write_labels
+from monolift.data.formats.kitti_format import from_numbers, write_atomically, write_labels
 from monolift.geometry import Boxes3D, iou_bev_paired, wrap
 from monolift.methods.monodr import MonoDR, MonoDRConfig, paper
 

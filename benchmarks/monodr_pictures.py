@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from monolift.autolabel.pictures import painted
-from monolift.data.synthetic import Frame, make_frame
 from monolift.geometry import Boxes3D, Camera, iou_bev_paired, wrap
 from monolift.methods.monodr import MonoDR, Observation
-from monolift.render.canvas import Canvas
-from monolift.render.draw import Objects, picture
+from monolift.render.draw.canvas import Canvas
+from monolift.render.draw.overlay import Objects, picture
+from monolift.world.synthetic import Frame, make_frame
 
 STEPS = (0, 8, 20, 100)
 LEAST = 400  # pixels of a mask

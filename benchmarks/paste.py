@@ -15,8 +15,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from monolift.evaluate.table import evaluate
-from monolift.train import TrainOptions, train
+from monolift.evaluation.table import evaluate
+from monolift.training.train import TrainOptions, train
 
 METRICS = (("bbox", "strict"), ("bev", "loose"), ("bev", "strict"), ("3d", "loose"), ("3d", "strict"))
 LEVELS = ("easy", "moderate", "hard")

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from monolift.data.cutouts import cut_out
+from monolift.augment.cutouts import cut_out
+from monolift.augment.paste import paste
 from monolift.data.kitti import KittiDataset
-from monolift.data.paste import paste
 from monolift.data.sample import Sample
 
 WIDTH = 900  # pixels of a picture

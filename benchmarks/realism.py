@@ -23,11 +23,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from monolift import checkpoint
+from monolift.data.formats.kitti_format import read_split, write_atomically
 from monolift.data.kitti import KittiDataset
-from monolift.data.kitti_format import read_split, write_atomically
-from monolift.evaluate.table import evaluate
-from monolift.validate import validate
+from monolift.evaluation.table import evaluate
+from monolift.inference import checkpoint
+from monolift.training.validate import validate
 
 ARMS = ("synthetic", "pretrained", "real")
 METRICS = (

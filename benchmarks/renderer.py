@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 # The cars and the oracle are the tests'.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 from monolift.render.renderer import render_screen
 from render_scene import CarScene, car_scene, compare, finite_differences, hard_target, silhouette_gradient

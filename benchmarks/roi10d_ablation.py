@@ -23,9 +23,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from monolift.data.formats.kitti_format import write_split
 from monolift.data.kitti import KittiDataset
-from monolift.data.kitti_format import write_split
-from monolift.train import TrainOptions, train
+from monolift.training.train import TrainOptions, train
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "lifting": (),

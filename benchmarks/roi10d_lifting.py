@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 from lifting_experiment import KITTI, PARTS, Descent, descend
 from monolift.geometry import EDGES
-from monolift.render.canvas import INK, PAPER, Canvas
+from monolift.render.draw.canvas import INK, PAPER, Canvas
 
 Color = tuple[int, int, int]
 COLORS: dict[str, Color] = {

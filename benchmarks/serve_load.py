@@ -19,7 +19,7 @@ import threading
 import time
 from pathlib import Path
 
-from monolift.model_zoo import EXAMPLE
+from monolift.inference.zoo import EXAMPLE
 
 WARM_UP = 10.0  # seconds that do not count
 

@@ -28,8 +28,8 @@ from monolift.methods.smoke import Smoke
 from monolift.methods.smoke.codec import STRIDE, Targets
 from monolift.methods.smoke.loss import corner_losses
 from monolift.nn.heatmap import find_peaks, gather
-from monolift.render.canvas import class_color
-from monolift.render.draw import Objects, overlay
+from monolift.render.draw.canvas import class_color
+from monolift.render.draw.overlay import Objects, overlay
 from monolift.typing import Tensor
 
 TRUTH, FOUND, INK = "#1c2733", "#d1495b", "#1c2733"

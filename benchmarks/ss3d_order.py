@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 from monolift.geometry import Boxes3D, Camera, iou_3d_paired
 from monolift.methods.ss3d.codec import SS3DCodec, Targets

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 from monolift.data.kitti import KittiDataset
 from monolift.data.sample import Sample
@@ -33,9 +33,9 @@ from monolift.methods.ss3d.hints import (
     hints_of_boxes,
     start_from_hints,
 )
-from monolift.render.birds_eye import birds_eye
-from monolift.render.canvas import Canvas
-from monolift.render.draw import Objects, overlay
+from monolift.render.draw.birds_eye import birds_eye
+from monolift.render.draw.canvas import Canvas
+from monolift.render.draw.overlay import Objects, overlay
 from monolift.typing import Tensor
 from noisy_cars import hint_noise
 

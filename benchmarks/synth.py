@@ -12,7 +12,7 @@ import json
 import time
 from pathlib import Path
 
-from monolift.data.synthetic import World, frame_files
+from monolift.world.synthetic import World, frame_files
 
 SIZES = ((640, 192), (1242, 375))
 EXTRAS = ("masks", "depth", "points", "shapes")

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from monolift.data.kitti_format import KittiLabels, read_labels, read_split
-from monolift.data.scene.labels import LARGELY, PARTLY
-from monolift.data.synthetic import make_labels
+from monolift.data.formats.kitti_format import KittiLabels, read_labels, read_split
+from monolift.world.labels import LARGELY, PARTLY
+from monolift.world.synthetic import make_labels
 
 FloatArray = npt.NDArray[np.floating]
 

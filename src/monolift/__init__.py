@@ -1,4 +1,4 @@
-"""monolift: one photograph and its camera in, metric 3D boxes out.
+"""monolift: one image and its camera in, metric 3D boxes out.
 
     import monolift
     model = monolift.load("smoke")
@@ -12,48 +12,48 @@ Conventions (frames, units, pixel centres, angles) stand on one page: ``help(mon
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from monolift.convert import convert as convert
+    from monolift.data.formats.convert import convert as convert
     from monolift.data.sample import Detections as Detections
     from monolift.data.sample import Sample as Sample
-    from monolift.detect import Model as Model
-    from monolift.detect import detect as detect
-    from monolift.detect import load as load
     from monolift.errors import InputError as InputError
-    from monolift.evaluate import evaluate as evaluate
+    from monolift.evaluation import evaluate as evaluate
     from monolift.geometry import Boxes3D as Boxes3D
     from monolift.geometry import Camera as Camera
-    from monolift.result import Results3D as Results3D
-    from monolift.train import TrainOptions as TrainOptions
-    from monolift.train import train as train
+    from monolift.inference.model import Model as Model
+    from monolift.inference.model import detect as detect
+    from monolift.inference.model import load as load
+    from monolift.inference.results import Results3D as Results3D
+    from monolift.training.train import TrainOptions as TrainOptions
+    from monolift.training.train import train as train
 
-# Where each public name lives. Nothing is imported before it is asked for: torch alone takes seconds.
+# Where each public name lives. Imported on first use (PEP 562), because torch alone takes seconds. No module of the package
+# bears one of these names, so ``monolift.train`` is the function, whatever was imported before.
 _HOME = {
     "Boxes3D": "monolift.geometry",
     "Camera": "monolift.geometry",
     "Detections": "monolift.data.sample",
     "InputError": "monolift.errors",
-    "Model": "monolift.detect",
-    "Results3D": "monolift.result",
+    "Model": "monolift.inference.model",
+    "Results3D": "monolift.inference.results",
     "Sample": "monolift.data.sample",
-    "TrainOptions": "monolift.train",
-    "load": "monolift.detect",
+    "TrainOptions": "monolift.training.train",
+    "convert": "monolift.data.formats.convert",
+    "detect": "monolift.inference.model",
+    "evaluate": "monolift.evaluation",
+    "load": "monolift.inference.model",
+    "train": "monolift.training.train",
 }
-_VERBS = ("convert", "detect", "evaluate", "train")
 
-__all__ = ["__version__", *_HOME, *_VERBS]
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562)."""
-    if name in _VERBS:
-        return importlib.import_module(f"monolift.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'monolift' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)
@@ -63,25 +63,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Verb(ModuleType):
-    """A module whose main function has its name: ``monolift.detect(...)`` is ``monolift.detect.detect(...)``."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
-
-
-class _Package(ModuleType):
-    """The import system binds a submodule to its package; those named like a verb become callable at that moment.
-
-    So ``monolift.train`` is one and the same object before and after somebody wrote ``import monolift.train``.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _VERBS and isinstance(value, ModuleType):
-            value.__class__ = _Verb
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

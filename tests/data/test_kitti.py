@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from monolift.data.formats.kitti_format import format_labels, parse_labels
 from monolift.data.kitti import KittiDataset, labels_from_detections, read_image, sample_from_labels
-from monolift.data.kitti_format import format_labels, parse_labels
 from monolift.data.sample import EASY, HARD, MODERATE, OUTSIDE, Detections, Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera

@@ -265,7 +265,7 @@ def test_tensors_that_do_not_belong_together_are_refused(shapes: tuple[tuple[int
 
 
 def test_labelled_alpha_of_kitti_is_yaw_minus_the_ray(shared) -> None:  # type: ignore[no-untyped-def]
-    from monolift.data.kitti_format import read_labels
+    from monolift.data.formats.kitti_format import read_labels
 
     difference = []
     for path in sorted((shared / "kitti" / "training" / "label_2").glob("*.txt"))[:300]:

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from monolift.data.augment import mirror
+from monolift.augment.augment import mirror
 from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, iou_3d_paired, iou_bev
@@ -23,7 +23,7 @@ from monolift.methods.roi10d.codec import (
     unit_codes,
 )
 from monolift.nn.retina import deltas_from_boxes
-from monolift.start import make_optimizer
+from monolift.training.optimizer import make_optimizer
 from toy_kitti import toy_camera
 
 WIDTH, HEIGHT = 416, 128

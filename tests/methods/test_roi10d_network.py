@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from monolift import checkpoint
 from monolift.data.kitti import KittiDataset
 from monolift.data.sample import Sample
+from monolift.inference import checkpoint
 from monolift.methods.roi10d import ROI10D, LiftedDetections, ROI10DConfig
 from monolift.methods.roi10d.loss import TERMS, separate_terms
-from monolift.train import TrainOptions, _Run, train
-from monolift.validate import detect_sample
+from monolift.training.train import TrainOptions, _Run, train
+from monolift.training.validate import detect_sample
 from toy_kitti import toy_camera, write_toy
 
 WIDTH, HEIGHT = 160, 64

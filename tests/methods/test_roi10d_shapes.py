@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from monolift.data.augment import mirror
+from monolift.augment.augment import mirror
 from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera

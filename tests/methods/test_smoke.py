@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from monolift.data.augment import mirror, network_view, training_view
+from monolift.augment.augment import mirror, network_view, training_view
 from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, wrap
@@ -472,8 +472,8 @@ def test_radius_statistics_of_kitti(shared: Path, monkeypatch: pytest.MonkeyPatc
     """
     import zipfile
 
+    from monolift.data.formats.kitti_format import parse_calib, parse_labels
     from monolift.data.kitti import sample_from_labels
-    from monolift.data.kitti_format import parse_calib, parse_labels
 
     radii: dict[str, list[int]] = {"corrected": [], "centernet": []}
     cars = 0

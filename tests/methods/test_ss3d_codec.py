@@ -9,16 +9,16 @@ import math
 import pytest
 import torch
 
-from monolift.data.augment import View, letterbox, mirror
+from monolift.augment.augment import View, letterbox, mirror
 from monolift.data.sample import Detections, Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, wrap
+from monolift.inference.results import Results3D
 from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, MOST_SIGMA, SS3DCodec, Targets, cell_pixels
 from monolift.methods.ss3d.config import PRESETS, SS3DConfig, with_statistics
 from monolift.methods.ss3d.hints import HINT_NAMES, hints_of_boxes
-from monolift.render.birds_eye import _spreads, birds_eye
-from monolift.render.objects import Objects
-from monolift.result import Results3D
+from monolift.render.draw.birds_eye import _spreads, birds_eye
+from monolift.render.draw.objects import Objects
 from noisy_cars import KITTI
 
 CARS = (

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from monolift import checkpoint
 from monolift.data.kitti import KittiDataset
+from monolift.inference import checkpoint
 from monolift.methods.ss3d import paper
 from monolift.methods.ss3d.codec import cell_pixels
 from monolift.methods.ss3d.hints import BOX, CORNERS, DIRECTION, DISTANCE, HINT_NAMES, HINTS, SIZE
 from monolift.methods.ss3d.network import BACKGROUND_BIAS, LOG_SIGMA_BIAS, TASKS, SS3DNetwork
-from monolift.train import TrainOptions, train
-from monolift.validate import detect_sample
+from monolift.training.train import TrainOptions, train
+from monolift.training.validate import detect_sample
 from toy_kitti import write_toy
 
 

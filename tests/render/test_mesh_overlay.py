@@ -6,8 +6,8 @@ import torch
 
 from monolift.geometry import Boxes3D
 from monolift.render.box_mesh import box_meshes
-from monolift.render.canvas import class_color
-from monolift.render.mesh_overlay import DARKEST, OPACITY, overlay_meshes
+from monolift.render.draw.canvas import class_color
+from monolift.render.draw.mesh_overlay import DARKEST, OPACITY, overlay_meshes
 from toy_kitti import toy_camera
 
 CAMERA = toy_camera(200, 80)

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from browser import Browser, find_browser
-from monolift.data.kitti_format import read_labels
+from monolift.data.formats.kitti_format import read_labels
 from monolift.geometry import EDGES, Boxes3D, Camera
 from monolift.geometry.boxes import NEAR_PLANE
-from monolift.render.canvas import class_color
+from monolift.render.draw.canvas import class_color
 from monolift.viewer import Scene, SceneObjects, scene_html
 from monolift.viewer.open import open_frames
 from monolift.viewer.server import ViewerServer

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from monolift import model_zoo
 from monolift.cli import main
+from monolift.inference import zoo as model_zoo
 from monolift.viewer.server import ViewerServer
 from viewer_scenes import toy_world
 

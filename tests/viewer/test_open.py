@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 from monolift.cli import main
+from monolift.data.formats.kitti_format import parse_calib, read_labels, write_labels
 from monolift.data.kitti import read_sample
-from monolift.data.kitti_format import parse_calib, read_labels, write_labels
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
+from monolift.inference.results import Results3D
 from monolift.render.glb import write_glb
 from monolift.render.mesh import Mesh, icosphere
-from monolift.result import Results3D
 from monolift.viewer.open import depth_points, open_frames, velodyne_points
 from viewer_scenes import toy_world
 

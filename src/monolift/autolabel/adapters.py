@@ -25,9 +25,9 @@ import torch
 from torch.nn import functional as F
 
 from monolift.autolabel.observe import Depth, DepthFiles, MaskFiles, Masks, Photo
-from monolift.data.depth_maps import check_units
-from monolift.data.frames import kitti_name
-from monolift.data.masks import COCO_CLASSES, HALF_PIXEL, Instances, instances_of, open_masks
+from monolift.data.formats.depth_maps import check_units
+from monolift.data.formats.frames import kitti_name
+from monolift.data.formats.masks import COCO_CLASSES, HALF_PIXEL, Instances, instances_of, open_masks
 from monolift.errors import InputError, MissingExtraError
 from monolift.typing import Float, Tensor, UInt8
 

@@ -11,12 +11,12 @@ import torch
 from monolift.autolabel.job import FORMATS, Job
 from monolift.autolabel.observe import View
 from monolift.autolabel.pictures import animation, before_and_after
-from monolift.data.kitti_format import write_atomically
+from monolift.data.formats.kitti_format import write_atomically
+from monolift.files.json_text import format_json
 from monolift.geometry import Boxes3D
-from monolift.json_text import format_json
+from monolift.inference.results import Results3D, save_picture
 from monolift.methods.monodr import FittedObjects
 from monolift.render.glb import write_glb
-from monolift.result import Results3D, save_picture
 
 SCHEMA = "monolift.autolabel/1"
 NOT_SEEN = "none of its pixels is in the fit's crop"

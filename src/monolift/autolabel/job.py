@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from monolift.data.formats.kitti_format import read_split, write_atomically
 from monolift.data.kitti import IMAGE_SUFFIXES
-from monolift.data.kitti_format import read_split, write_atomically
 from monolift.errors import InputError
-from monolift.json_text import format_json
+from monolift.files.json_text import format_json
 from monolift.methods.monodr import MonoDRConfig
 
 FORMATS = {

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from monolift.autolabel.job import Selection
-from monolift.data.depth_maps import SUFFIXES, checked_depth, find_depth
+from monolift.data.formats.depth_maps import SUFFIXES, checked_depth, find_depth
+from monolift.data.formats.masks import Instances, MaskSource
 from monolift.data.kitti import find_image, read_camera, read_image
-from monolift.data.masks import Instances, MaskSource
 from monolift.errors import InputError
 from monolift.geometry import Camera
 from monolift.methods.monodr import Observation

@@ -11,12 +11,12 @@ from PIL import Image
 
 from monolift.geometry import EDGES, Boxes3D, Camera
 from monolift.geometry.boxes import NEAR_PLANE
+from monolift.inference.results import Results3D
 from monolift.methods.monodr import FittedObjects
-from monolift.render.canvas import PAPER, Canvas, class_color
-from monolift.render.draw import GAP, Objects, overlay
+from monolift.render.draw.canvas import PAPER, Canvas, class_color
+from monolift.render.draw.overlay import GAP, Objects, overlay
 from monolift.render.mesh import Mesh
 from monolift.render.renderer import render
-from monolift.result import Results3D
 from monolift.typing import Float, Tensor, UInt8
 
 FRAMES, COLOURS = 30, 128

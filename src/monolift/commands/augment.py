@@ -49,10 +49,10 @@ def run(options: Augment) -> int:
     for path in (options.data, options.split, options.masks):
         if path is not None and not path.exists():
             raise InputError(f"{path}: no such file or folder")
-    from monolift.data.cutouts import CutoutLimits, cut_out
+    from monolift.augment.cutouts import CutoutLimits, cut_out
+    from monolift.augment.pasted_files import PastedSet, claim, names_of, write_pasted
     from monolift.data.kitti import KittiDataset, training_folder
-    from monolift.data.pasted_files import PastedSet, claim, names_of, write_pasted
-    from monolift.progress import Progress
+    from monolift.files.progress import Progress
 
     root = training_folder(options.data)
     maps = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from monolift.errors import InputError
-from monolift.progress import Progress
+from monolift.files.progress import Progress
 
 if TYPE_CHECKING:
     from monolift.autolabel import Job, Outcome
@@ -87,7 +87,7 @@ def run(options: Autolabel) -> int:
 def _job(options: Autolabel) -> Job:
     from monolift.autolabel import Job, Selection
     from monolift.methods.monodr import PRESETS
-    from monolift.settings import apply_settings
+    from monolift.training.options import apply_settings
 
     presets: dict[str, Any] = dict(PRESETS)
     if options.preset not in presets:

@@ -48,10 +48,10 @@ class Convert:
 
 def run(options: Convert) -> int:
     """Raises InputError for sources that cannot be read and an --out that is there already."""
-    from monolift.cameras import CameraChoice
     from monolift.commands.detect import write_json
-    from monolift.convert import convert, open_dataset
-    from monolift.progress import Progress
+    from monolift.data.cameras import CameraChoice
+    from monolift.data.formats.convert import convert, open_dataset
+    from monolift.files.progress import Progress
 
     rename = dict(_pair(text) for text in options.rename)
     given = options.camera is not None or options.fov is not None

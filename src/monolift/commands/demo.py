@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from monolift import model_zoo
 from monolift.commands.detect import console, write_json
 from monolift.errors import InputError
+from monolift.inference import zoo as model_zoo
 
 if TYPE_CHECKING:
     from monolift.data.sample import Sample
-    from monolift.result import Results3D
+    from monolift.inference.results import Results3D
 
 PAIR_METRES = 4.0  # centres further apart are no longer called the same object
 
@@ -50,10 +50,10 @@ class Demo:
 
 
 def run(options: Demo) -> int:
-    from monolift.data.kitti_format import write_atomically
-    from monolift.detect import load
-    from monolift.render.draw import Objects, picture
-    from monolift.result import save_picture
+    from monolift.data.formats.kitti_format import write_atomically
+    from monolift.inference.model import load
+    from monolift.inference.results import save_picture
+    from monolift.render.draw.overlay import Objects, picture
     from monolift.viewer import Scene, scene_html
 
     sample = example()
@@ -93,9 +93,9 @@ def run(options: Demo) -> int:
 
 def example() -> Sample:
     """The bundled picture, a rendering, with its camera and true objects. Raises InputError where it is not installed."""
+    from monolift.data.formats.kitti_format import read_labels
     from monolift.data.kitti import read_camera, sample_from_labels
-    from monolift.data.kitti_format import read_labels
-    from monolift.sources import IMAGE_SUFFIXES, read_photograph
+    from monolift.data.sources import IMAGE_SUFFIXES, read_photograph
 
     folder = model_zoo.EXAMPLE
     files = sorted(p for p in folder.glob("*") if p.suffix in IMAGE_SUFFIXES)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from monolift.errors import InputError
-from monolift.json_text import format_json
-from monolift.progress import Progress
+from monolift.files.json_text import format_json
+from monolift.files.progress import Progress
 
 if TYPE_CHECKING:
-    from monolift.result import Results3D
+    from monolift.inference.results import Results3D
 
 FORMATS = {
     "kitti": ".txt",
@@ -70,9 +70,9 @@ def run(options: Detect) -> int:
         raise InputError(
             "nothing to look at: expected images, folders, globs or videos, as in `monolift detect street.jpg`"
         )
-    from monolift.cameras import CameraChoice
-    from monolift.detect import load
-    from monolift.sources import expand, is_video
+    from monolift.data.cameras import CameraChoice
+    from monolift.data.sources import expand, is_video
+    from monolift.inference.model import load
 
     choice = CameraChoice.of(options.camera, options.calib, options.fov)
     files = [path for source in options.source for path in expand(source)]
@@ -108,7 +108,7 @@ def run(options: Detect) -> int:
 
 def write_json(target: str, content: Any) -> None:
     """To a file, complete or not at all, or to standard output with "-"."""
-    from monolift.data.kitti_format import write_atomically
+    from monolift.data.formats.kitti_format import write_atomically
 
     text = format_json(content) + "\n"
     if target == "-":

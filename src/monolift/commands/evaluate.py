@@ -12,8 +12,8 @@ import tyro
 from monolift.errors import InputError
 
 if TYPE_CHECKING:
-    from monolift.evaluate.comparison import Comparison
-    from monolift.evaluate.table import Evaluation
+    from monolift.evaluation.comparison import Comparison
+    from monolift.evaluation.table import Evaluation
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Evaluate:
 
 def run(options: Evaluate) -> int:
     """Evaluate, print, write. Raises InputError for input that cannot be evaluated."""
-    from monolift.data.kitti_format import read_split, write_atomically
-    from monolift.evaluate.comparison import compare, parse_name
-    from monolift.evaluate.load import Truth
-    from monolift.evaluate.table import evaluate_against
+    from monolift.data.formats.kitti_format import read_split, write_atomically
+    from monolift.evaluation.comparison import compare, parse_name
+    from monolift.evaluation.load import Truth
+    from monolift.evaluation.table import evaluate_against
 
     folders = [folder for given in options.predictions for folder in given]
     if not folders:
@@ -77,7 +77,7 @@ def run(options: Evaluate) -> int:
     elif options.json is not None:
         write_atomically(options.json, (result.to_json() + "\n").encode())
     if options.plots is not None:
-        from monolift.evaluate.report import write_report
+        from monolift.evaluation.report import write_report
 
         training = truth.read(read_split(options.train_split)).labels if options.train_split else None
         _say(options, f"wrote {write_report(options.plots, runs, comparison, training)}")

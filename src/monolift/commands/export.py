@@ -14,8 +14,8 @@ from monolift.errors import InputError
 
 if TYPE_CHECKING:
     from monolift.data.kitti import KittiDataset
-    from monolift.detect import Model
     from monolift.export import Picture, Report
+    from monolift.inference.model import Model
 
 COMPARED, CALIBRATED = 8, 200  # pictures at most
 
@@ -63,9 +63,9 @@ def run(options: Export) -> int:
     if options.ap_split is not None and options.ap_data is None:
         raise InputError("--ap-split names ids of --ap-data ROOT, which is missing")
     from monolift.commands.detect import write_json
-    from monolift.detect import load
     from monolift.export import export
     from monolift.export.folder import write_folder, write_triton
+    from monolift.inference.model import load
 
     def say(text: str) -> None:
         if not options.quiet:
@@ -88,9 +88,9 @@ def run(options: Export) -> int:
 
 
 def _pictures(model: Model, options: Export) -> Sequence[Picture]:
-    from monolift import model_zoo
-    from monolift.cameras import CameraChoice
-    from monolift.sources import expand, is_video, read_photograph
+    from monolift.data.cameras import CameraChoice
+    from monolift.data.sources import expand, is_video, read_photograph
+    from monolift.inference import zoo as model_zoo
 
     source, calib = options.images, options.calib
     if source is None:
@@ -107,8 +107,8 @@ def _pictures(model: Model, options: Export) -> Sequence[Picture]:
 
 def _calibration(root: Path) -> Sequence[Picture]:
     """Evenly spread pictures of a folder; cameras do not matter for ranges."""
+    from monolift.data.sources import expand, is_video, read_photograph
     from monolift.geometry import Camera
-    from monolift.sources import expand, is_video, read_photograph
 
     for folder in (root / "training" / "image_2", root / "image_2"):
         if folder.is_dir():

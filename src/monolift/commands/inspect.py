@@ -37,8 +37,8 @@ class Inspect:
 
 def run(options: Inspect) -> int:
     """Check, print, draw; returns 1 if something cannot be read or is missing. Raises InputError for a wrong ROOT."""
-    from monolift.data.kitti_format import write_atomically
-    from monolift.evaluate.dataset import inspect, training_folder
+    from monolift.data.formats.kitti_format import write_atomically
+    from monolift.inspection.dataset import inspect, training_folder
 
     if options.samples < 0:
         raise InputError(f"--samples: expected a number of at least 0, got {options.samples}")
@@ -50,7 +50,7 @@ def run(options: Inspect) -> int:
     elif options.json is not None:
         write_atomically(options.json, (findings.to_json() + "\n").encode())
     if options.plots is not None:
-        from monolift.evaluate.sample_pictures import draw_samples
+        from monolift.inspection.sample_images import draw_samples
 
         drawn = draw_samples(training_folder(options.root), findings.ids, options.plots, options.samples)
         if not options.quiet:

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from monolift import model_zoo
-from monolift.checkpoint import WEIGHTS_FILE, read_config
 from monolift.commands.detect import console, write_json
+from monolift.inference import zoo as model_zoo
+from monolift.inference.checkpoint import WEIGHTS_FILE, read_config
 
 COLUMNS = ("name", "method", "trained on", "AP", "size", "speed", "licence")
 

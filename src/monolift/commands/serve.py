@@ -70,7 +70,7 @@ def run(options: Serve) -> int:
         ):
             raise MissingExtraError("monolift serve", "serve") from None
         raise
-    from monolift.detect import load
+    from monolift.inference.model import load
 
     model = load(options.model, options.device)
     limits = Limits(options.max_bytes, options.max_pixels, options.max_seconds)

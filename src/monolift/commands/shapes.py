@@ -78,7 +78,7 @@ def run(options: Shapes) -> int:
 def _build_tsdf(options: Shapes) -> dict[str, Any]:
     import torch
 
-    from monolift.progress import Progress
+    from monolift.files.progress import Progress
     from monolift.shapes.autoencoder import ShapeConfig, paper, save_shape_space
     from monolift.shapes.shape_training import (
         ShapeTraining,
@@ -124,7 +124,7 @@ def _build_tsdf(options: Shapes) -> dict[str, Any]:
 
 
 def _grids_of_folder(options: Shapes, config: Any) -> tuple[list[str], list[Any]]:
-    from monolift.progress import Progress
+    from monolift.files.progress import Progress
     from monolift.shapes.mesh_files import SUFFIXES, grid_of_mesh, read_mesh
 
     folder = options.meshes
@@ -141,7 +141,7 @@ def _grids_of_folder(options: Shapes, config: Any) -> tuple[list[str], list[Any]
 
 
 def _build_textured(options: Shapes) -> dict[str, Any]:
-    from monolift.progress import Progress
+    from monolift.files.progress import Progress
     from monolift.shapes.textured import save_textured
     from monolift.shapes.textured_training import Family, train_textured
 

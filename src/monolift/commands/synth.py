@@ -49,8 +49,8 @@ def run(options: Synth) -> int:
     for name in ("images", "workers"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name}: expected 1 or more, got {getattr(options, name)}")
-    from monolift.data.synthetic import World, write_world
-    from monolift.progress import Progress
+    from monolift.files.progress import Progress
+    from monolift.world.synthetic import World, write_world
 
     world = World(
         seed=options.seed,

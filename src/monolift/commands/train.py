@@ -11,8 +11,8 @@ from typing import Annotated
 
 import tyro
 
-from monolift import model_zoo
 from monolift.errors import InputError
+from monolift.inference import zoo as model_zoo
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def run(options: Train) -> int:
     if options.devices > 1 and "WORLD_SIZE" not in os.environ:
         return _on_several(options.devices)
     from monolift.commands.detect import write_json
-    from monolift.train import TrainOptions, train
+    from monolift.training.train import TrainOptions, train
 
     best = train(
         TrainOptions(

@@ -66,8 +66,8 @@ def run(options: View) -> int:
 
 
 def _write(options: View, frames: Frames, out: Path) -> None:
-    from monolift.data.kitti_format import write_atomically
-    from monolift.progress import Progress
+    from monolift.data.formats.kitti_format import write_atomically
+    from monolift.files.progress import Progress
     from monolift.viewer.encode import encode_scene
     from monolift.viewer.page import page_parts
 

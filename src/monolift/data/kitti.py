@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from monolift.data.depth_maps import read_depth, read_numbers
-from monolift.data.kitti_format import KittiLabels, read_calib, read_labels, read_split
+from monolift.data.formats.depth_maps import read_depth, read_numbers
+from monolift.data.formats.kitti_format import KittiLabels, read_calib, read_labels, read_split
 from monolift.data.sample import Detections, Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera

@@ -21,11 +21,11 @@ from typing import Any
 
 from monolift import runtime
 from monolift.data.kitti import KittiDataset
-from monolift.detect import Model
 from monolift.errors import InputError, MissingExtraError
 from monolift.export.agreement import Agreement, Picture, agreement, compare_ap
 from monolift.export.graph import write_graph
 from monolift.export.int8 import quantise
+from monolift.inference.model import Model
 
 __all__ = ["Agreement", "Picture", "Report", "agreement", "compare_ap", "export", "quantise", "write_graph"]
 

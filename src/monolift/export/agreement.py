@@ -16,11 +16,11 @@ import torch
 from monolift import runtime
 from monolift.data.kitti import KittiDataset
 from monolift.data.sample import Detections
-from monolift.detect import Model
-from monolift.detector import Prepared
 from monolift.geometry import Camera
+from monolift.inference.model import Model
+from monolift.methods.base import Prepared
+from monolift.training.validate import validate
 from monolift.typing import Tensor, UInt8
-from monolift.validate import validate
 
 SAME_METRES = 2.0  # centres further apart are different objects
 

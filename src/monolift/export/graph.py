@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from monolift import __version__
-from monolift.detect import Model
 from monolift.errors import InputError
+from monolift.inference.model import Model
 from monolift.runtime.model import DESCRIPTION, FORMAT
 from monolift.typing import Tensor, UInt8
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from monolift.detect import Model
 from monolift.errors import InputError
 from monolift.export.agreement import Picture
 from monolift.export.graph import quietly
+from monolift.inference.model import Model
 from monolift.runtime.model import DESCRIPTION
 
 FLOAT_SHARE = 0.1  # of the convolutions, the first ones, stay float

@@ -1,4 +1,4 @@
-"""Published systems, one folder each. No method imports another; what they offer is ``monolift.detector.Detector``."""
+"""Published systems, one folder each. No method imports another; what they offer is ``monolift.methods.base.Detector``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The window through which a network sees a picture; what ``monolift.data.augment.View`` is to training."""
+"""The window through which a network sees a picture; what ``monolift.augment.augment.View`` is to training."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
 from monolift import __version__
-from monolift.detect import Model
-from monolift.json_text import format_json
-from monolift.result import Results3D
+from monolift.files.json_text import format_json
+from monolift.inference.model import Model
+from monolift.inference.results import Results3D
 from monolift.serve.batching import Batcher, QueueFullError
 from monolift.serve.describe import DESCRIPTION, DETECT
 from monolift.serve.metrics import Metrics

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from monolift.cameras import KnownCamera
-from monolift.detect import Model
-from monolift.result import Results3D
-from monolift.sources import Photograph
+from monolift.data.cameras import KnownCamera
+from monolift.data.sources import Photograph
+from monolift.inference.model import Model
+from monolift.inference.results import Results3D
 
 
 class QueueFullError(RuntimeError):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from monolift.cameras import CameraChoice, KnownCamera
-from monolift.data.kitti_format import parse_calib
+from monolift.data.cameras import CameraChoice, KnownCamera
+from monolift.data.formats.kitti_format import parse_calib
+from monolift.data.sources import UNREADABLE, Photograph, photograph
 from monolift.errors import InputError
 from monolift.geometry import Camera
-from monolift.sources import UNREADABLE, Photograph, photograph
 
 FORMATS = {"json": "application/json", "kitti": "text/plain", "png": "image/png", "html": "text/html"}
 OPTIONS = ("camera", "fov", "calib", "score", "classes", "format", "name")

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from monolift.geometry import Camera
 from monolift.geometry.rotations import matrix_from_yaw
-from monolift.render.canvas import font
+from monolift.render.draw.canvas import font
 from monolift.render.mesh import Mesh
 from monolift.render.renderer import render
 from monolift.typing import Float, Tensor

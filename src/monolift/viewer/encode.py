@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, wrap
 from monolift.geometry.iou import iou_3d
-from monolift.render.canvas import class_color
+from monolift.render.draw.canvas import class_color
 from monolift.render.mesh import Mesh
 from monolift.typing import Float, Tensor
 from monolift.viewer.scene import Picture, Scene, SceneObjects

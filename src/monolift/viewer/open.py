@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from monolift.data.depth_maps import read_depth
+from monolift.data.formats.depth_maps import read_depth
+from monolift.data.formats.kitti_format import KittiCalib, KittiLabels, read_calib, read_labels, read_split
 from monolift.data.kitti import find_image, read_camera, sample_from_labels
-from monolift.data.kitti_format import KittiCalib, KittiLabels, read_calib, read_labels, read_split
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
 from monolift.render.glb import read_glb

@@ -14,7 +14,7 @@ from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
 from monolift.viewer.scene import Scene, SceneObjects
 
-SCHEMA = "monolift.result/"
+SCHEMA = "monolift.inference.results/"
 _DEVIATIONS = ("x", "y", "z", "length", "height", "width", "yaw")
 
 
@@ -112,7 +112,7 @@ def _covariance(reader: _Reader, rows: list[Any]) -> torch.Tensor | None:
 
 def _picture(source: Any, name: str, file: Path, images: Path | None) -> tuple[Path | None, str | None]:
     """The picture's file, or None and what to tell the reader."""
-    from monolift.sources import IMAGE_SUFFIXES
+    from monolift.data.sources import IMAGE_SUFFIXES
 
     places = [images / (name + suffix) for suffix in IMAGE_SUFFIXES] if images else []
     if isinstance(source, str):

@@ -11,8 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from monolift.data.formats.kitti_format import (
+    KittiLabels,
+    from_numbers,
+    to_numbers,
+    write_atomically,
+    write_labels,
+)
 from monolift.data.kitti import labels_from_detections
-from monolift.data.kitti_format import KittiLabels, from_numbers, to_numbers, write_atomically, write_labels
 from monolift.data.sample import Detections
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D

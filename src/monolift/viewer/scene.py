@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monolift.data.kitti_format import KittiLabels
+from monolift.data.formats.kitti_format import KittiLabels
 from monolift.data.sample import Sample
 from monolift.geometry import Boxes3D, Camera
 from monolift.render.mesh import Mesh
 from monolift.typing import Float, Tensor, UInt8
 
 if TYPE_CHECKING:
-    from monolift.result import Results3D
+    from monolift.inference.results import Results3D
 
 Picture = Path | bytes | UInt8[Tensor, "3 H W"] | None  # a file, its bytes, or RGB pixels
 

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from monolift.data.sample import Detections
-from monolift.detector import PictureDetector
 from monolift.geometry import Camera
+from monolift.methods.base import PictureDetector
 from monolift.methods.roi10d.codec import Lifted, LiftedDetections, ROI10DCodec, Targets
 from monolift.methods.roi10d.config import (
     PRESETS,

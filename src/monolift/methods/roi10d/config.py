@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from monolift.data.augment import Augmentation, training_view
+from monolift.augment.augment import Augmentation, training_view
 from monolift.data.sample import Sample
 from monolift.errors import InputError, check_choices
-from monolift.recipe import Recipe
+from monolift.methods.recipe import Recipe
 
 CHOICES = {
     "fit": ("area", "letterbox"),

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from monolift.data.kitti_format import write_atomically
+from monolift.data.formats.kitti_format import write_atomically
 from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D

@@ -14,7 +14,7 @@ disentangled: one group of numbers at a time with the labels of the others.
 
 from __future__ import annotations
 
-from monolift.detector import PictureDetector
+from monolift.methods.base import PictureDetector
 from monolift.methods.smoke.codec import SmokeCodec, Targets
 from monolift.methods.smoke.config import (
     PRESETS,

@@ -21,7 +21,7 @@ Gamma prior acts, the paper's solver and iterations, its suppression limit, its 
 
 from __future__ import annotations
 
-from monolift.detector import PictureDetector
+from monolift.methods.base import PictureDetector
 from monolift.methods.ss3d.codec import SS3DCodec, Targets
 from monolift.methods.ss3d.config import (
     PRESETS,

@@ -1,0 +1,1 @@
+"""Training views: crops, zoom, mirror, colour, and pasted cars."""

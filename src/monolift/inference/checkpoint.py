@@ -1,0 +1,245 @@
+"""Checkpoints: a folder with config.json and model.safetensors, the Hub's layout. Nothing is ever unpickled.
+
+config.json: {"format": 1, "method": "smoke", "config": {...}, "preprocessing": {...}, "card": {...}, "made_by": {...}}. The
+config holds classes, input size and fit; preprocessing what becomes of a pixel, for other programs; the card says what the
+weights are: data, splits, licence, recipe, seed, AP; made_by holds the version of this package and, where it ran from a
+checkout, the git commit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from monolift.errors import InputError, MissingExtraError
+
+FORMAT = 1
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """config.json of a checkpoint, checked; needs no torch. Raises InputError naming the file and what is wrong."""
+    path = Path(folder) / CONFIG_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder}: not a checkpoint: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable checkpoint description ({error})") from None
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise InputError(
+            f"{path}: expected checkpoint format {FORMAT}, got {found!r}: it was written by another program or version"
+        )
+    for key in ("method", "config"):
+        if key not in content:
+            raise InputError(f"{path}: expected the key {key!r}, got {', '.join(content)}")
+    return content
+
+
+def read_card(folder: str | Path) -> dict[str, Any]:
+    """What the weights are: data, licence, recipe, AP; empty where nobody wrote it. Needs no torch."""
+    return dict(read_config(folder).get("card") or {})
+
+
+def save(
+    folder: str | Path,
+    detector: Any,
+    card: dict[str, Any] | None = None,
+    half: bool = False,
+    readme: bool = False,
+) -> Path:
+    """Writes a checkpoint; the folder appears complete or not at all.
+
+    half: weights as float16, for shipping. readme: README.md too, the Hub's model card.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    state = {k: v.detach().cpu().contiguous() for k, v in detector.state_dict().items()}
+    if half:
+        state = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in state.items()}
+    content = {
+        "format": FORMAT,
+        "method": detector.method,
+        "config": dataclasses.asdict(detector.config),
+        "preprocessing": preprocessing(detector),
+        "card": card or {},
+        "made_by": made_by(),
+    }
+    save_file(state, str(partial / WEIGHTS_FILE), metadata={"format": "pt"})
+    (partial / WEIGHTS_FILE).chmod(0o644)  # safetensors makes it unreadable for others
+    (partial / CONFIG_FILE).write_text(
+        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    if readme:
+        write_readme(partial, folder.name)
+    replace_folder(partial, folder)
+    return folder
+
+
+def preprocessing(detector: Any) -> dict[str, Any]:
+    """What becomes of a pixel, measured on black, white and red: network channel k = pixel[order[k]] * scale[k] + offset[k].
+
+    Pixels are 0 to 255; order counts RGB from 0, so bgr is 2, 1, 0.
+    """
+    import torch
+
+    parameter = next(detector.parameters())
+
+    def of(*rgb: int) -> torch.Tensor:
+        pixel = torch.tensor(rgb, dtype=torch.uint8, device=parameter.device).view(3, 1, 1)
+        return torch.as_tensor(detector.normalise(pixel)).flatten().double().cpu()
+
+    black, white = of(0, 0, 0), of(255, 255, 255)
+    pure = [of(*(255 * (k == channel) for k in range(3))) - black for channel in range(3)]
+    order = torch.stack(pure).abs().argmax(0)
+    return {
+        "order": order.tolist(),
+        "scale": [round(v, 9) for v in ((white - black) / 255).tolist()],
+        "offset": [round(v, 7) for v in black.tolist()],
+    }
+
+
+@lru_cache(maxsize=1)  # a training saves often; what it runs is what it began with
+def made_by() -> dict[str, str]:
+    """The version of this package and, in a checkout, the git commit; "-dirty" where files have changed since."""
+    from monolift import __version__
+
+    found = {"monolift": __version__}
+    root = Path(__file__).resolve().parents[3]
+    if (root / ".git").exists():
+        options = ["--always", "--dirty", "--exclude=*", "--abbrev=40"]
+        # no optional locks: looking must not stand in the way of who is committing
+        command = ["git", "--no-optional-locks", "-C", str(root), "describe", *options]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+            found["commit"] = done.stdout.strip()
+        except (OSError, subprocess.SubprocessError):  # no git here, or not ours to read: the version must do
+            pass
+    return found
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Puts a finished folder in the place of an old one. A kill in between leaves the old one as FOLDER.old."""
+    old = folder.with_name(folder.name + ".old")
+    if folder.exists():  # else FOLDER.old is all that a kill has left: it stays until the new one stands
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: str | Path, device: str = "cpu") -> Any:
+    """The detector of a checkpoint, in evaluation mode, float32.
+
+    Raises InputError for another format, an unknown method or option, weights that do not fit, or a broken file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from monolift.methods import method_class
+
+    folder = Path(folder)
+    content = read_config(folder)
+    make = method_class(content["method"])
+    detector = make(_config(make.Config, content["config"], folder / CONFIG_FILE))
+    path = folder / WEIGHTS_FILE
+    try:
+        state = load_file(str(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing: the checkpoint is incomplete") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable weight file ({error})") from None
+    expected = detector.state_dict()
+    wrong = [k for k in expected if k not in state or state[k].shape != expected[k].shape] + [
+        k for k in state if k not in expected
+    ]
+    if wrong:
+        raise InputError(
+            f"{path}: {len(wrong)} weights do not fit the configuration beside it, first {wrong[0]}"
+        )
+    detector.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()})
+    return detector.to(device).eval()
+
+
+def from_hub(hub_id: str, revision: str | None = None) -> Path:
+    """The folder of a checkpoint on the Hugging Face Hub, "owner/name", fetched unless it is in the Hub's cache.
+
+    The only function of this package that may download, and only what is asked for by this name: config.json and
+    model.safetensors. HF_HUB_OFFLINE=1 keeps it to the cache.
+    Raises MissingExtraError without huggingface_hub, InputError where there is no such checkpoint.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError:
+        raise MissingExtraError(f"{hub_id}: a checkpoint of the Hugging Face Hub", "hub") from None
+    try:
+        files = [CONFIG_FILE, WEIGHTS_FILE]
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=files))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{hub_id}: not a folder here, and not to be had from the Hub ({reason})") from None
+
+
+def write_readme(folder: Path, name: str) -> None:
+    """README.md, the Hub's model card, from config.json: front matter, then everything that the card says."""
+    content = read_config(folder)
+    lines = [
+        "---",
+        "library_name: monolift",
+        "pipeline_tag: object-detection",
+        "tags: [monocular-3d-object-detection]",
+        "---",
+    ]
+    lines += ["", f"# {content['method']}", "", "3D boxes from one photograph and its camera:", ""]
+    lines += ["    import monolift", f'    model = monolift.Model.from_pretrained("{name}")', ""]
+    lines += ["Classes: " + ", ".join(content["config"].get("classes", ())), ""]
+    for name, said in {**(content.get("card") or {}), **(content.get("made_by") or {})}.items():
+        shown = said if isinstance(said, str | int | float) else json.dumps(said, ensure_ascii=False)
+        lines.append(f"- {name}: {shown}")
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _config(kind: Any, values: Any, path: Path) -> Any:
+    """The method's configuration from what JSON holds: lists become tuples, and each value must be of its default's kind."""
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected config to hold named options, got {values!r}")
+    default = kind()
+    values = {name: _tuples(value) for name, value in values.items()}
+    for name, value in values.items():
+        if name not in {f.name for f in dataclasses.fields(kind)}:
+            raise InputError(f"{path}: {default.__class__.__name__} has no option {name}")
+        if not _alike(value, getattr(default, name)):
+            raise InputError(
+                f"{path}: {name}: expected a value like {getattr(default, name)!r}, got {value!r}"
+            )
+    try:
+        return kind(**values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _alike(value: Any, default: Any) -> bool:
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_alike(v, default[0]) for v in value if default)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(default)

@@ -1,0 +1,1 @@
+"""Checks a data set: unreadable files, odd labels, statistics, sample images."""

@@ -1,0 +1,64 @@
+"""How a method is trained: optimiser, schedule, precision. One small dataclass; each method ships its presets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from monolift.augment.augment import Augmentation
+from monolift.errors import InputError, check_choices
+
+CHOICES = {
+    "optimizer": ("adam", "adamw", "sgd"),
+    "schedule": ("cosine", "steps"),
+    "precision": ("float32", "bfloat16"),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimisation of one training run."""
+
+    epochs: int = 30
+    """Passes over the training pictures."""
+    batch_size: int = 8
+    """Pictures per step and process."""
+    optimizer: str = "adamw"
+    """adam, adamw, or sgd with momentum 0.9."""
+    lr: float = 6e-4
+    """Learning rate, reached after the warm-up."""
+    backbone_lr_factor: float = 0.5
+    """Factor on the learning rate of the backbone, which starts from pre-trained weights."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the backbone by name, ("stem", "dark2"), that keep their weights: cheaper, and with little data no worse."""
+    bias_lr_factor: float = 1.0
+    """Factor on the learning rate of biases (SMOKE's released code: 2)."""
+    weight_decay: float = 1e-4
+    """Of weights with two or more dimensions only."""
+    schedule: str = "cosine"
+    """cosine (to 1 % at the end) or steps (a tenth at each milestone)."""
+    milestones: tuple[float, ...] = (0.4, 0.72)
+    """For steps: shares of the whole run."""
+    warmup: float = 0.03
+    """Share of the run in which the rate rises linearly from a hundredth."""
+    clip: float = 20.0
+    """Largest norm of the gradient; 0: not clipped."""
+    ema: float = 0.998
+    """Decay of the averaged weights that are evaluated and saved; 0: none."""
+    precision: str = "float32"
+    """float32, or bfloat16 (autocast; losses and boxes stay in float32)."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """Mirror, zoom, shift, colour."""
+
+    def __post_init__(self) -> None:
+        check_choices("", self, CHOICES)
+        if self.epochs < 1 or self.batch_size < 1 or not self.lr > 0:
+            raise InputError("epochs and batch_size must be at least 1 and lr positive")
+
+    def rate(self, progress: float) -> float:
+        """Factor on the learning rate when a share ``progress`` of the run is done."""
+        if progress < self.warmup:
+            return 0.01 + 0.99 * progress / self.warmup
+        if self.schedule == "steps":
+            return float(0.1 ** sum(progress >= m for m in self.milestones))
+        return 0.01 + 0.99 * (1 + math.cos(math.pi * min(progress, 1.0))) / 2

@@ -1,0 +1,1 @@
+"""Images to look at: boxes drawn over an image and from above."""

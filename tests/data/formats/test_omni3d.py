@@ -1,0 +1,164 @@
+"""Omni3D's conventions against an example worked by hand from its published description."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from monolift.data.formats.frames import Frame, labels_from_columns
+from monolift.data.formats.kitti_format import parse_labels
+from monolift.data.formats.omni3d import Omni3dDataset, omni3d_tables
+from monolift.errors import InputError
+from monolift.geometry import Boxes3D, Camera
+
+P = np.array([[700.0, 0, 600, 0], [0, 700, 180, 0], [0, 0, 1, 0]])
+
+# A car 4 m long, 1.5 m high, 2 m wide, its middle at (1, 1, 10), heading towards the camera: +x of the box points along -z of
+# the camera, its z (width) along +x. So R_cam has the columns (0, 0, -1), (0, 1, 0), (1, 0, 0), which is a yaw of +90 degrees,
+# and the corner v0, at (-2, -0.75, -1) in the box, is at R v0 + center = (-1, -0.75, 2) + (1, 1, 10).
+TOWARDS = [[0, 0, 1], [0, 1, 0], [-1, 0, 0]]
+CORNERS = [
+    [0, 0.25, 12], [0, 0.25, 8], [0, 1.75, 8], [0, 1.75, 12],
+    [2, 0.25, 12], [2, 0.25, 8], [2, 1.75, 8], [2, 1.75, 12],
+]  # fmt: skip
+
+BY_HAND: dict[str, Any] = {
+    "info": {"id": "0", "source": 0, "name": "by hand", "split": "val", "version": "0.1", "url": ""},
+    "images": [
+        {"id": 17, "dataset_id": 0, "width": 1242, "height": 375, "file_path": "pictures/a.png",
+         "K": [[700, 0, 600], [0, 700, 180], [0, 0, 1]], "src_90_rotate": 0, "src_flagged": False},
+    ],
+    "categories": [{"id": 1, "name": "car"}, {"id": 5, "name": "traffic cone"}, {"id": 9, "name": "dontcare"}],
+    "annotations": [
+        {"id": 3, "image_id": 17, "category_id": 1, "category_name": "car", "valid3D": True,
+         "bbox2D_tight": [-1, -1, -1, -1], "bbox2D_proj": [600.0, 194.58, 775.0, 333.125],
+         "bbox2D_trunc": [600.0, 194.58, 775.0, 333.125], "bbox3D_cam": CORNERS, "center_cam": [1, 1, 10],
+         "dimensions": [2, 1.5, 4], "R_cam": TOWARDS, "behind_camera": False, "visibility": 0.5, "truncation": 0.1,
+         "segmentation_pts": -1, "lidar_pts": -1, "depth_error": -1},
+        {"id": 4, "image_id": 17, "category_id": 5, "valid3D": False, "bbox2D_tight": [10, 20, 30, 2000],
+         "bbox2D_proj": [-1, -1, -1, -1], "bbox2D_trunc": [-1, -1, -1, -1], "center_cam": [-1, -1, -1],
+         "dimensions": [-1, -1, -1], "R_cam": [[-1] * 3] * 3, "visibility": -1, "truncation": -1},
+        {"id": 5, "image_id": 17, "category_id": 9, "valid3D": False, "bbox2D_tight": [500, 150, 540, 170],
+         "dimensions": [-1, -1, -1]},
+    ],
+}  # fmt: skip
+
+
+def written(folder: Path, content: Any) -> Path:
+    (folder / "pictures").mkdir(exist_ok=True)
+    Image.new("RGB", (1242, 375)).save(folder / "pictures" / "a.png")
+    (folder / "val.json").write_text(json.dumps(content))
+    return folder / "val.json"
+
+
+def car(projection: np.ndarray = P, yaw: float = math.pi / 2) -> Frame:
+    labels = labels_from_columns(
+        ["Car"], [[600.0, 194.58, 775.0, 333.13]], [[1.0, 1.0, 10.0]], [[4.0, 1.5, 2.0]], [yaw], [0.1], [1]
+    )
+    return Frame("a", Path("pictures/a.png"), 1242, 375, projection, labels)
+
+
+def test_written_as_worked_by_hand() -> None:
+    tables = omni3d_tables([car()])
+    (row,) = tables["annotations"]
+    assert row["category_name"] == "car" and tables["categories"] == [
+        {"id": 0, "name": "car", "supercategory": ""}
+    ]
+    assert row["center_cam"] == [1, 1, 10]
+    assert row["dimensions"] == [2, 1.5, 4]  # width, height, length
+    assert np.allclose(row["R_cam"], TOWARDS, atol=1e-6)
+    assert np.allclose(row["bbox3D_cam"], CORNERS, atol=1e-5)
+    # x 0..2 and y 0.25..1.75; the near end is 8 m away, the far end 12 m
+    by_hand = [600, 180 + 700 * 0.25 / 12, 600 + 700 * 2 / 8, 180 + 700 * 1.75 / 8]
+    assert np.allclose(row["bbox2D_proj"], by_hand, atol=1e-3)
+    assert (row["visibility"], row["truncation"], row["valid3D"], row["behind_camera"]) == (
+        0.6,
+        0.1,
+        True,
+        False,
+    )
+    assert tables["images"][0]["K"] == P[:, :3].tolist()
+
+
+def test_read_as_worked_by_hand(tmp_path: Path) -> None:
+    dataset = Omni3dDataset(written(tmp_path, BY_HAND))
+    frame = dataset.frame(0)
+    assert frame.labels.names == ("Car", "traffic_cone", "DontCare") and dataset.ids == ("a",)
+    assert frame.labels.bottom[0].tolist() == [1, 1.75, 10]
+    assert frame.labels.size_hwl[0].tolist() == [1.5, 2, 4]
+    assert frame.labels.rotation_y[0] == pytest.approx(math.pi / 2, abs=1e-6)
+    assert frame.labels.occlusion.tolist() == [1, 3, -1]
+    assert np.allclose(frame.labels.boxes2d[0], [600, 194.58, 775, 333.125])  # nobody drew a tight one
+    # no 3D box: KITTI's words for unknown, and the 2D box is cut to the picture
+    assert frame.labels.size_hwl[1].tolist() == [-1] * 3 and frame.labels.bottom[1].tolist() == [-1000] * 3
+    assert frame.labels.boxes2d[1].tolist() == [10, 20, 30, 374]
+    sample = dataset[0]
+    assert sample.classes == ("Car",) and len(sample.ignore) == 2
+    # corner v1 of Omni3D, (+,-,-): the front, top, on the side of -z of the box; here number 5
+    assert torch.allclose(
+        sample.boxes.corners()[0, 5], torch.tensor(CORNERS[1], dtype=torch.float32), atol=1e-5
+    )
+
+
+def test_a_displaced_camera_moves_into_the_boxes(tmp_path: Path) -> None:
+    """KITTI's P2 has a fourth column, Omni3D's K has none: the same points must fall on the same pixels."""
+    p2 = P.copy()
+    p2[:, 3] = (45.0, -0.3, 0.0027)
+    (row,) = omni3d_tables([car(p2)])["annotations"]
+    k = Camera.from_matrix(P[:, :3])
+    corners = torch.tensor(row["bbox3D_cam"], dtype=torch.float64)
+    box = Boxes3D(torch.tensor([[1.0, 1, 10]]), torch.tensor([[4.0, 1.5, 2]]), torch.tensor([math.pi / 2]))
+    expected = Camera.from_matrix(p2).px_from_cam(box.corners()[0].double())
+    order = [6, 5, 1, 2, 7, 4, 0, 3]  # this project's number of each of Omni3D's corners
+    assert torch.allclose(k.px_from_cam(corners), expected[order], atol=1e-3)
+
+
+@pytest.mark.parametrize("yaw", [-3.0, -1.2, 0.0, 0.7, 2.9])
+def test_round_trip(tmp_path: Path, yaw: float) -> None:
+    dont_care = parse_labels("DontCare -1 -1 -10 5.00 6.00 70.00 80.00 -1 -1 -1 -1000 -1000 -1000 -10\n")
+    frame = car(yaw=yaw)
+    tables = omni3d_tables([frame, Frame("b", Path("pictures/b.png"), 1242, 375, P, dont_care)])
+    dataset = Omni3dDataset(written(tmp_path, json.loads(json.dumps(tables))))
+    for index, labels in enumerate((frame.labels, dont_care)):
+        again = dataset.frame(index).labels
+        assert again.names == labels.names
+        for name in ("truncation", "occlusion", "alpha", "boxes2d", "size_hwl", "bottom", "rotation_y"):
+            assert np.allclose(getattr(again, name), getattr(labels, name), atol=2e-6), name
+
+
+def test_boxes_that_lean_are_said(tmp_path: Path) -> None:
+    content = copy.deepcopy(BY_HAND)
+    c, s = math.cos(math.radians(20)), math.sin(math.radians(20))
+    content["annotations"][0]["R_cam"] = [[1, 0, 0], [0, c, -s], [0, s, c]]  # nods by 20 degrees
+    dataset = Omni3dDataset(written(tmp_path, content))
+    assert dataset.warnings == ("1 boxes lean by more than 5 degrees, up to 20: only their yaw is kept",)
+    assert dataset.frame(0).labels.rotation_y[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "message"),
+    [
+        ("annotations", {"category_id": 77}, r"annotations\[0\]: category_id 77 is not in the file"),
+        ("annotations", {"image_id": 2}, r"annotations\[0\]: image_id 2 is not in the file"),
+        ("annotations", {"center_cam": [1, None, 2]}, r"center_cam: expected 3 finite numbers"),
+        ("annotations", {"R_cam": [[2, 0, 0], [0, 1, 0], [0, 0, 1]]}, "R_cam: expected a rotation"),
+        ("annotations", {"bbox2D_trunc": None, "bbox2D_proj": None}, "expected one of bbox2D_tight"),
+        ("images", {"K": [1, 2, 3, 4]}, r"images\[0\]: K: expected three rows"),
+        ("images", {"width": "wide"}, r"images\[0\]: width: expected 1 finite number"),
+    ],
+)
+def test_broken_files_are_named(tmp_path: Path, table: str, change: dict[str, Any], message: str) -> None:
+    content = copy.deepcopy(BY_HAND)
+    content[table][0].update(change)
+    with pytest.raises(InputError, match=message):
+        Omni3dDataset(written(tmp_path, content)).frame(0)
+    with pytest.raises(InputError, match="expected categories, a list"):
+        Omni3dDataset(written(tmp_path, {"images": []}))

@@ -1,0 +1,73 @@
+"""A detector that needs no training: it finds one rectangle per class by its colour and lifts it by its height.
+
+It honours the whole contract for pictures in, boxes out, so that camera, letterbox and result handling can be tested exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from monolift.augment.augment import View, letterbox
+from monolift.data.sample import Detections
+from monolift.geometry import Boxes3D, Camera
+from monolift.methods.base import Prepared
+
+COLORS = {"Car": (255, 0, 255), "Pedestrian": (0, 255, 255)}
+SIZES = {"Car": (4.0, 1.5, 1.6), "Pedestrian": (0.8, 1.8, 0.6)}
+
+
+@dataclass(frozen=True)
+class FakeConfig:
+    width: int = 640
+    height: int = 192
+
+
+class FakeDetector(nn.Module):
+    method = "fake"
+    classes = tuple(COLORS)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = FakeConfig()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def view(self, width: int, height: int) -> View:
+        return letterbox(width, height, self.config.width, self.config.height)
+
+    def normalise(self, image: Tensor) -> Tensor:
+        return image.float()
+
+    def prepare(self, image: Tensor, camera: Camera) -> Prepared:
+        view = self.view(image.shape[2], image.shape[1])
+        return Prepared(self.normalise(view.image(image)), view.camera(camera), view)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"image": images}
+
+    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
+        return [self._find(image, cameras[i]) for i, image in enumerate(raw["image"])]
+
+    def _find(self, image: Tensor, camera: Camera) -> Detections:
+        centers, sizes, boxes2d, labels = [], [], [], []
+        for label, name in enumerate(self.classes):
+            color = torch.tensor(COLORS[name], dtype=torch.float32).view(3, 1, 1)
+            rows, columns = torch.nonzero(((image - color).abs() < 64).all(0), as_tuple=True)
+            if not len(rows):
+                continue
+            x1, x2 = columns.min().float() - 0.5, columns.max().float() + 0.5
+            y1, y2 = rows.min().float() - 0.5, rows.max().float() + 0.5
+            z = camera.fy.float() * SIZES[name][1] / (y2 - y1)
+            centers.append(camera.cam_from_px(torch.stack([(x1 + x2) / 2, (y1 + y2) / 2]), z))
+            sizes.append(torch.tensor(SIZES[name]))
+            boxes2d.append(torch.stack([x1, y1, x2, y2]))
+            labels.append(label)
+        if not labels:
+            return Detections(
+                Boxes3D.empty(), torch.zeros(0), torch.zeros(0, dtype=torch.long), torch.zeros(0, 4)
+            )
+        boxes = Boxes3D(torch.stack(centers), torch.stack(sizes), torch.full((len(labels),), 0.3))
+        scores = torch.linspace(0.9, 0.4, len(labels))
+        return Detections(boxes, scores, torch.tensor(labels), torch.stack(boxes2d))

@@ -1,0 +1,208 @@
+"""The runtime without torch, against the originals it repeats."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monolift.augment.augment import View, letterbox, network_view
+from monolift.geometry import Boxes3D, Camera
+from monolift.inference.results import Results3D
+from monolift.methods.base import in_source
+from monolift.methods.smoke import SmokeConfig, official, paper
+from monolift.methods.smoke.codec import SmokeCodec
+from monolift.runtime import Model, RuntimeInputError, load, smoke
+from monolift.runtime.lens import Lens, best_of_rivals, rectangles
+from monolift.runtime.picture import window_for
+
+KITTI = Camera(721.5377, 721.5377, 609.5593, 172.854, 0.0598, -0.0004, 0.0027, width=1242, height=375)
+CONFIGS = {
+    "default": SmokeConfig(),
+    "paper": paper(),
+    "official": official(),
+    "quaternion": SmokeConfig(orientation="quaternion", boxes2d=False, location_scale=False, suppress=0.0),
+}
+
+
+def lens_of(camera: Camera) -> Lens:
+    return Lens.of(camera.matrix.numpy(), camera.width, camera.height)
+
+
+def random_raw(codec: SmokeCodec, height: int, width: int, seed: int) -> dict[str, torch.Tensor]:
+    """Maps with a few hundred peaks, and numbers that put boxes before, behind and around the camera."""
+    generator = torch.Generator().manual_seed(seed)
+    classes = len(codec.config.classes)
+    return {
+        "heatmap": torch.randn(1, classes, height, width, generator=generator) * 2 - 2,
+        "regression": torch.randn(1, codec.channels, height, width, generator=generator),
+    }
+
+
+@pytest.mark.parametrize("fit", ["area", "letterbox", "width-crop"])
+@pytest.mark.parametrize("size", [(1242, 375), (375, 1242), (640, 480), (33, 900)])
+def test_window_and_picture_are_those_of_the_detector(fit: str, size: tuple[int, int]) -> None:
+    width, height = size
+    config = SmokeConfig(fit=fit, input_width=416, input_height=128)
+    view, window = network_view(config, width, height), window_for(asdict(config), width, height)
+    assert View(window.scale, window.left, window.top, window.width, window.height) == view
+    image = torch.randint(0, 256, (3, height, width), generator=torch.Generator().manual_seed(0)).byte()
+    assert np.array_equal(window.picture(image.permute(1, 2, 0).numpy()), view.image(image).numpy())
+    seen = view.camera(Camera(700, 710, width / 2, height / 3, 0.06, width=width, height=height))
+    lens = window.lens(Lens(700, 710, width / 2, height / 3, 0.06, width=width, height=height))
+    for name in ("fx", "fy", "cx", "cy", "tx", "ty", "tz"):
+        assert getattr(lens, name) == pytest.approx(float(getattr(seen, name)), abs=1e-9), name
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_decodes_as_smoke_does(name: str) -> None:
+    codec = SmokeCodec(CONFIGS[name])
+    camera = letterbox(1242, 375, 416, 128).camera(KITTI)
+    for seed in range(4):
+        raw = random_raw(codec, 32, 104, seed)
+        expected = codec.decode(raw, Camera.stack([camera]))[0]
+        arrays = {key: maps[0].numpy() for key, maps in raw.items()}
+        found = smoke.decode(arrays, lens_of(camera), asdict(CONFIGS[name]))
+        assert len(found) == len(expected) > 20
+        assert found.labels.tolist() == expected.labels.tolist()
+        # float32 there, float64 here, and a network of noise: depths of up to 100 m
+        for mine, theirs, atol in (
+            (found.center, expected.boxes.center, 1e-4),
+            (found.size, expected.boxes.size, 1e-4),
+            (found.scores, expected.scores, 1e-5),
+        ):
+            assert np.abs(mine - theirs.numpy()).max() < atol
+        turn = found.yaw - expected.boxes.yaw.numpy()
+        assert np.abs((turn + math.pi) % (2 * math.pi) - math.pi).max() < 1e-4
+        near = expected.boxes.corners()[..., 2].amin(1).numpy() < 0.3  # cut at 0.1 m: 1e-7 m there are pixels
+        assert np.abs(found.boxes2d - expected.boxes2d.numpy())[~near].max() < 2e-2
+
+
+def test_an_empty_heatmap_gives_no_objects() -> None:
+    codec = SmokeCodec(SmokeConfig())
+    raw = {k: v[0].numpy() for k, v in random_raw(codec, 8, 8, 0).items()}
+    raw["heatmap"] = np.full_like(raw["heatmap"], -20)
+    assert len(smoke.decode(raw, lens_of(KITTI), asdict(SmokeConfig()))) == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000))
+def test_rectangles_are_those_of_the_projected_boxes(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    center = torch.rand(6, 3, generator=generator, dtype=torch.float64) * torch.tensor(
+        [20, 4, 14]
+    ) - torch.tensor([10, 2, 4])
+    boxes = Boxes3D(
+        center,
+        torch.rand(6, 3, generator=generator, dtype=torch.float64) * 4 + 0.3,
+        torch.rand(6, generator=generator, dtype=torch.float64) * 6,
+    )
+    found = rectangles(boxes.center.numpy(), boxes.size.numpy(), boxes.yaw.numpy(), lens_of(KITTI))
+    assert np.allclose(found, boxes.projected(KITTI).numpy(), atol=1e-6)
+
+
+def test_of_two_rivals_the_better_stays_and_other_classes_are_no_rivals() -> None:
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [1, 0, 11, 10], [30, 0, 40, 10.0]])
+    kept = best_of_rivals(boxes, np.array([0.5, 0.9, 0.4, 0.5]), np.array([0, 0, 1, 0]), 0.5)
+    assert kept.tolist() == [1, 3, 2]
+
+
+def model_of_noise() -> tuple[Model, dict[str, torch.Tensor]]:
+    config = SmokeConfig(input_width=416, input_height=128)
+    codec = SmokeCodec(config)
+    raw = random_raw(codec, 32, 104, 5)
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        assert images.dtype == np.uint8 and images.shape[1:] == (3, 128, 416)
+        return {k: v.repeat(len(images), 1, 1, 1).numpy() for k, v in raw.items()}
+
+    description = {"format": 1, "method": "smoke", "config": asdict(config), "card": {"score": 0.2}}
+    return Model(description, run), raw
+
+
+def test_a_photograph_gives_what_results3d_gives() -> None:
+    """KITTI rows and JSON objects, number by number, of the same maps."""
+    model, raw = model_of_noise()
+    image = np.zeros((375, 1242, 3), np.uint8)
+    found = model.detect(image, KITTI.matrix.numpy())
+    config = SmokeConfig(input_width=416, input_height=128)
+    view = network_view(config, 1242, 375)
+    one = SmokeCodec(config).decode(raw, Camera.stack([view.camera(KITTI)]))[0]
+    one = in_source(one[one.scores >= 0.2], view, 1242, 375)
+    result = Results3D(
+        "image",
+        one.boxes,
+        one.scores,
+        tuple(config.classes[k] for k in one.labels),
+        one.boxes2d,
+        KITTI,
+        torch.zeros(3, 375, 1242, dtype=torch.uint8),
+    )
+    assert len(result) > 5
+
+    def numbers(text: str) -> tuple[list[str], np.ndarray]:
+        rows = [row.split() for row in text.splitlines()]
+        return [row[0] for row in rows], np.array([[float(v) for v in row[1:]] for row in rows])
+
+    (names, mine), (expected_names, expected) = numbers(found.to_kitti()), numbers(result.to_kitti())
+    assert names == expected_names
+    pixels = [3, 4, 5, 6]
+    assert np.abs(np.delete(mine - expected, pixels, 1)).max() < 3e-4
+    assert np.abs((mine - expected)[:, pixels]).max() < 0.05
+    ours, theirs = found.to_dict(), result.to_dict()
+    for key in ("schema", "name", "image"):
+        assert ours[key] == theirs[key]
+    assert [set(o) for o in ours["objects"]] == [set(o) & set(ours["objects"][0]) for o in theirs["objects"]]
+
+
+def test_pictures_of_different_sizes_come_back_in_order() -> None:
+    model, _ = model_of_noise()
+    images = [np.zeros((375, 1242, 3), np.uint8), np.zeros((370, 1224, 3), np.uint8)]
+    both = model.detect_batch(images, [(700, 700, 600, 180), (710, 710, 600, 180)])
+    assert [f.lens.width for f in both] == [1242, 1224]
+    assert both[1].center[0] == pytest.approx(model.detect(images[1], (710, 710, 600, 180)).center[0])
+
+
+@pytest.mark.parametrize(
+    ("image", "camera", "message"),
+    [
+        (np.zeros((375, 1242, 3)), (700, 700, 600, 180), "uint8"),
+        (np.zeros((375, 1242), np.uint8), (700, 700, 600, 180), "uint8 RGB"),
+        (np.zeros((8, 8, 3), np.uint8), (700, 700, 600, 180), "at least 32"),
+        (np.zeros((375, 1242, 3), np.uint8), (700, 700, 600), "fx,fy,cx,cy"),
+        (np.zeros((375, 1242, 3), np.uint8), "a,b", "fx,fy,cx,cy"),
+        (np.zeros((375, 1242, 3), np.uint8), (-700, 700, 600, 180), "positive focal"),
+        (np.zeros((375, 1242, 3), np.uint8), [[700, 3, 600], [0, 700, 180], [0, 0, 1]], "without skew"),
+        ("nowhere.png", (700, 700, 600, 180), "nowhere.png"),
+    ],
+)
+def test_what_cannot_be_used_is_named(image: Any, camera: Any, message: str) -> None:
+    model, _ = model_of_noise()
+    with pytest.raises(RuntimeInputError, match=message):
+        model.detect(image, camera)
+
+
+def test_files_that_are_no_export_are_named(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(RuntimeInputError, match="no such file"):
+        load(tmp_path / "x.onnx")
+    (tmp_path / "model.onnx").write_bytes(b"nothing")
+    with pytest.raises(RuntimeInputError, match="onnxruntime can read"):
+        load(tmp_path)
+    with pytest.raises(RuntimeInputError, match="engine"):
+        load(tmp_path, engine="abacus")
+
+
+def test_imports_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import monolift.runtime; import monolift.runtime.smoke; print('ok')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "ok", done.stderr
