@@ -11,7 +11,7 @@ import time
 import torch
 
 from monolift.data.kitti import KittiDataset
-from monolift.methods import method_class
+from monolift.methods import get_method
 from monolift.training.train import Views
 
 
@@ -24,8 +24,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    make = method_class(options.method)
-    detector, recipe = make(make.presets[options.preset]()), make.recipes[options.preset]
+    make = get_method(options.method)
+    detector, recipe = make.detector(make.presets[options.preset]()), make.recipes[options.preset]
     views = Views([KittiDataset(options.root)], detector, recipe, seed=0)
     count = min(options.pictures, len(views))
     start = time.perf_counter()

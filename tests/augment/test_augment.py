@@ -12,16 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monolift.augment.augment import (
-    Augmentation,
-    View,
-    augment,
-    letterbox,
-    mirror,
-    random_view,
-    recolor,
-    width_crop,
-)
+from monolift.augment.augment import Augmentation, augment, mirror, random_view, recolor
+from monolift.augment.view import View, letterbox, width_crop
 from monolift.data.sample import Sample
 from monolift.geometry import Boxes3D, Camera, iou_2d_paired, wrap
 

@@ -304,7 +304,7 @@ class _Detector:
     """As much of a detector as the loader needs."""
 
     def training_view(self, width: int, height: int) -> object:
-        from monolift.augment.augment import letterbox
+        from monolift.augment.view import letterbox
 
         return letterbox(width, height, 640, 192)
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from monolift.augment.augment import View, letterbox
 from monolift.data.sample import Detections
 from monolift.geometry import Boxes3D, Camera
-from monolift.methods.base import Prepared
+from monolift.methods.base import Detector
 
 COLORS = {"Car": (255, 0, 255), "Pedestrian": (0, 255, 255)}
 SIZES = {"Car": (4.0, 1.5, 1.6), "Pedestrian": (0.8, 1.8, 0.6)}
@@ -21,31 +20,31 @@ SIZES = {"Car": (4.0, 1.5, 1.6), "Pedestrian": (0.8, 1.8, 0.6)}
 
 @dataclass(frozen=True)
 class FakeConfig:
-    width: int = 640
-    height: int = 192
+    classes: tuple[str, ...] = tuple(COLORS)
+    input_width: int = 640
+    input_height: int = 192
+    fit: str = "letterbox"
 
 
-class FakeDetector(nn.Module):
+class FakeNetwork(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Conv2d(1, 1, 1)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"image": images}
+
+
+class FakeDetector(Detector):
     method = "fake"
-    classes = tuple(COLORS)
 
     def __init__(self) -> None:
         super().__init__()
         self.config = FakeConfig()
-        self.weight = nn.Parameter(torch.zeros(1))
-
-    def view(self, width: int, height: int) -> View:
-        return letterbox(width, height, self.config.width, self.config.height)
+        self.network = FakeNetwork()
 
     def normalise(self, image: Tensor) -> Tensor:
         return image.float()
-
-    def prepare(self, image: Tensor, camera: Camera) -> Prepared:
-        view = self.view(image.shape[2], image.shape[1])
-        return Prepared(self.normalise(view.image(image)), view.camera(camera), view)
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return {"image": images}
 
     def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
         return [self._find(image, cameras[i]) for i, image in enumerate(raw["image"])]
@@ -66,8 +65,12 @@ class FakeDetector(nn.Module):
             labels.append(label)
         if not labels:
             return Detections(
-                Boxes3D.empty(), torch.zeros(0), torch.zeros(0, dtype=torch.long), torch.zeros(0, 4)
+                Boxes3D.empty(),
+                torch.zeros(0),
+                torch.zeros(0, dtype=torch.long),
+                torch.zeros(0, 4),
+                self.classes,
             )
         boxes = Boxes3D(torch.stack(centers), torch.stack(sizes), torch.full((len(labels),), 0.3))
         scores = torch.linspace(0.9, 0.4, len(labels))
-        return Detections(boxes, scores, torch.tensor(labels), torch.stack(boxes2d))
+        return Detections(boxes, scores, torch.tensor(labels), torch.stack(boxes2d), self.classes)

@@ -12,7 +12,7 @@ from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, iou_3d_paired, iou_bev
 from monolift.geometry.rotations import matrix_from_yaw
-from monolift.methods.roi10d import ROI10D, ROI10DConfig, paper
+from monolift.methods.roi10d import METHOD, ROI10DConfig, paper
 from monolift.methods.roi10d.codec import (
     BACKGROUND,
     IGNORE,
@@ -178,9 +178,7 @@ def test_codes_have_length_one_and_zero_has_a_defined_one() -> None:
 
 
 def test_statistics_of_a_split() -> None:
-    config = ROI10D.with_statistics(
-        ROI10DConfig(input_width=WIDTH, input_height=HEIGHT), [sample(), nothing()]
-    )
+    config = METHOD.statistics(ROI10DConfig(input_width=WIDTH, input_height=HEIGHT), [sample(), nothing()])
     sizes = sample().boxes.size
     torch.testing.assert_close(torch.tensor(config.sizes[0]), sizes.mean(0))
     spread = sizes.std(0, correction=0).maximum(
@@ -190,7 +188,7 @@ def test_statistics_of_a_split() -> None:
     assert config.depth_mean == pytest.approx(18.0)
     assert config.focal == pytest.approx(float(toy_camera(WIDTH, HEIGHT).fx), rel=1e-3)
     with pytest.raises(InputError, match="no training object of class Tram"):
-        ROI10D.with_statistics(ROI10DConfig(classes=("Car", "Tram")), [sample()])
+        METHOD.statistics(ROI10DConfig(classes=("Car", "Tram")), [sample()], ())
 
 
 @pytest.mark.parametrize(
@@ -210,7 +208,7 @@ def test_bad_configurations_are_named(changes: dict[str, object], message: str) 
 
 def test_published_schedule() -> None:
     """200,000 steps of 8: a tenth at 120,000 and again at 180,000, after a linear warm-up; SGD with momentum."""
-    recipe = ROI10D.recipes["paper"]
+    recipe = METHOD.recipes["paper"]
     assert recipe.epochs * 3500 / recipe.batch_size == pytest.approx(200_000, rel=1e-3)
     steps = {119_000: 1.0, 121_000: 0.1, 179_000: 0.1, 181_000: 0.01}
     for step, factor in steps.items():

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from monolift.augment.augment import mirror, network_view, training_view
+from monolift.augment.augment import mirror
+from monolift.augment.view import network_view, training_view
 from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, wrap

@@ -9,7 +9,8 @@ import math
 import pytest
 import torch
 
-from monolift.augment.augment import View, letterbox, mirror
+from monolift.augment.augment import mirror
+from monolift.augment.view import View, letterbox
 from monolift.data.sample import Detections, Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, wrap

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monolift.augment.augment import View, letterbox, network_view
+from monolift.augment.view import View, letterbox, network_view
 from monolift.geometry import Boxes3D, Camera
 from monolift.inference.results import Results3D
 from monolift.methods.base import in_source

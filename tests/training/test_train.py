@@ -21,6 +21,7 @@ from monolift.data.kitti import KittiDataset
 from monolift.errors import InputError
 from monolift.inference import checkpoint
 from monolift.inference import zoo as model_zoo
+from monolift.methods import get_method
 from monolift.methods.recipe import Recipe
 from monolift.methods.smoke import Smoke, SmokeConfig, official
 from monolift.training.optimizer import make_optimizer
@@ -96,7 +97,7 @@ def test_rates_of_the_two_schedules() -> None:
 
 
 def test_the_published_optimiser_trains_biases_twice_as_fast() -> None:
-    recipe = Smoke.recipes["official"]
+    recipe = get_method("smoke").recipes["official"]
     model = Smoke(official(backbone="nano", head_channels=16))
     optimizer = make_optimizer(model, recipe)
     assert type(optimizer) is torch.optim.Adam

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -92,47 +92,73 @@ class Sample:
         )
 
 
-Found = TypeVar("Found", bound="Detections")
+Self = TypeVar("Self", bound="Objects")
 
 
 @dataclass(frozen=True)
-class Detections:
-    """What a detector found in one picture, best first.
+class Objects:
+    """N objects of one camera frame: detections (with scores, best first) or labels. The one type for both, everywhere.
 
-    boxes: N 3D boxes; scores: (N,) 0 to 1; labels: (N,) index into the detector's classes; boxes2d: (N, 4) pixels.
-    covariance: (N, 7, 7) of x, y, z, log length, log height, log width, yaw, where the method knows how sure it is.
-    meshes: N meshes, metres, camera frame, where the method gives shapes.
-    evidence: the named measurements behind each box, where the method fits boxes through such.
+    boxes:      N 3D boxes, metres, camera frame
+    scores:     (N,) 0 to 1, of detections
+    labels:     (N,) index into ``names``
+    boxes2d:    (N, 4) x1, y1, x2, y2 pixels
+    names:      class names by label
+    covariance: (N, 7, 7) of x, y, z, log length, log height, log width, yaw, where the method knows it
+    meshes:     N meshes, metres, camera frame, None for an object without one
+    evidence:   the named measurements behind each box, where the method fits boxes through such
+
+    Indexing by a slice, a mask or indices gives the objects chosen. Raises ValueError where the counts differ.
     """
 
-    boxes: Boxes3D
-    scores: Float[Tensor, " n"]
-    labels: Int[Tensor, " n"]
-    boxes2d: Float[Tensor, "n 4"]
+    boxes: Boxes3D = field(default_factory=Boxes3D.empty)
+    scores: Float[Tensor, " n"] | None = None
+    labels: Int[Tensor, " n"] | None = None
+    boxes2d: Float[Tensor, "n 4"] | None = None
+    names: tuple[str, ...] = ()
     covariance: Float[Tensor, "n 7 7"] | None = None
-    meshes: tuple[Mesh, ...] | None = None
+    meshes: tuple[Mesh | None, ...] | None = None
     evidence: Evidence | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        counts = {name: len(value) for name, value in self._columns().items()}
+        if any(count != n for count in counts.values()):
+            raise ValueError(f"{type(self).__name__}: {n} boxes, but {counts}")
+
+    @classmethod
+    def named(cls: type[Self], boxes: Boxes3D, classes: Sequence[str], **columns: Any) -> Self:
+        """Objects given each one's class name rather than labels."""
+        names = tuple(dict.fromkeys(classes))
+        labels = torch.tensor([names.index(name) for name in classes], dtype=torch.long)
+        return cls(boxes=boxes, labels=labels, names=names, **columns)
 
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self: Found, index: Any) -> Found:
-        chosen = self._map(lambda value: value[index])
-        if self.meshes is None:
-            return chosen
-        order = torch.arange(len(self), device=self.scores.device)[index].tolist()
-        return replace(chosen, meshes=tuple(self.meshes[k] for k in order))
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Each object's class name."""
+        return () if self.labels is None else tuple(self.names[k] for k in self.labels.tolist())
 
-    def to(self: Found, *args: Any) -> Found:
+    def __getitem__(self: Self, index: Any) -> Self:
+        chosen = {k: v[index] for k, v in self._columns().items() if k != "meshes"}
+        if self.meshes is not None:
+            order = torch.arange(len(self), device=self.boxes.center.device)[index].tolist()
+            chosen["meshes"] = tuple(self.meshes[k] for k in order)
+        return replace(self, **chosen)
+
+    def to(self: Self, *args: Any) -> Self:
         """Another device."""
-        moved = self._map(lambda value: value.to(*args))
-        return (
-            moved
-            if self.meshes is None
-            else replace(moved, meshes=tuple(mesh.to(*args) for mesh in self.meshes))
-        )
+        moved = {k: v.to(*args) for k, v in self._columns().items() if k != "meshes"}
+        if self.meshes is not None:
+            moved["meshes"] = tuple(None if mesh is None else mesh.to(*args) for mesh in self.meshes)
+        return replace(self, **moved)
 
-    def _map(self: Found, change: Callable[[Any], Any]) -> Found:
-        """``change`` of every field that counts along N; fields of subclasses too."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "meshes"}
-        return replace(self, **{k: change(v) for k, v in values.items() if v is not None})
+    def _columns(self) -> dict[str, Any]:
+        """Every field that counts along N and is there; those of subclasses too."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "names"}
+        return {k: v for k, v in values.items() if v is not None}
+
+
+Detections = Objects  # what a detector returns

@@ -150,12 +150,12 @@ def load(folder: str | Path, device: str = "cpu") -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from monolift.methods import method_class
+    from monolift.methods import get_method
 
     folder = Path(folder)
     content = read_config(folder)
-    make = method_class(content["method"])
-    detector = make(_config(make.Config, content["config"], folder / CONFIG_FILE))
+    method = get_method(content["method"])
+    detector = method.detector(_config(method.config, content["config"], folder / CONFIG_FILE))
     path = folder / WEIGHTS_FILE
     try:
         state = load_file(str(path))

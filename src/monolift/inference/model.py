@@ -81,8 +81,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        parameters: Any = self.detector
-        return next(parameters.parameters()).device
+        return self.detector.device
 
     @overload
     def detect(
@@ -227,8 +226,7 @@ class Model:
                 height, width = photo.image.shape[1:]
                 found = in_source(found, prepared[i].view, width, height)
                 found = found[found.scores >= score]
-                if hasattr(self.detector, "with_meshes"):  # a method that knows shapes
-                    found = self.detector.with_meshes(found, photo.image, known.camera)
+                found = self.detector.with_meshes(found, photo.image, known.camera)
                 read = read_seconds[i] if read_seconds else 0.0
                 stages = {"read": read, "prepare": seconds[i], **timings}
                 results[i] = _result(photo, known, found, self.classes, stages)

@@ -1,22 +1,21 @@
-"""Published systems, one folder each. No method imports another; what they offer is ``monolift.methods.base.Detector``."""
+"""Published systems, one folder each. No method imports another; what they offer is ``monolift.methods.base``."""
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 from monolift.errors import InputError
 
-METHODS = {
-    "smoke": "monolift.methods.smoke:Smoke",
-    "ss3d": "monolift.methods.ss3d:SS3D",
-    "roi10d": "monolift.methods.roi10d:ROI10D",
-}
+if TYPE_CHECKING:
+    from monolift.methods.base import Method
+
+METHODS = ("smoke", "ss3d", "roi10d")  # the trained detectors; MonoDR is fitted, see monolift.methods.monodr
 
 
-def method_class(name: str) -> Any:
-    """The detector class of a method: ``method_class("smoke").from_preset("paper")``."""
+def get_method(name: str) -> Method:
+    """A method by name: its presets, recipes, statistics and detector. Raises InputError for an unknown name."""
     if name not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, got {name!r}")
-    module, attribute = METHODS[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
+    found: Method = importlib.import_module(f"monolift.methods.{name}").METHOD
+    return found

@@ -1,26 +1,92 @@
-"""What every detector offers: the contract between the methods and the programs that train, run and export them."""
+"""The contract between the methods and the programs that train, run and export them.
+
+`Method` is what programs know of a published system before a detector is built: its configuration, presets, recipes, how its
+constants are measured on a data set, and what it learns from. `Detector` is what they use afterwards; every member that a
+program may call stands here, so no program asks a detector what it happens to have.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
-from monolift.augment.augment import View, network_view, training_view
+from monolift.augment.view import View, network_view, training_view
 from monolift.data.sample import Detections, Sample
 from monolift.geometry import Camera
+from monolift.methods.recipe import Recipe
 from monolift.typing import Float, Tensor, UInt8
 
 # ImageNet, RGB, [0, 1]: what every backbone here was trained on
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+@runtime_checkable
+class DetectorConfig(Protocol):
+    """What every method's configuration has: a frozen dataclass that JSON can hold, a docstring under each field."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names by label index."""
+        ...
+
+    @property
+    def input_width(self) -> int: ...
+    @property
+    def input_height(self) -> int: ...
+    @property
+    def fit(self) -> str:
+        """How an image is fitted to the input size: area, letterbox or width-crop."""
+        ...
+
+
+@runtime_checkable
+class Targets(Protocol):
+    """Training targets of a batch, made in a loader's worker and moved to the device."""
+
+    names: tuple[str, ...]
+    """Of the batch's samples, for messages."""
+
+    def to(self, device: torch.device | str) -> Targets: ...
+
+
+@dataclass(frozen=True)
+class Method:
+    """One published system, as programs know it before a detector is built.
+
+    name:            of the command line and the checkpoint, "smoke"
+    title:           the paper
+    config:          the configuration's class, a frozen dataclass (`DetectorConfig`)
+    detector:        builds the detector of a configuration
+    presets:         configurations by name; "default" and "paper" are always there
+    recipes:         how each preset is trained
+    statistics:      (config, samples, keep) -> config with the constants measured on a training split, of all fields but
+                     those named in ``keep``, which the user has set
+    fixed:           presets whose constants are published and are never measured
+    learns_depth:    whether training uses ``Sample.depth`` where there is one
+    """
+
+    name: str
+    title: str
+    config: type[Any]
+    detector: Callable[[Any], Detector]
+    presets: Mapping[str, Callable[[], Any]]
+    recipes: Mapping[str, Recipe]
+    statistics: Callable[[Any, Sequence[Sample], Collection[str]], Any]
+    fixed: frozenset[str] = frozenset()
+    learns_depth: bool = False
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """A picture as a network takes it: (3, h, w) normalised, its camera, and the view that made it from the source."""
+    """An image as a network takes it.
+
+    image: (3, h, w) normalised; camera: of it; view: the window that made it from the source
+    """
 
     image: Float[Tensor, "3 h w"]
     camera: Camera
@@ -28,79 +94,94 @@ class Prepared:
 
 
 def in_source(found: Detections, view: View, width: int, height: int) -> Detections:
-    """Detections with their 2D boxes in pixels of the source picture of this size, cut to it; 3D boxes need no change."""
+    """Detections with their 2D boxes in pixels of the source image of this size, clipped to it; 3D boxes need no change."""
+    if found.boxes2d is None:
+        return found
     boxes2d = view.px_source_from_view(found.boxes2d.view(-1, 2, 2)).view(-1, 4)
     limit = boxes2d.new_tensor([width - 1, height - 1] * 2)
     return replace(found, boxes2d=torch.minimum(boxes2d.clamp_min(0), limit))
 
 
-class Detector(Protocol):
-    """What every detector offers; all are ``torch.nn.Module``. ``config`` is a frozen dataclass that JSON can hold."""
+def keeping(config: Any, measured: Any, keep: Collection[str]) -> Any:
+    """``measured``, with the fields named in ``keep`` as ``config`` has them: what the user sets takes precedence."""
+    return replace(measured, **{name: getattr(config, name) for name in keep if hasattr(config, name)})
 
-    method: str
+
+class Detector(nn.Module):
+    """A network with what turns images into its input and its output into boxes.
+
+    A method gives ``method``, ``config``, ``network``, and `encode`, `loss`, `decode`; it may override `normalise`, `forward`
+    and `with_meshes`. The rest is final.
+    """
+
+    method: ClassVar[str]
+    """The name of its `Method`."""
     config: Any
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names by label index."""
-        ...
-
-    def view(self, width: int, height: int) -> View:
-        """How a picture of this size is brought to the network; the training picture's view augments about it."""
-        ...
-
-    def prepare(self, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Prepared: ...
-
-    def normalise(self, image: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]: ...
-
-    def __call__(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]: ...
-
-    def encode(self, samples: Sequence[Sample]) -> Any:
-        """Training targets of samples whose pictures are network pictures."""
-        ...
-
-    def loss(self, raw: dict[str, Tensor], targets: Any) -> dict[str, Tensor]:
-        """Named scalars; "total" is what is minimised."""
-        ...
-
-    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
-        """Per picture, best first; boxes in metres, camera frame; 2D boxes in network pixels."""
-        ...
-
-
-class PictureDetector(nn.Module):
-    """A detector made of a configuration, a codec and a network that takes whole pictures. A method adds ``loss``."""
-
-    config: Any
-    codec: Any
+    """A `DetectorConfig` of the method's own class."""
     network: nn.Module
+    """With a child named ``backbone``."""
+
+    # -- images -----------------------------------------------------------------------------------------------------
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Class names by label index."""
         return tuple(self.config.classes)
 
     def view(self, width: int, height: int) -> View:
-        """The window through which the network sees a picture of this size."""
+        """The window through which the network sees an image of this size."""
         return network_view(self.config, width, height)
 
     def training_view(self, width: int, height: int) -> View:
-        """As :meth:`view`, always of the training size: pictures of one batch must agree."""
+        """As `view`, always of the training size, because the images of one batch must agree."""
         return training_view(self.config, width, height)
 
     def normalise(self, image: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
-        """uint8 RGB to what the backbone was trained on."""
+        """uint8 RGB to what the backbone was trained on; on the image's device."""
         mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
         return (image.float() / 255 - mean) / std
 
     def prepare(self, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Prepared:
+        """One source image and its camera as the network takes them."""
         view = self.view(image.shape[2], image.shape[1])
         return Prepared(self.normalise(view.image(image)), view.camera(camera), view)
 
+    # -- the network ------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The part that starts from pretrained weights; its children are what ``Recipe.freeze`` names."""
+        return self.network.get_submodule("backbone")
+
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        """Named maps, float32; only the codec knows what a channel means."""
         return self.network(images)
 
-    def encode(self, samples: Sequence[Sample]) -> Any:
-        return self.codec.encode(samples)
+    # -- targets, losses, detections --------------------------------------------------------------------------------
 
+    @abstractmethod
+    def encode(self, samples: Sequence[Sample]) -> Targets:
+        """Training targets of samples whose images are network images of one size. Uses no weights: runs in workers."""
+
+    @abstractmethod
+    def loss(self, raw: dict[str, Tensor], targets: Any) -> dict[str, Tensor]:
+        """Named scalars; "total" is what is minimised. A batch without objects has a loss with a gradient, too."""
+
+    @abstractmethod
     def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
-        return self.codec.decode(raw, cameras)
+        """Per image, best first: boxes in metres, camera frame; 2D boxes in network pixels.
+
+        cameras: of the network images, one each.
+        """
+
+    def with_meshes(self, found: Detections, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Detections:
+        """The detections of one source image with meshes, from methods that know shapes; others return ``found``.
+
+        found: 2D boxes in pixels of ``image``; camera: of ``image``.
+        """
+        return found

@@ -32,7 +32,8 @@ from monolift.data.sample import Sample
 from monolift.errors import InputError, MissingExtraError
 from monolift.files.progress import Progress
 from monolift.inference import checkpoint
-from monolift.methods import method_class
+from monolift.methods import get_method
+from monolift.methods.base import Method
 from monolift.methods.recipe import Recipe
 from monolift.training.optimizer import freeze, initialise, make_optimizer, origin
 from monolift.training.options import apply_settings
@@ -153,7 +154,7 @@ class _Run:
         self.out = Path(options.out)
         self.epoch = self.step = self.done = 0  # done: steps of this epoch
         self.best = -1.0
-        make = method_class(options.method)
+        make = get_method(options.method)
         if options.preset not in make.presets:
             raise InputError(
                 f"{options.method} preset must be one of {', '.join(make.presets)}, got {options.preset!r}"
@@ -177,12 +178,11 @@ class _Run:
                     f"{state_path.parent}: was trained with another configuration: resume with its settings"
                 )
         else:
-            if options.preset != "official":  # the official statistics are constants
-                config = make.with_statistics(config, [p.labels(i) for p in parts for i in range(len(p))])
-                config, _ = apply_settings(
-                    config, self.recipe, options.settings
-                )  # what was asked for outweighs
-            self.detector = make(config).to(device)
+            if options.preset not in make.fixed:
+                labels = [p.labels(i) for p in parts for i in range(len(p))]
+                keep = {setting.partition("=")[0].split(".")[0] for setting in options.settings}
+                config = make.statistics(config, labels, keep & {f.name for f in dataclasses.fields(config)})
+            self.detector = make.detector(config).to(device)
         self.average = _copy(self.detector, make) if self.recipe.ema else self.detector
         self.views = Views(parts, self.detector, self.recipe, options.seed, self._bank(parts))
         self.origin = origin(options, len(self.views))
@@ -390,10 +390,10 @@ class _Run:
 
 
 def _training_set(
-    root: str | Path, split: str | Path | None, make: Any
+    root: str | Path, split: str | Path | None, make: Method
 ) -> Any:  # a type check would read pictures
     """A data set with its depth maps where there are some and the method learns from them."""
-    depth = getattr(make, "learns_depth", False) and (training_folder(root) / "depth_2").is_dir()
+    depth = make.learns_depth and (training_folder(root) / "depth_2").is_dir()
     return KittiDataset(root, split, depth=depth)
 
 
@@ -403,8 +403,8 @@ def _collate(pairs: list[tuple[Sample, Tensor]]) -> tuple[list[Sample], Tensor]:
     return samples, torch.stack([image for _, image in pairs])
 
 
-def _copy(detector: Any, make: Any) -> Any:
-    twin = make(detector.config).to(next(detector.parameters()).device)
+def _copy(detector: Any, make: Method) -> Any:
+    twin = make.detector(detector.config).to(next(detector.parameters()).device)
     twin.load_state_dict(detector.state_dict())
     return twin.eval().requires_grad_(False)
 

@@ -16,12 +16,14 @@ radians and metres are needed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
-from monolift.data.sample import Detections
+from monolift.data.sample import Detections, Sample
 from monolift.geometry import Camera
-from monolift.methods.base import PictureDetector
+from monolift.methods.base import Detector, Method
 from monolift.methods.roi10d.codec import Lifted, LiftedDetections, ROI10DCodec, Targets
 from monolift.methods.roi10d.config import (
     PRESETS,
@@ -35,10 +37,10 @@ from monolift.methods.roi10d.meshes import bundled_space, median_shapes, with_me
 from monolift.methods.roi10d.network import ROI10DNetwork
 from monolift.typing import Float, Tensor, UInt8
 
-__all__ = ["PRESETS", "ROI10D", "Lifted", "LiftedDetections", "ROI10DConfig", "paper"]
+__all__ = ["METHOD", "PRESETS", "ROI10D", "Lifted", "LiftedDetections", "ROI10DConfig", "paper"]
 
 
-class ROI10D(PictureDetector):
+class ROI10D(Detector):
     """The detector: network, codec and loss of one configuration.
 
     It works in two stages: ``forward`` gives what regions are found in and read from; ``loss`` reads regions round the
@@ -46,11 +48,6 @@ class ROI10D(PictureDetector):
     """
 
     method = "roi10d"
-    Config = ROI10DConfig
-    presets = PRESETS
-    recipes = RECIPES
-    with_statistics = staticmethod(with_statistics)
-    learns_depth = True
     network: ROI10DNetwork
 
     def __init__(self, config: ROI10DConfig | None = None) -> None:
@@ -61,6 +58,9 @@ class ROI10D(PictureDetector):
         self.log_variances = nn.Parameter(torch.zeros(len(TERMS)))  # of Kendall's terms
         self.steps: Tensor
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def encode(self, samples: Sequence[Sample]) -> Targets:
+        return self.codec.encode(samples)
 
     def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         warm = int(self.steps) >= self.config.warmup_steps
@@ -96,3 +96,15 @@ class ROI10D(PictureDetector):
             self.config.focal / cameras.fx.to(depth) if self.config.focal else torch.ones_like(depth[:, 0, 0])
         )
         return {**raw, "depth": (depth * lens[:, None, None])[:, None]}
+
+
+METHOD = Method(
+    name="roi10d",
+    title="ROI-10D: Monocular Lifting of 2D Detection to 6D Pose and Metric Shape",
+    config=ROI10DConfig,
+    detector=ROI10D,
+    presets=PRESETS,
+    recipes=RECIPES,
+    statistics=with_statistics,
+    learns_depth=True,
+)

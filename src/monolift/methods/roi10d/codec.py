@@ -296,6 +296,7 @@ class ROI10DCodec:
             scores=score,
             labels=label,
             boxes2d=roi,
+            names=tuple(self.config.classes),
             rotation=lifted.rotation,
             shape=unit_codes(numbers["shape"]),
             score2d=score2d,

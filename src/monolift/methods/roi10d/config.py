@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from monolift.augment.augment import Augmentation, training_view
+from monolift.augment.augment import Augmentation
+from monolift.augment.view import training_view
 from monolift.data.sample import Sample
 from monolift.errors import InputError, check_choices
+from monolift.methods.base import keeping
 from monolift.methods.recipe import Recipe
 
 CHOICES = {
@@ -199,10 +201,13 @@ RECIPES = {
 }
 
 
-def with_statistics(config: ROI10DConfig, samples: Sequence[Sample]) -> ROI10DConfig:
+def with_statistics(
+    config: ROI10DConfig, samples: Sequence[Sample], keep: Collection[str] = ()
+) -> ROI10DConfig:
     """The config with the statistics of a training split: sizes of each class, depths, median focal length if used.
 
-    samples: labels only will do. Raises InputError where a class has no object.
+    samples: labels only will do. keep: fields that the user has set, which are not measured.
+    Raises InputError where a class has no object.
     """
     focals, depths = [], []
     sizes: dict[str, list[torch.Tensor]] = {name: [] for name in config.classes}
@@ -222,7 +227,7 @@ def with_statistics(config: ROI10DConfig, samples: Sequence[Sample]) -> ROI10DCo
     rows = [torch.stack(sizes[name]) for name in config.classes]
     # a class of one object, or of equal ones, has no deviation to count in: 5 % of the mean
     spread = [row.std(0, correction=0).maximum(0.05 * row.mean(0)) for row in rows]
-    return replace(
+    measured = replace(
         config,
         focal=focal if config.focal else 0.0,
         depth_mean=float(z.mean()),
@@ -230,3 +235,4 @@ def with_statistics(config: ROI10DConfig, samples: Sequence[Sample]) -> ROI10DCo
         sizes=tuple(tuple(row.mean(0).tolist()) for row in rows),
         size_deviations=tuple(tuple(row.tolist()) for row in spread),
     )
+    return keeping(config, measured, keep)

@@ -14,7 +14,11 @@ disentangled: one group of numbers at a time with the labels of the others.
 
 from __future__ import annotations
 
-from monolift.methods.base import PictureDetector
+from collections.abc import Sequence
+
+from monolift.data.sample import Detections, Sample
+from monolift.geometry import Camera
+from monolift.methods.base import Detector, Method
 from monolift.methods.smoke.codec import SmokeCodec, Targets
 from monolift.methods.smoke.config import (
     PRESETS,
@@ -28,17 +32,13 @@ from monolift.methods.smoke.loss import smoke_loss
 from monolift.methods.smoke.network import SmokeNetwork
 from monolift.typing import Float, Tensor, UInt8
 
-__all__ = ["PRESETS", "Smoke", "SmokeConfig", "official", "paper"]
+__all__ = ["METHOD", "PRESETS", "Smoke", "SmokeConfig", "official", "paper"]
 
 
-class Smoke(PictureDetector):
+class Smoke(Detector):
     """The detector: network, codec and loss of one configuration."""
 
     method = "smoke"
-    Config = SmokeConfig
-    presets = PRESETS
-    recipes = RECIPES
-    with_statistics = staticmethod(with_statistics)
 
     def __init__(self, config: SmokeConfig | None = None) -> None:
         super().__init__()
@@ -58,5 +58,23 @@ class Smoke(PictureDetector):
         # bgr: the statistics stay in RGB order, the released code's mismatch
         return super().normalise(image.flip(-3) if self.config.pixels == "bgr" else image)
 
+    def encode(self, samples: Sequence[Sample]) -> Targets:
+        return self.codec.encode(samples)
+
     def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         return smoke_loss(self.codec, raw, targets)
+
+    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
+        return self.codec.decode(raw, cameras)
+
+
+METHOD = Method(
+    name="smoke",
+    title="SMOKE: Single-Stage Monocular 3D Object Detection via Keypoint Estimation",
+    config=SmokeConfig,
+    detector=Smoke,
+    presets=PRESETS,
+    recipes=RECIPES,
+    statistics=with_statistics,
+    fixed=frozenset({"official"}),  # the released code's constants
+)

@@ -302,7 +302,7 @@ class SmokeCodec:
                 # a sure key point at an unsure place is a poor 3D box: the expected error lowers the rank
                 score = score * torch.exp(-torch.exp(self.log_scale(numbers)))
             ahead = torch.nonzero(boxes.center[:, 2] > 0.5).flatten()
-            one = Detections(boxes, score, label, boxes2d)[ahead]
+            one = Detections(boxes, score, label, boxes2d, tuple(config.classes))[ahead]
             if config.suppress:
                 order = batched_nms(one.boxes2d, one.scores, one.labels, config.suppress)
             else:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from monolift.augment.augment import Augmentation, training_view
+from monolift.augment.augment import Augmentation
+from monolift.augment.view import training_view
 from monolift.data.sample import Sample
 from monolift.errors import InputError, check_choices
+from monolift.methods.base import keeping
 from monolift.methods.recipe import Recipe
 
 CHOICES = {
@@ -190,10 +192,13 @@ _PUBLISHED = Recipe(
 RECIPES = {"default": Recipe(), "paper": _PUBLISHED, "official": _PUBLISHED}
 
 
-def with_statistics(config: SmokeConfig, samples: Sequence[Sample]) -> SmokeConfig:
+def with_statistics(
+    config: SmokeConfig, samples: Sequence[Sample], keep: Collection[str] = ()
+) -> SmokeConfig:
     """The config with depth and size statistics of a training split.
 
-    samples: labels only will do. Where ``focal`` is used (not 0) it becomes the median focal length of the network pictures,
+    samples: labels only will do. keep: fields that the user has set, which are not measured.
+    Where ``focal`` is used (not 0) it becomes the median focal length of the network pictures,
     and depths are taken at it. Depth counts the first class only, as the published figures do.
     Raises InputError where a class has no object.
     """
@@ -214,10 +219,11 @@ def with_statistics(config: SmokeConfig, samples: Sequence[Sample]) -> SmokeConf
     focal = float(torch.tensor(focals).median())
     z = torch.tensor([depth * focal / f if config.focal else depth for depth, f in depths])
     means = tuple(tuple(torch.stack(sizes[name]).mean(0).tolist()) for name in config.classes)
-    return replace(
+    measured = replace(
         config,
         focal=focal if config.focal else 0.0,
         depth_mean=float(z.mean()),
         depth_std=float(z.std()),
         sizes=means,
     )
+    return keeping(config, measured, keep)

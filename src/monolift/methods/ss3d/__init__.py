@@ -21,7 +21,11 @@ Gamma prior acts, the paper's solver and iterations, its suppression limit, its 
 
 from __future__ import annotations
 
-from monolift.methods.base import PictureDetector
+from collections.abc import Sequence
+
+from monolift.data.sample import Detections, Sample
+from monolift.geometry import Camera
+from monolift.methods.base import Detector, Method
 from monolift.methods.ss3d.codec import SS3DCodec, Targets
 from monolift.methods.ss3d.config import (
     PRESETS,
@@ -36,17 +40,13 @@ from monolift.methods.ss3d.loss import ss3d_loss
 from monolift.methods.ss3d.network import SS3DNetwork
 from monolift.typing import Tensor
 
-__all__ = ["PRESETS", "SS3D", "SS3DConfig", "author", "paper", "through_fit"]
+__all__ = ["METHOD", "PRESETS", "SS3D", "SS3DConfig", "author", "paper", "through_fit"]
 
 
-class SS3D(PictureDetector):
+class SS3D(Detector):
     """The detector: network, codec and loss of one configuration."""
 
     method = "ss3d"
-    Config = SS3DConfig
-    presets = PRESETS
-    recipes = RECIPES
-    with_statistics = staticmethod(with_statistics)
 
     def __init__(self, config: SS3DConfig | None = None) -> None:
         super().__init__()
@@ -60,5 +60,22 @@ class SS3D(PictureDetector):
             self.config.uncertainty == "heteroscedastic",
         )
 
+    def encode(self, samples: Sequence[Sample]) -> Targets:
+        return self.codec.encode(samples)
+
     def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         return ss3d_loss(self.codec, raw, targets)
+
+    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
+        return self.codec.decode(raw, cameras)
+
+
+METHOD = Method(
+    name="ss3d",
+    title="SS3D: Monocular 3D Object Detection and Box Fitting Trained End-to-End Using Intersection-over-Union Loss",
+    config=SS3DConfig,
+    detector=SS3D,
+    presets=PRESETS,
+    recipes=RECIPES,
+    statistics=with_statistics,
+)

@@ -329,6 +329,7 @@ class SS3DCodec:
             scores=score,
             labels=label,
             boxes2d=boxes2d,
+            names=tuple(self.config.classes),
             covariance=fit.covariance.to(hints.dtype),
             evidence=Evidence(HINT_NAMES, hints, sigma, (hints - seen) / sigma),
         )

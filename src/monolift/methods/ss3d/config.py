@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from monolift.augment.augment import Augmentation, training_view
+from monolift.augment.augment import Augmentation
+from monolift.augment.view import training_view
 from monolift.data.sample import Sample
 from monolift.errors import InputError, check_choices
+from monolift.methods.base import keeping
 from monolift.methods.recipe import Recipe
 
 CHOICES = {
@@ -182,10 +184,11 @@ RECIPES = {
 }
 
 
-def with_statistics(config: SS3DConfig, samples: Sequence[Sample]) -> SS3DConfig:
+def with_statistics(config: SS3DConfig, samples: Sequence[Sample], keep: Collection[str] = ()) -> SS3DConfig:
     """The config with mean distance and size of a training split's first class, and its median focal length if used.
 
-    samples: labels only will do. Raises InputError where no object of the first class is there. The paper's presets count
+    samples: labels only will do. keep: fields that the user has set, which are not measured.
+    Raises InputError where no object of the first class is there. The paper's presets count
     from zero: their means stay.
     """
     focals, distances, sizes = [], [], []
@@ -202,11 +205,12 @@ def with_statistics(config: SS3DConfig, samples: Sequence[Sample]) -> SS3DConfig
         )
     median = float(torch.tensor(focals).median())
     if not config.distance_mean:
-        return replace(config, focal=median if config.focal else 0.0)
+        return keeping(config, replace(config, focal=median if config.focal else 0.0), keep)
     metres = torch.tensor([d * median / f if config.focal else d for d, f in distances])
-    return replace(
+    measured = replace(
         config,
         focal=median if config.focal else 0.0,
         distance_mean=float(metres.mean()),
         size_mean=tuple(torch.stack(sizes).mean(0).exp().tolist()),
     )
+    return keeping(config, measured, keep)
