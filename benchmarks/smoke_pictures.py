@@ -25,7 +25,8 @@ import monolift
 from monolift.commands.demo import example
 from monolift.geometry import Boxes3D, Camera, yaw_from_alpha
 from monolift.methods.smoke import Smoke
-from monolift.methods.smoke.codec import STRIDE, Targets
+from monolift.methods.smoke.assign import Targets
+from monolift.methods.smoke.codec import STRIDE
 from monolift.methods.smoke.loss import corner_losses
 from monolift.nn.heatmap import find_peaks, gather
 from monolift.render.draw.canvas import class_color
@@ -236,7 +237,7 @@ def _read(seen: Look, k: int, cell: int) -> tuple[Tensor, Boxes3D]:
     """The network's numbers at a cell, and the box they lift to as the class of labelled object k."""
     targets, at = seen.targets, torch.tensor([cell])
     numbers = gather(seen.raw["regression"], targets.image[k : k + 1], at)
-    box = seen.detector.codec.lift(numbers, at, targets.label[k : k + 1], seen.camera, seen.heat.shape[2])
+    box = seen.detector.codec.decode(numbers, at, targets.label[k : k + 1], seen.camera, seen.heat.shape[2])
     return numbers[0], box
 
 

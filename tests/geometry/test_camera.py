@@ -223,3 +223,11 @@ def test_kitti_boxes_project_onto_their_labels_only_with_the_whole_p2(shared) ->
     assert len(torch.cat(whole)) > 300
     assert torch.cat(whole).mean() >= 0.97
     assert 0.92 <= torch.cat(k_only).mean() <= 0.955
+
+
+def test_boxes_are_clipped_to_the_image_and_left_alone_without_its_size() -> None:
+    boxes = torch.tensor([[-5.0, -3.0, 20.0, 9.0], [90.0, 40.0, 120.0, 60.0], [1.0, 2.0, 3.0, 4.0]])
+    camera = Camera(100, 100, 50, 25, width=101, height=51)
+    expected = torch.tensor([[0.0, 0.0, 20.0, 9.0], [90.0, 40.0, 100.0, 50.0], [1.0, 2.0, 3.0, 4.0]])
+    assert torch.equal(camera.clip(boxes), expected)
+    assert torch.equal(Camera(100, 100, 50, 25).clip(boxes), boxes)

@@ -16,8 +16,10 @@ from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, wrap
 from monolift.methods.smoke import Smoke, SmokeConfig, official, paper
-from monolift.methods.smoke.codec import SmokeCodec, Targets
+from monolift.methods.smoke.assign import Targets, assign_targets
+from monolift.methods.smoke.codec import SmokeCodec
 from monolift.methods.smoke.config import with_statistics
+from monolift.methods.smoke.decode import decode_maps
 from monolift.methods.smoke.loss import corner_losses, smoke_loss
 from monolift.nn.heatmap import find_peaks, gather, radius_centernet, radius_corrected
 
@@ -67,7 +69,7 @@ def perfect_raw(codec: SmokeCodec, targets: Targets) -> dict[str, torch.Tensor]:
     maps = torch.zeros(b, codec.channels, h, w)
     near = targets.near_object
     camera = targets.cameras[targets.image[near]]
-    numbers = codec.numbers(targets.boxes[near], targets.near_cell, targets.label[near], camera, w)
+    numbers = codec.encode(targets.boxes[near], targets.near_cell, targets.label[near], camera, w)
     column_row = torch.stack([targets.near_cell % w, targets.near_cell // w], 1)
     if codec.config.boxes2d:
         cells = targets.boxes2d[near] / 4
@@ -106,8 +108,8 @@ def test_decode_inverts_encode_for_a_mixed_batch(preset: str, orientation: str) 
     small = make_sample(KITTI.after_resize(994, 300), CARS[:2])
     sources = [kitti, other, mirror(kitti), small, make_sample(KITTI, [])]
     samples = network_samples(config, sources)
-    targets = codec.encode(samples)
-    found = codec.decode(perfect_raw(codec, targets), targets.cameras)
+    targets = assign_targets(codec, samples)
+    found = decode_maps(codec, perfect_raw(codec, targets), targets.cameras)
     assert len(found) == 5
     for detections, source in zip(found, sources, strict=True):
         sure = detections[detections.scores > 0.9]
@@ -128,12 +130,12 @@ def test_the_final_2d_box_lies_between_the_predicted_and_the_projected_one(share
     config = SmokeConfig(boxes2d_fusion=share)
     codec = SmokeCodec(config)
     samples = network_samples(config, [make_sample(KITTI, CARS)])
-    targets = codec.encode(samples)
+    targets = assign_targets(codec, samples)
     raw = perfect_raw(codec, targets)
     raw["regression"][:, codec.box2d_at] += (
         2.0  # every predicted 2D box lies two cells, 8 pixels, too far right
     )
-    found = codec.decode(raw, targets.cameras)[0]
+    found = decode_maps(codec, raw, targets.cameras)[0]
     sure = found[found.scores > 0.9]
     nearest = torch.cdist(sure.boxes.center, samples[0].boxes.center).argmin(0)
     moved = sure.boxes2d[nearest] - samples[0].boxes2d
@@ -149,13 +151,13 @@ def test_an_object_whose_center_is_outside_is_kept_with_its_offset() -> None:
     assert u < 0 < float(source.boxes2d[0, 2])
     config = SmokeConfig()
     samples = network_samples(config, [source])
-    targets = SmokeCodec(config).encode(samples)
+    targets = assign_targets(SmokeCodec(config), samples)
     assert len(targets.boxes) == 1
-    found = SmokeCodec(config).decode(perfect_raw(SmokeCodec(config), targets), targets.cameras)[0]
+    found = decode_maps(SmokeCodec(config), perfect_raw(SmokeCodec(config), targets), targets.cameras)[0]
     assert_same_boxes(found[found.scores > 0.9].boxes, source.boxes)
     # as published it is dropped altogether
     for preset in (paper, official):
-        dropped = SmokeCodec(preset()).encode(network_samples(preset(), [source]))
+        dropped = assign_targets(SmokeCodec(preset()), network_samples(preset(), [source]))
         assert len(dropped.boxes) == 0
         assert dropped.heatmap.max() == 0
 
@@ -164,7 +166,7 @@ def test_what_lies_behind_the_camera_is_no_target() -> None:
     source = make_sample(KITTI, [(0.5, 1.0, -8.0, 4, 1.5, 1.7, 0.0)])
     source = replace(source, boxes2d=torch.tensor([[500.0, 100, 700, 200]]))  # even if a label claims so
     for preset in PRESETS.values():
-        targets = SmokeCodec(preset()).encode(network_samples(preset(), [source]))
+        targets = assign_targets(SmokeCodec(preset()), network_samples(preset(), [source]))
         assert len(targets.boxes) == 0
 
 
@@ -207,7 +209,7 @@ def test_detections_come_best_first_and_no_more_than_top_k() -> None:
     config = SmokeConfig(top_k=3)
     codec = SmokeCodec(config)
     raw = {"heatmap": torch.randn(2, 3, 16, 24), "regression": torch.zeros(2, codec.channels, 16, 24)}
-    found = codec.decode(raw, Camera.stack([KITTI, KITTI]))
+    found = decode_maps(codec, raw, Camera.stack([KITTI, KITTI]))
     for detections in found:
         assert 0 < len(detections) <= 3
         assert detections.scores.tolist() == sorted(detections.scores.tolist(), reverse=True)
@@ -218,7 +220,7 @@ def test_boxes_that_come_out_behind_the_camera_are_dropped() -> None:
     raw = {"heatmap": torch.full((1, 3, 8, 8), -9.0), "regression": torch.zeros(1, codec.channels, 8, 8)}
     raw["heatmap"][0, 0, 2, 2] = raw["heatmap"][0, 0, 6, 6] = 4.0
     raw["regression"][0, 0, 2, 2] = -5.0  # 28 - 5 * 16 metres
-    (found,) = codec.decode(raw, Camera.stack([KITTI]))
+    (found,) = decode_maps(codec, raw, Camera.stack([KITTI]))
     assert len(found[found.scores > 0.3]) == 1
     assert (found.boxes.center[:, 2] > 0).all()
 
@@ -232,7 +234,7 @@ def test_the_eight_numbers_against_the_published_formulas() -> None:
     raw = [0.5, 0.25, -0.75, 0.3, -0.8, 1.2, 0.6, -0.8]
     camera = Camera(744.0, 744.0, 628.0, 178.0, width=1280, height=384)
     numbers, cell, label = torch.tensor([raw]), torch.tensor([40 * 320 + 100]), torch.tensor([0])
-    box = codec.lift(numbers, cell, label, camera, 320)
+    box = codec.decode(numbers, cell, label, camera, 320)
     z = 28.01 + 16.32 * 0.5
     u, v = (100 + 0.25) * 4, (40 - 0.75) * 4
     x, y = (u - 628) * z / 744, (v - 178) * z / 744
@@ -254,7 +256,7 @@ def test_the_vector_is_cos_alpha_and_minus_sin_alpha(alpha: float) -> None:
     codec = SmokeCodec(SmokeConfig())
     box = Boxes3D(torch.tensor([[0.0, 1.0, 20.0]]), torch.tensor([[4.0, 1.5, 1.6]]), torch.tensor([alpha]))
     one = torch.tensor([0])
-    c6, c7 = codec.numbers(box, one, one, KITTI, 208)[0, 6:8].tolist()
+    c6, c7 = codec.encode(box, one, one, KITTI, 208)[0, 6:8].tolist()
     assert (c6, c7) == pytest.approx((math.cos(alpha), -math.sin(alpha)), abs=1e-6)
     official_alpha = math.atan(c6 / (c7 + 1e-7)) + (-math.pi / 2 if c7 >= 0 else math.pi / 2)
     assert math.cos(official_alpha - alpha) == pytest.approx(1, abs=1e-5)
@@ -269,9 +271,9 @@ def test_sizes_beyond_the_limit_are_held_at_it(limit: float) -> None:
     l, h, w = codec.config.sizes[1]
     tall = Boxes3D(torch.tensor([[0.0, 1, 20]]), torch.tensor([[5 * l, h, w / 5]]), torch.tensor([0.0]))
     one = torch.tensor([1])
-    numbers = codec.numbers(tall, one, one, KITTI, 208)
+    numbers = codec.encode(tall, one, one, KITTI, 208)
     assert torch.isfinite(numbers).all()
-    size = codec.lift(numbers, one, one, KITTI, 208).size[0].tolist()
+    size = codec.decode(numbers, one, one, KITTI, 208).size[0].tolist()
     assert size == pytest.approx([l * math.exp(limit), h, w * math.exp(-limit)], rel=1e-4)
 
 
@@ -282,13 +284,13 @@ def test_the_same_maps_seen_through_a_longer_lens_are_farther_away() -> None:
     codec = SmokeCodec(SmokeConfig())
     numbers = torch.randn(6, codec.channels) * 0.3
     cell, label = torch.arange(6) * 531, torch.tensor([0, 1, 2, 0, 1, 2])
-    near = codec.lift(numbers, cell, label, Camera(480, 480, 416, 128), 208)
-    far = codec.lift(numbers, cell, label, Camera(960, 960, 416, 128), 208)
+    near = codec.decode(numbers, cell, label, Camera(480, 480, 416, 128), 208)
+    far = codec.decode(numbers, cell, label, Camera(960, 960, 416, 128), 208)
     assert torch.allclose(far.center[:, 2], 2 * near.center[:, 2])
     assert torch.allclose(far.center[:, :2], near.center[:, :2], atol=1e-4)
     assert torch.equal(far.size, near.size)
     fixed = SmokeCodec(SmokeConfig(focal=0.0))
-    a, b = (fixed.lift(numbers, cell, label, Camera(f, f, 416, 128), 208) for f in (480, 960))
+    a, b = (fixed.decode(numbers, cell, label, Camera(f, f, 416, 128), 208) for f in (480, 960))
     assert torch.allclose(a.center[:, 2], b.center[:, 2])
 
 
@@ -300,12 +302,12 @@ def test_a_picture_resized_with_its_camera_keeps_its_boxes() -> None:
     small = replace(small, camera=small.camera.after_crop(0, 0, 1024, 304))
     found = []
     for sample in (whole, small):
-        targets = codec.encode([sample])
-        (detections,) = codec.decode(perfect_raw(codec, targets), targets.cameras)
+        targets = assign_targets(codec, [sample])
+        (detections,) = decode_maps(codec, perfect_raw(codec, targets), targets.cameras)
         found.append(detections[detections.scores > 0.9].boxes)
         assert_same_boxes(found[-1], whole.boxes)
     # what the network has to say differs as it should: the depth by the ratio of the focal lengths
-    z = [codec.numbers(s.boxes, torch.zeros(4, dtype=torch.long), torch.zeros(4, dtype=torch.long), s.camera, 320)[:, 0]
+    z = [codec.encode(s.boxes, torch.zeros(4, dtype=torch.long), torch.zeros(4, dtype=torch.long), s.camera, 320)[:, 0]
          for s in (whole, small)]  # fmt: skip
     apparent = [28.01 + 16.32 * d for d in z]
     assert torch.allclose(apparent[1], apparent[0] / 0.8, rtol=1e-3)
@@ -372,7 +374,7 @@ def test_the_heatmap_is_a_gaussian_at_the_projected_center() -> None:
     config = SmokeConfig(ignore_unlabelled=False)
     codec = SmokeCodec(config)
     (sample,) = network_samples(config, [make_sample(KITTI, CARS[1:2])])
-    targets = codec.encode([sample])
+    targets = assign_targets(codec, [sample])
     u, v = (sample.camera.px_from_cam(sample.boxes.center)[0] / 4).tolist()
     column, row = int(u), int(v)
     heat = targets.heatmap[0, 0]
@@ -395,9 +397,9 @@ def test_overlapping_gaussians_keep_the_maximum_and_classes_their_own_map() -> N
     codec = SmokeCodec(config)
     rows = [(0, 1, 15, 4, 1.5, 1.6, 0.0), (0.8, 1, 15, 4, 1.5, 1.6, 0.0), (0.4, 1, 15, 0.8, 1.7, 0.6, 0.0)]
     (sample,) = network_samples(config, [make_sample(KITTI, rows, ("Car", "Car", "Pedestrian"))])
-    together = codec.encode([sample])
+    together = assign_targets(codec, [sample])
     for k, members in ((0, (0, 1)), (1, (2,))):
-        apart = [codec.encode([sample.keep(torch.arange(3) == m)]).heatmap[0, k] for m in members]
+        apart = [assign_targets(codec, [sample.keep(torch.arange(3) == m)]).heatmap[0, k] for m in members]
         assert torch.equal(together.heatmap[0, k], torch.stack(apart).amax(0))
     assert together.label.tolist() == [0, 0, 1]
 
@@ -412,7 +414,7 @@ def test_what_nobody_labelled_is_neither_sought_nor_background() -> None:
     source = make_sample(KITTI, rows, classes)
     source = replace(source, ignore=torch.tensor([[300.0, 20, 340, 60]]))
     (sample,) = network_samples(config, [source])
-    targets = codec.encode([sample])
+    targets = assign_targets(codec, [sample])
     assert len(targets.boxes) == 1
 
     def weights(box: torch.Tensor) -> list[float]:
@@ -424,7 +426,7 @@ def test_what_nobody_labelled_is_neither_sought_nor_background() -> None:
     assert weights(sample.boxes2d[2]) == [1, 0, 1]
     assert weights(sample.boxes2d[3]) == [0, 1, 1]
     assert weights(sample.ignore[0]) == [0, 0, 0]
-    published = SmokeCodec(paper()).encode(network_samples(paper(), [source]))
+    published = assign_targets(SmokeCodec(paper()), network_samples(paper(), [source]))
     assert (published.weight == 1).all()
     assert len(published.boxes) == 2
 
@@ -433,7 +435,7 @@ def test_a_key_point_inside_an_unlabelled_region_still_counts() -> None:
     config = SmokeConfig()
     source = make_sample(KITTI, CARS[1:2])
     source = replace(source, ignore=torch.tensor([[0.0, 0, 1241, 374]]))
-    targets = SmokeCodec(config).encode(network_samples(config, [source]))
+    targets = assign_targets(SmokeCodec(config), network_samples(config, [source]))
     assert targets.weight[targets.heatmap == 1].tolist() == [1]
     assert targets.weight.sum() < 0.2 * targets.weight.numel()
 
@@ -444,7 +446,7 @@ def test_the_cells_that_train_the_regression() -> None:
     codec = SmokeCodec(config)
     rows = [*CARS, (3.4, 0.9, 12.0, 4.2, 1.6, 1.7, -1.6)]
     samples = network_samples(config, [make_sample(KITTI, rows), make_sample(OTHER, CARS)])
-    targets = codec.encode(samples)
+    targets = assign_targets(codec, samples)
     n = len(targets.boxes)
     total = torch.zeros(n).index_add_(0, targets.near_object, targets.near_weight)
     assert torch.allclose(total, torch.ones(n))
@@ -455,7 +457,7 @@ def test_the_cells_that_train_the_regression() -> None:
         assert mine.sum() >= 4
         best = targets.near_cell[mine][targets.near_weight[mine].argmax()]
         assert best == targets.cell[k]
-    published = SmokeCodec(replace(config, neighbourhood=0.0)).encode(samples)
+    published = assign_targets(SmokeCodec(replace(config, neighbourhood=0.0)), samples)
     assert torch.equal(published.near_cell, published.cell)
     assert torch.equal(published.near_weight, torch.ones(n))
 
@@ -492,10 +494,10 @@ def test_radius_statistics_of_kitti(shared: Path, monkeypatch: pytest.MonkeyPatc
                 continue
             for rule, found in radii.items():
                 monkeypatch.setattr(
-                    "monolift.methods.smoke.codec.draw_gaussian",
+                    "monolift.methods.smoke.assign.draw_gaussian",
                     lambda heat, column, row, r, into=found: into.append(r),
                 )
-                SmokeCodec(official(radius=rule)).encode([sample])
+                assign_targets(SmokeCodec(official(radius=rule)), [sample])
     r = torch.tensor(radii["corrected"]).float()
     assert cars > 1200
     assert 1 - len(r) / cars == pytest.approx(0.055, abs=0.01)
@@ -525,7 +527,9 @@ def random_raw(codec: SmokeCodec, targets: Targets, seed: int = 0) -> dict[str, 
 def test_a_perfect_prediction_has_no_corner_loss(preset: str) -> None:
     config = PRESETS[preset]()
     codec = SmokeCodec(config)
-    targets = codec.encode(network_samples(config, [make_sample(KITTI, CARS), make_sample(OTHER, CARS)]))
+    targets = assign_targets(
+        codec, network_samples(config, [make_sample(KITTI, CARS), make_sample(OTHER, CARS)])
+    )
     losses = smoke_loss(codec, perfect_raw(codec, targets), targets)
     for name in ("orientation", "size", "location"):
         # the likelihood of an error of 0 under the smallest scale, exp(-3)
@@ -541,7 +545,7 @@ def test_a_perfect_prediction_has_no_corner_loss(preset: str) -> None:
 def test_each_group_trains_its_own_numbers_only(preset: str) -> None:
     config = PRESETS[preset]()
     codec = SmokeCodec(config)
-    targets = codec.encode(network_samples(config, [make_sample(KITTI, CARS)]))
+    targets = assign_targets(codec, network_samples(config, [make_sample(KITTI, CARS)]))
     location = {0, 1, 2}
     if config.height_leak:
         location.add(4)
@@ -563,7 +567,7 @@ def test_the_corner_loss_against_a_loop() -> None:
     config = official()
     codec = SmokeCodec(config)
     (sample,) = network_samples(config, [make_sample(KITTI, CARS)])
-    targets = codec.encode([sample])
+    targets = assign_targets(codec, [sample])
     raw = random_raw(codec, targets)
     losses = smoke_loss(codec, raw, targets)
 
@@ -615,7 +619,7 @@ def test_the_corner_loss_against_a_loop() -> None:
 def test_the_ablations_train_all_numbers_at_once(regression: str) -> None:
     config = paper(regression=regression)
     codec = SmokeCodec(config)
-    targets = codec.encode(network_samples(config, [make_sample(KITTI, CARS)]))
+    targets = assign_targets(codec, network_samples(config, [make_sample(KITTI, CARS)]))
     assert smoke_loss(codec, perfect_raw(codec, targets), targets)["corners"].item() == pytest.approx(
         0, abs=1e-2
     )
@@ -635,7 +639,7 @@ def test_the_ablations_train_all_numbers_at_once(regression: str) -> None:
 )
 def test_gradients_of_the_corner_losses(config: SmokeConfig) -> None:
     codec = SmokeCodec(config)
-    targets = codec.encode(network_samples(config, [make_sample(KITTI, CARS[:2])]))
+    targets = assign_targets(codec, network_samples(config, [make_sample(KITTI, CARS[:2])]))
     few = slice(0, 4)
     targets = replace(
         targets,
@@ -655,7 +659,7 @@ def test_gradients_of_the_corner_losses(config: SmokeConfig) -> None:
 def test_batches_without_objects_train_the_heatmap_and_nothing_breaks(preset: str) -> None:
     config = PRESETS[preset]()
     codec = SmokeCodec(config)
-    targets = codec.encode(network_samples(config, [make_sample(KITTI, []), make_sample(OTHER, [])]))
+    targets = assign_targets(codec, network_samples(config, [make_sample(KITTI, []), make_sample(OTHER, [])]))
     raw = random_raw(codec, targets)
     losses = smoke_loss(codec, raw, targets)
     assert all(torch.isfinite(v) for v in losses.values())
@@ -670,7 +674,7 @@ def test_a_car_half_behind_the_camera_trains_without_nan() -> None:
     source = make_sample(KITTI, [(1.8, 1.0, 1.2, 4.2, 1.5, 1.7, -1.55), (-2.0, 1.0, 0.5, 4.2, 1.5, 1.7, 1.6)])
     for preset in PRESETS.values():
         codec = SmokeCodec(preset())
-        targets = codec.encode(network_samples(preset(), [source]))
+        targets = assign_targets(codec, network_samples(preset(), [source]))
         raw = random_raw(codec, targets)
         losses = smoke_loss(codec, raw, targets)
         losses["total"].backward()
@@ -682,7 +686,7 @@ def test_vectors_and_quaternions_of_length_zero_have_finite_gradients() -> None:
     for orientation in ("vector", "quaternion"):
         config = SmokeConfig(orientation=orientation)
         codec = SmokeCodec(config)
-        targets = codec.encode(network_samples(config, [make_sample(KITTI, CARS)]))
+        targets = assign_targets(codec, network_samples(config, [make_sample(KITTI, CARS)]))
         raw = random_raw(codec, targets)
         raw["regression"] = torch.zeros_like(raw["regression"]).requires_grad_()
         smoke_loss(codec, raw, targets)["total"].backward()
@@ -695,8 +699,8 @@ def test_a_batch_is_its_pictures(preset: str) -> None:
     config = PRESETS[preset]()
     codec = SmokeCodec(config)
     samples = network_samples(config, [make_sample(KITTI, CARS), make_sample(OTHER, CARS[:2])])
-    both = codec.encode(samples)
-    singles = [codec.encode([s]) for s in samples]
+    both = assign_targets(codec, samples)
+    singles = [assign_targets(codec, [s]) for s in samples]
     assert torch.equal(both.heatmap, torch.cat([s.heatmap for s in singles]))
     assert torch.equal(both.cell, torch.cat([s.cell for s in singles]))
     assert torch.equal(both.near_weight, torch.cat([s.near_weight for s in singles]))
@@ -713,9 +717,11 @@ def test_a_batch_is_its_pictures(preset: str) -> None:
             mean = (a * counts[0] + b * counts[1]) / sum(counts)
             assert value.item() == pytest.approx(mean, rel=1e-4)
     raw = perfect_raw(codec, both)
-    together_found = codec.decode(raw, both.cameras)
+    together_found = decode_maps(codec, raw, both.cameras)
     for b in range(2):
-        (alone,) = codec.decode({k: v[b : b + 1] for k, v in raw.items()}, Camera.stack([samples[b].camera]))
+        (alone,) = decode_maps(
+            codec, {k: v[b : b + 1] for k, v in raw.items()}, Camera.stack([samples[b].camera])
+        )
         assert torch.equal(alone.boxes.center, together_found[b].boxes.center)
         assert torch.equal(alone.scores, together_found[b].scores)
 

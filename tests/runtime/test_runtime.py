@@ -21,6 +21,7 @@ from monolift.inference.results import Results3D
 from monolift.methods.base import in_source
 from monolift.methods.smoke import SmokeConfig, official, paper
 from monolift.methods.smoke.codec import SmokeCodec
+from monolift.methods.smoke.decode import decode_maps
 from monolift.runtime import Model, RuntimeInputError, load, smoke
 from monolift.runtime.lens import Lens, best_of_rivals, rectangles
 from monolift.runtime.picture import window_for
@@ -69,7 +70,7 @@ def test_decodes_as_smoke_does(name: str) -> None:
     camera = letterbox(1242, 375, 416, 128).camera(KITTI)
     for seed in range(4):
         raw = random_raw(codec, 32, 104, seed)
-        expected = codec.decode(raw, Camera.stack([camera]))[0]
+        expected = decode_maps(codec, raw, Camera.stack([camera]))[0]
         arrays = {key: maps[0].numpy() for key, maps in raw.items()}
         found = smoke.decode(arrays, lens_of(camera), asdict(CONFIGS[name]))
         assert len(found) == len(expected) > 20
@@ -136,7 +137,7 @@ def test_a_photograph_gives_what_results3d_gives() -> None:
     found = model.detect(image, KITTI.matrix.numpy())
     config = SmokeConfig(input_width=416, input_height=128)
     view = network_view(config, 1242, 375)
-    one = SmokeCodec(config).decode(raw, Camera.stack([view.camera(KITTI)]))[0]
+    one = decode_maps(SmokeCodec(config), raw, Camera.stack([view.camera(KITTI)]))[0]
     one = in_source(one[one.scores >= 0.2], view, 1242, 375)
     result = Results3D(
         "image",

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from monolift.data.kitti_facts import CAR_SIZE
 from monolift.errors import InputError
 from monolift.geometry import Camera
 from monolift.render.mesh import Mesh
@@ -51,7 +52,9 @@ def test_codes_of_any_length_are_the_same_car() -> None:
 
 def test_files_come_back_and_are_small(tmp_path: Path, family: Family) -> None:
     assert BUNDLED.stat().st_size <= 2_000_000
-    decoder, report = train_textured(family, steps=3, batch=8, shape_components=9, texture_components=8)
+    decoder, report = train_textured(
+        family, CAR_SIZE, steps=3, batch=8, shape_components=9, texture_components=8
+    )
     assert report.shape > 0
     path = tmp_path / "decoder.safetensors"
     save_textured(decoder, path)
@@ -64,8 +67,8 @@ def test_files_come_back_and_are_small(tmp_path: Path, family: Family) -> None:
 
 
 def test_training_learns(family: Family) -> None:
-    _, before = train_textured(family, steps=1, batch=12, shape_components=8, texture_components=8)
-    _, after = train_textured(family, steps=150, batch=12, shape_components=8, texture_components=8)
+    _, before = train_textured(family, CAR_SIZE, steps=1, batch=12, shape_components=8, texture_components=8)
+    _, after = train_textured(family, CAR_SIZE, steps=150, batch=12, shape_components=8, texture_components=8)
     assert after.shape < 0.7 * before.shape and after.shape < 0.5 * after.shape_of_mean
     assert after.texture < 0.7 * before.texture and after.texture < 0.6 * after.texture_of_mean
 

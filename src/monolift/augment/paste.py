@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from monolift.augment.cutouts import Cutout, brightness
 from monolift.data.sample import Sample
-from monolift.geometry import Boxes3D, Camera, wrap
+from monolift.geometry import Boxes3D, Camera, clip_to_image, wrap
 from monolift.render.mesh import Mesh
 from monolift.render.renderer import render
 from monolift.shapes.projective_texture import placed
@@ -210,8 +210,7 @@ def _labelled(sample: Sample, plan: _Plan, pixels: Float[Tensor, "f 3 2"], hidde
     # Of a truncated car the rectangle of what lies in the picture, as KITTI has it, not the cut rectangle of the whole.
     seen = bounds_inside(pixels.double().numpy(), *sample.size)
     box2d = plan.box2d if seen is None else torch.from_numpy(seen).float()
-    limit = whole.new_tensor([sample.size[0] - 1, sample.size[1] - 1] * 2)
-    cut = torch.minimum(whole.clamp_min(0), limit)
+    cut = clip_to_image(whole, *sample.size)
     inside, full = (float((b[2:] - b[:2]).prod()) for b in (cut, whole))
     occlusion = 0 if hidden <= PARTLY else 1 if hidden <= LARGELY else 2
     return dataclasses.replace(

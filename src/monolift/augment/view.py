@@ -105,16 +105,15 @@ class View:
         by the share that is cut away, and objects of which less than ``min_visible`` of the labelled box remains are dropped.
         """
         corners = self.px_from_source(sample.boxes2d.view(-1, 2, 2)).view(-1, 4)
-        limit = corners.new_tensor([self.width - 1, self.height - 1] * 2)
-        clipped = torch.minimum(corners.clamp_min(0), limit)
+        camera = self.camera(sample.camera)
+        clipped = camera.clip(corners)
         area, rest = (((b[:, 2:] - b[:, :2]).clamp_min(0)).prod(1) for b in (corners, clipped))
         visible = rest / area.clamp_min(1e-9)
-        ignore = self.px_from_source(sample.ignore.view(-1, 2, 2)).view(-1, 4)
-        ignore = torch.minimum(ignore.clamp_min(0), limit)
+        ignore = camera.clip(self.px_from_source(sample.ignore.view(-1, 2, 2)).view(-1, 4))
         seen = dataclasses.replace(
             sample,
             image=self.image(sample.image),
-            camera=self.camera(sample.camera),
+            camera=camera,
             depth=None if sample.depth is None else self.nearest(sample.depth),
             instances=None if sample.instances is None else self.nearest(sample.instances),
             boxes2d=clipped,

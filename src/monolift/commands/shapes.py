@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from monolift.data.kitti_facts import CAR_SIZE
 from monolift.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 # Mean length, height, width in metres in which a median is shown.
 SIZES = {
-    "all": (3.88, 1.53, 1.63),
+    "all": CAR_SIZE,
     "Small Car": (3.42, 1.50, 1.56),
     "Car": (3.87, 1.49, 1.63),
     "Large Car": (4.32, 1.52, 1.69),
@@ -155,7 +156,7 @@ def _build_textured(options: Shapes) -> dict[str, Any]:
         progress.say(f"painting {cars} cars")
         family = Family.sample(cars, options.seed)
         decoder, errors = train_textured(
-            family, steps=steps, seed=options.seed, on_step=lambda *_: progress.advance()
+            family, CAR_SIZE, steps=steps, seed=options.seed, on_step=lambda *_: progress.advance()
         )
         save_textured(decoder, options.out)
         progress.say(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from monolift.data.evidence import Evidence
+from monolift.data.kitti_facts import LEVELS
 from monolift.geometry import Boxes3D, Camera
 from monolift.render.mesh import Mesh
 from monolift.typing import Float, Int, Tensor, UInt8
@@ -64,13 +65,11 @@ class Sample:
         """KITTI's level of each object: the easiest whose limits on height, occlusion and truncation it meets."""
         height = self.boxes2d[:, 3] - self.boxes2d[:, 1]
         level = torch.full((len(self),), OUTSIDE, dtype=torch.long)
-        for k, (min_height, max_occlusion, max_truncation) in reversed(
-            list(enumerate(((40, 0, 0.15), (25, 1, 0.30), (25, 2, 0.50))))
-        ):
+        for k, limits in reversed(list(enumerate(LEVELS))):
             fits = (
-                (height > min_height)
-                & (self.occlusion <= max_occlusion)
-                & (self.truncation <= max_truncation)
+                (height > limits.min_height)
+                & (self.occlusion <= limits.max_occlusion)
+                & (self.truncation <= limits.max_truncation)
             )
             level[fits] = k
         return level

@@ -6,10 +6,11 @@ docs/evaluation.md says in words what they do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from monolift.data import kitti_facts
 
 CLASSES = ("Car", "Pedestrian", "Cyclist")
-NEIGHBOURS = {"car": "van", "pedestrian": "person_sitting"}
+NEIGHBOURS = {own.lower(): names[0].lower() for own, names in kitti_facts.NEIGHBOURS.items()}
 """Ground truth of these classes is neither wanted nor held against a detection. Cyclist has no neighbour."""
 DONT_CARE = "dontcare"
 
@@ -19,19 +20,8 @@ METRICS = ("bbox", "bev", "3d")
 NO_SCORE = -1e7
 """The official program's mark for "no detection": a score at or below it can never match."""
 N_SAMPLES = 41
+LEVELS = kitti_facts.LEVELS
 
-
-@dataclass(frozen=True)
-class Level:
-    """Which ground truth counts: limits inclusive for occlusion and truncation, exclusive for the height in pixels."""
-
-    name: str
-    min_height: float
-    max_occlusion: int
-    max_truncation: float
-
-
-LEVELS = (Level("easy", 40, 0, 0.15), Level("moderate", 25, 1, 0.30), Level("hard", 25, 2, 0.50))
 
 Overlaps = Mapping[str, tuple[float, float, float]]
 _OFFICIAL = (0.7, 0.5, 0.5)

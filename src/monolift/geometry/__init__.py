@@ -27,7 +27,7 @@ Letters
 """
 
 from monolift.geometry.boxes import CORNER_SIGNS, EDGES, FRONT, Boxes3D
-from monolift.geometry.camera import Camera
+from monolift.geometry.camera import Camera, clip_to_image
 from monolift.geometry.iou import (
     bev_intersection,
     iou_2d,
@@ -47,6 +47,7 @@ __all__ = [
     "Camera",
     "alpha_from_yaw",
     "bev_intersection",
+    "clip_to_image",
     "iou_2d",
     "iou_2d_paired",
     "iou_3d",

@@ -106,10 +106,7 @@ class Boxes3D:
         low = torch.where(visible, pixels, float("inf")).amin(1)
         high = torch.where(visible, pixels, float("-inf")).amax(1)
         rectangle = torch.where(visible.any(1), torch.cat([low, high], 1), 0.0)
-        if clip and camera.width and camera.height:
-            limit = rectangle.new_tensor([camera.width - 1, camera.height - 1] * 2)
-            rectangle = torch.minimum(rectangle.clamp_min(0), limit)
-        return rectangle
+        return camera.clip(rectangle) if clip else rectangle
 
     def mirrored(self) -> Boxes3D:
         """The boxes of the world mirrored in x: x -> -x, yaw -> wrap(pi - yaw). Twice is the identity."""

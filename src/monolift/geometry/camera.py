@@ -16,6 +16,12 @@ from monolift.typing import Float, Tensor
 _FIELDS = ("fx", "fy", "cx", "cy", "tx", "ty", "tz")
 
 
+def clip_to_image(boxes2d: Float[Tensor, "*b 4"], width: int, height: int) -> Float[Tensor, "*b 4"]:
+    """2D boxes (x1, y1, x2, y2) cut to an image of this size, [0, width - 1] x [0, height - 1] as KITTI's labels are."""
+    limit = boxes2d.new_tensor([width - 1, height - 1] * 2)
+    return torch.minimum(boxes2d.clamp_min(0), limit)
+
+
 @dataclass(frozen=True)
 class Camera:
     """Intrinsics in pixels, with the offset of the reference frame in metres.
@@ -144,6 +150,10 @@ class Camera:
         x = (pixels[..., 0] - self._like("cx", z)) * depth / self._like("fx", z) - self._like("tx", z)
         y = (pixels[..., 1] - self._like("cy", z)) * depth / self._like("fy", z) - self._like("ty", z)
         return torch.stack([x, y, z], -1)
+
+    def clip(self, boxes2d: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
+        """2D boxes (x1, y1, x2, y2) cut to the image; unchanged where its size is unknown."""
+        return clip_to_image(boxes2d, self.width, self.height) if self.width and self.height else boxes2d
 
     # -- following the picture --------------------------------------------------------------------------------------
 

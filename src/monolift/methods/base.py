@@ -17,7 +17,7 @@ from torch import nn
 
 from monolift.augment.view import View, network_view, training_view
 from monolift.data.sample import Detections, Sample
-from monolift.geometry import Camera
+from monolift.geometry import Camera, clip_to_image
 from monolift.methods.recipe import Recipe
 from monolift.typing import Float, Tensor, UInt8
 
@@ -98,8 +98,16 @@ def in_source(found: Detections, view: View, width: int, height: int) -> Detecti
     if found.boxes2d is None:
         return found
     boxes2d = view.px_source_from_view(found.boxes2d.view(-1, 2, 2)).view(-1, 4)
-    limit = boxes2d.new_tensor([width - 1, height - 1] * 2)
-    return replace(found, boxes2d=torch.minimum(boxes2d.clamp_min(0), limit))
+    return replace(found, boxes2d=clip_to_image(boxes2d, width, height))
+
+
+def focal_ratio(focal: Float[Tensor, "*b"], reference: float) -> Float[Tensor, "*b"]:
+    """f / f_ref, or ones where ``reference`` is 0: what a depth predicted for the reference focal length is multiplied by.
+
+    The same object twice as far away through a lens of twice the focal length looks the same, so a network can only ever
+    predict depth f_ref / f.
+    """
+    return focal / reference if reference else torch.ones_like(focal)
 
 
 def keeping(config: Any, measured: Any, keep: Collection[str]) -> Any:

@@ -118,6 +118,7 @@ class TrainingReport:
 
 def train_textured(
     family: Family,
+    mean_size: tuple[float, float, float],
     steps: int = 3000,
     batch: int = 128,
     shape_components: int = 20,
@@ -129,8 +130,9 @@ def train_textured(
     """An auto-decoder: principal components of the family, then networks and a code per car, by L1 on vertices (in units of
     their spread) and texels, and eq. 1. Seconds for the components, a few milliseconds per step.
 
-    steps, batch: of Adam. components: at least eight, the first guess of the codes. regulariser: weight of eq. 1. on_step:
-    called with steps done and to do.
+    mean_size: length, height, width in metres of the car in whose scale errors are reported. steps, batch: of Adam.
+    components: at least eight, the first guess of the codes. regulariser: weight of eq. 1. on_step: called with steps done
+    and to do.
     """
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # the networks' first weights
@@ -167,7 +169,7 @@ def train_textured(
         schedule.step()
         if on_step:
             on_step(step + 1, steps)
-    return _finished(decoder, codes, family)
+    return _finished(decoder, codes, family, torch.tensor(mean_size))
 
 
 def principal_components(
@@ -187,10 +189,12 @@ def principal_components(
 
 @torch.no_grad()
 def _finished(
-    decoder: BasisDecoder, codes: dict[str, torch.nn.Parameter], family: Family
+    decoder: BasisDecoder,
+    codes: dict[str, torch.nn.Parameter],
+    family: Family,
+    mean_size: Float[Tensor, "3"],
 ) -> tuple[BasisDecoder, TrainingReport]:
     """The decoder with its middle codes set, and how well it tells the training cars."""
-    mean_size = torch.tensor([3.88, 1.53, 1.63])
     shapes, textures = decoder.plain_vertices(codes["shape"]), decoder.textures(codes["texture"])
     of_shape = ((shapes - family.vertices) * mean_size).norm(dim=-1).mean()
     of_texture = (textures - family.textures).abs().mean() * 255

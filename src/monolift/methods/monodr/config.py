@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from monolift.data.kitti_facts import CAR_DEVIATION, CAR_SIZE
 from monolift.errors import InputError, check_choices
 from monolift.render.renderer import EdgeRule
 
@@ -17,18 +18,14 @@ CHOICES = {
     "edge_rule": ("antialias", "kato"),
 }
 
-# Means and standard deviations of length, height, width in metres of KITTI's 28,742 labelled cars: statistics, not labels of
-# the pictures at hand.
-CAR_SIZE = (3.88, 1.53, 1.63)
-CAR_DEVIATION = (0.43, 0.14, 0.10)
-
 
 @dataclass(frozen=True)
 class MonoDRConfig:
     """Defaults are ours: faster, and not misled by what stands before an object. ``paper()`` follows the publication."""
 
     size_mean: tuple[float, ...] = CAR_SIZE
-    """Mean length, height, width, metres; where the fit starts and what its sizes are held to."""
+    """Mean length, height, width, metres; where the fit starts and what its sizes are held to. KITTI's cars: statistics, not
+    labels of the images at hand."""
     size_deviation: tuple[float, ...] = CAR_DEVIATION
     """Standard deviations of length, height, width, metres, for the gaussian size loss."""
     crop: int = 64

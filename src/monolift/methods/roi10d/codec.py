@@ -20,6 +20,7 @@ from zlib import crc32
 
 import torch
 
+from monolift.data.kitti_facts import looks_like
 from monolift.data.sample import Detections, Sample
 from monolift.geometry import CORNER_SIGNS, Boxes3D, Camera, iou_2d, iou_bev
 from monolift.geometry.rotations import (
@@ -40,8 +41,6 @@ DEPTH_UNIT = 0.25  # of log depth per unit of the branch, about the spread round
 SMALLEST = 0.2  # of the mean extents: no branch can say less
 NEAREST = 0.5  # metres; a box whose centre is nearer is none
 POSITIVE, NEGATIVE = 0.5, 0.4  # overlap of an anchor with a label (RetinaNet)
-# a labelled neighbour class looks like the class, but is not it and not background either (as in KITTI's evaluation)
-NEIGHBOURS = {"Car": ("Van",), "Pedestrian": ("Person_sitting",)}
 BACKGROUND, IGNORE = -1, -2  # in the owner of an anchor
 CONFIDENCE_METRES = 4.0  # expected corner error that divides a score by e
 
@@ -220,8 +219,7 @@ class ROI10DCodec:
         if name in self.config.classes:
             low = float(box[3] - box[1]) < self.config.min_height
             return IGNORE if low or unlabelled or behind else self.config.classes.index(name)
-        looks_like = any(name in NEIGHBOURS.get(own, ()) for own in self.config.classes)
-        return IGNORE if looks_like else None
+        return IGNORE if looks_like(name, self.config.classes) else None
 
     def _owners(
         self, sample: Sample, labels: list[int | None], mine: Tensor, anchors: Tensor, first: int
@@ -272,7 +270,7 @@ class ROI10DCodec:
             anchor = torch.div(index, len(config.classes), rounding_mode="floor")
             label = index % len(config.classes)
             boxes = boxes_from_deltas(raw["deltas"][b, anchor], anchors[anchor])
-            boxes = torch.minimum(boxes.clamp_min(0), boxes.new_tensor([width - 1, height - 1] * 2))
+            boxes = cameras.clip(boxes)
             kept = batched_nms(boxes, p[index], label, config.nms)[: config.top_k]
             found.append((boxes[kept], torch.full_like(kept, b), label[kept], p[index][kept]))
         boxes2d, image, labels, scores = (torch.cat(part) for part in zip(*found, strict=True))

@@ -10,6 +10,7 @@ import torch
 
 from monolift.augment.augment import Augmentation
 from monolift.augment.view import training_view
+from monolift.data.kitti_facts import CAR_DEVIATION, CAR_SIZE
 from monolift.data.sample import Sample
 from monolift.errors import InputError, check_choices
 from monolift.methods.base import keeping
@@ -124,7 +125,7 @@ class ROI10DConfig:
         check_choices("roi10d", self, CHOICES)
         # JSON gives lists
         object.__setattr__(self, "classes", tuple(self.classes))
-        for name, default in (("sizes", (3.88, 1.53, 1.63)), ("size_deviations", (0.43, 0.14, 0.10))):
+        for name, default in (("sizes", CAR_SIZE), ("size_deviations", CAR_DEVIATION)):
             values = tuple(tuple(float(v) for v in row) for row in getattr(self, name)) or (default,) * len(
                 self.classes
             )

@@ -1,15 +1,17 @@
 """SMOKE: Single-Stage Monocular 3D Object Detection via Keypoint Estimation (Liu, Wu, Toth, CVPR Workshops 2020).
 
-One key point per object, the projection of its 3D centre, is found as a peak of a class's heatmap; at the same cell eight
-numbers are read: depth, the sub-cell offset of the projection, three size residuals, and the sine and cosine of the angle
-under which the object is seen. With the camera they lift to a 3D box, and there is no 2D detection, no region and no
-suppression of overlaps beyond the 3x3 peak. The regression is trained on the eight corners of the box, in metres,
+One keypoint per object, the projection of its 3D centre, is found as a peak of a class's heatmap; at the same cell eight
+numbers are regressed: depth, the sub-cell offset of the projection, three size residuals, and the sine and cosine of the
+observation angle. With the camera intrinsics they decode to a 3D box, and there is no 2D detection, no region proposal and no
+NMS beyond the 3x3 peak. The regression is trained on the eight corners of the box, in metres,
 disentangled: one group of numbers at a time with the labels of the others.
 
     config    every choice, with presets: default (ours), paper, official (the released code's quirks)
     network   DLA-34 with a deformable up-path as published, or a small CPU network; two heads
-    codec     box <-> key point and eight numbers
+    codec     box <-> eight numbers at a cell
+    assign    labelled objects -> heatmap and cells that train the regression
     loss      focal loss; disentangled corner loss
+    decode    peaks, ranking, 2D boxes, NMS
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from collections.abc import Sequence
 from monolift.data.sample import Detections, Sample
 from monolift.geometry import Camera
 from monolift.methods.base import Detector, Method
-from monolift.methods.smoke.codec import SmokeCodec, Targets
+from monolift.methods.smoke.assign import Targets, assign_targets
+from monolift.methods.smoke.codec import SmokeCodec
 from monolift.methods.smoke.config import (
     PRESETS,
     RECIPES,
@@ -28,6 +31,7 @@ from monolift.methods.smoke.config import (
     paper,
     with_statistics,
 )
+from monolift.methods.smoke.decode import decode_maps
 from monolift.methods.smoke.loss import smoke_loss
 from monolift.methods.smoke.network import SmokeNetwork
 from monolift.typing import Float, Tensor, UInt8
@@ -36,7 +40,7 @@ __all__ = ["METHOD", "PRESETS", "Smoke", "SmokeConfig", "official", "paper"]
 
 
 class Smoke(Detector):
-    """The detector: network, codec and loss of one configuration."""
+    """The detector: network, targets, loss and decoding of one configuration."""
 
     method = "smoke"
 
@@ -59,13 +63,13 @@ class Smoke(Detector):
         return super().normalise(image.flip(-3) if self.config.pixels == "bgr" else image)
 
     def encode(self, samples: Sequence[Sample]) -> Targets:
-        return self.codec.encode(samples)
+        return assign_targets(self.codec, samples)
 
     def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         return smoke_loss(self.codec, raw, targets)
 
     def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
-        return self.codec.decode(raw, cameras)
+        return decode_maps(self.codec, raw, cameras)
 
 
 METHOD = Method(

@@ -10,6 +10,7 @@ import torch
 
 from monolift.augment.augment import Augmentation
 from monolift.augment.view import training_view
+from monolift.data import kitti_facts
 from monolift.data.sample import Sample
 from monolift.errors import InputError, check_choices
 from monolift.methods.base import keeping
@@ -22,17 +23,6 @@ CHOICES = {
     "regression": ("disentangled", "l1", "smooth_l1"),
     "pixels": ("rgb", "bgr"),
     "norm": ("group", "batch"),
-}
-
-# Mean length, height, width, metres, of all labels of KITTI trainval
-KITTI_SIZES = {
-    "Car": (3.88, 1.53, 1.63),
-    "Pedestrian": (0.84, 1.76, 0.66),
-    "Cyclist": (1.76, 1.74, 0.60),
-    "Van": (5.08, 2.21, 1.90),
-    "Truck": (10.11, 3.25, 2.59),
-    "Tram": (16.09, 3.53, 2.54),
-    "Person_sitting": (0.80, 1.28, 0.60),
 }
 
 
@@ -117,7 +107,7 @@ class SmokeConfig:
         check_choices("smoke", self, CHOICES)
         # JSON gives lists
         object.__setattr__(self, "classes", tuple(self.classes))
-        sizes = self.sizes or [KITTI_SIZES.get(name, (1.0, 1.0, 1.0)) for name in self.classes]
+        sizes = self.sizes or [kitti_facts.SIZES.get(name, (1.0, 1.0, 1.0)) for name in self.classes]
         object.__setattr__(self, "sizes", tuple(tuple(float(v) for v in size) for size in sizes))
         if len(self.sizes) != len(self.classes):
             raise InputError(

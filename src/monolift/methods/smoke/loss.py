@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from monolift.geometry import Boxes3D, yaw_from_alpha
-from monolift.methods.smoke.codec import SmokeCodec, Targets
+from monolift.methods.smoke.assign import Targets
+from monolift.methods.smoke.codec import SmokeCodec
 from monolift.nn.heatmap import gather
 from monolift.nn.losses import generalized_iou_loss, heatmap_focal, laplace_nll
 from monolift.typing import Tensor

@@ -320,10 +320,7 @@ class SS3DCodec:
         fit = fit_boxes(hints, 1 / sigma, camera, FIT_STEPS, FIT_TOLERANCE)
         seen = hints_of_state(fit.state, Pinhole.of(camera, fit.state)).to(hints.dtype)
         share = self.config.boxes2d_fusion
-        boxes2d = (1 - share) * hints[:, BOX] + share * seen[:, BOX]
-        if camera.width and camera.height:
-            limit = hints.new_tensor([camera.width - 1, camera.height - 1] * 2)
-            boxes2d = torch.minimum(boxes2d.clamp_min(0), limit)
+        boxes2d = camera.clip((1 - share) * hints[:, BOX] + share * seen[:, BOX])
         return Detections(
             boxes=fit.boxes.to(hints.dtype),
             scores=score,

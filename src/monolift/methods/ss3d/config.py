@@ -10,6 +10,7 @@ import torch
 
 from monolift.augment.augment import Augmentation
 from monolift.augment.view import training_view
+from monolift.data.kitti_facts import CAR_SIZE
 from monolift.data.sample import Sample
 from monolift.errors import InputError, check_choices
 from monolift.methods.base import keeping
@@ -65,7 +66,7 @@ class SS3DConfig:
     of a trained network. The Gamma prior holds sigma above one *unit*; in which units the paper's does is not known (ours)."""
     distance_mean: float = 20.0
     """Metres; the distance channel counts from here (published: 0)."""
-    size_mean: tuple[float, ...] = (3.88, 1.53, 1.63)
+    size_mean: tuple[float, ...] = CAR_SIZE
     """Length, height, width in metres from whose logarithms the size channels count; one for all classes, which share the
     hints (author's code: plain logarithms, that is 1, 1, 1)."""
     balance: str = "objects"
