@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from monolift.autolabel.pictures import painted
+from monolift.data.sample import Objects
 from monolift.geometry import Boxes3D, Camera, iou_bev_paired, wrap
 from monolift.methods.monodr import MonoDR, Observation
 from monolift.render.draw.canvas import Canvas
-from monolift.render.draw.overlay import Objects, picture
+from monolift.render.draw.overlay import picture
 from monolift.world.synthetic import Frame, make_frame
 
 STEPS = (0, 8, 20, 100)
@@ -89,8 +90,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     column.save(options.out / "monodr_converging.jpg", quality=85)
     names = ("Car",) * len(truth)
-    found = Objects(fitted.boxes, names, fitted.confidence)
-    picture(image, camera, found, Objects(truth, names)).save(options.out / "monodr_result.jpg", quality=85)
+    found = Objects.named(fitted.boxes, names, scores=fitted.confidence)
+    picture(image, camera, found, Objects.named(truth, names)).save(
+        options.out / "monodr_result.jpg", quality=85
+    )
 
 
 if __name__ == "__main__":

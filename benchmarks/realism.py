@@ -99,7 +99,7 @@ def score(weights: Path, real: Path, split: Path, out: Path, device: str) -> Sco
     """Car AP R40, percent, [easy, moderate, hard] by the names of METRICS."""
     detector = checkpoint.load(weights).to("cuda" if device == "cuda" else "cpu").eval()
     dataset = KittiDataset(real, split)
-    validate(detector, dataset, out, "cuda" if device == "cuda" else "cpu")
+    validate(detector, dataset, out)
     table = evaluate(labels=dataset.root / "label_2", predictions=out, split=split)
     scores = {}
     for metric, mode, name in METRICS:

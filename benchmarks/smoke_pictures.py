@@ -23,6 +23,7 @@ from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
 
 import monolift
 from monolift.commands.demo import example
+from monolift.data.sample import Objects
 from monolift.geometry import Boxes3D, Camera, yaw_from_alpha
 from monolift.methods.smoke import Smoke
 from monolift.methods.smoke.assign import Targets
@@ -30,7 +31,7 @@ from monolift.methods.smoke.codec import STRIDE
 from monolift.methods.smoke.loss import corner_losses
 from monolift.nn.heatmap import find_peaks, gather
 from monolift.render.draw.canvas import class_color
-from monolift.render.draw.overlay import Objects, overlay
+from monolift.render.draw.overlay import overlay
 from monolift.typing import Tensor
 
 TRUTH, FOUND, INK = "#1c2733", "#d1495b", "#1c2733"
@@ -113,7 +114,7 @@ def lifting(seen: Look, path: Path, k: int) -> tuple[Tensor, Boxes3D]:
         1, 2, figsize=(11.3, 4.5), layout="constrained", width_ratios=(1.7, 1)
     )
     drawn = overlay(
-        seen.image, seen.camera, Objects(box, [seen.detector.classes[int(seen.targets.label[k])]])
+        seen.image, seen.camera, Objects.named(box, [seen.detector.classes[int(seen.targets.label[k])]])
     )
     height, width = seen.image.shape[1:]
     left.imshow(drawn, extent=(-0.5, width - 0.5, height - 0.5, -0.5))

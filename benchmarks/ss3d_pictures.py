@@ -22,7 +22,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 from monolift.data.kitti import KittiDataset
-from monolift.data.sample import Sample
+from monolift.data.sample import Objects, Sample
 from monolift.geometry import iou_3d_paired
 from monolift.methods.ss3d.fit import fit_boxes
 from monolift.methods.ss3d.hints import (
@@ -35,7 +35,7 @@ from monolift.methods.ss3d.hints import (
 )
 from monolift.render.draw.birds_eye import birds_eye
 from monolift.render.draw.canvas import Canvas
-from monolift.render.draw.overlay import Objects, overlay
+from monolift.render.draw.overlay import overlay
 from monolift.typing import Tensor
 from noisy_cars import hint_noise
 
@@ -83,10 +83,10 @@ def pictures(sample: Sample, noise: float, seed: int) -> Image.Image:
     fit = fit_boxes(hints, 1 / sigma, sample.camera)
     start = boxes_from_state(start_from_hints(hints, Pinhole.of(sample.camera, hints)))
     names = sample.classes
-    begun = overlay(sample.image, sample.camera, None, Objects(start, names))
+    begun = overlay(sample.image, sample.camera, None, Objects.named(start, names))
     begun = draw_hints(begun, hints, sigma, (255, 214, 64))
-    fitted = Objects(fit.boxes, names, None, fit.covariance)
-    labels = Objects(sample.boxes, names)
+    fitted = Objects.named(fit.boxes, names, covariance=fit.covariance)
+    labels = Objects.named(sample.boxes, names)
     panels = [
         begun,
         overlay(sample.image, sample.camera, fitted, labels),

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from monolift.data.kitti import read_sample
+from monolift.data.sample import Objects
 from monolift.geometry import Boxes3D
 from monolift.render.mesh import Mesh, icosphere
-from monolift.viewer import Scene, SceneObjects
+from monolift.viewer import Scene
 from toy_kitti import write_toy
 
 
@@ -28,7 +29,9 @@ def toy_scene(root: Path, name: str = "000000") -> Scene:
     covariance = torch.diag(torch.tensor([0.1, 0.05, 0.6, 0.1, 0.05, 0.05, 0.2]) ** 2).repeat(n, 1, 1)
     directions, faces = icosphere(1)
     meshes = tuple(Mesh(directions * boxes.size[i].min() / 2 + boxes.center[i], faces) for i in range(n))
-    objects = SceneObjects(boxes, sample.classes, torch.tensor([0.9, 0.6, 0.3])[:n], None, covariance, meshes)
+    objects = Objects.named(
+        boxes, sample.classes, scores=torch.tensor([0.9, 0.6, 0.3])[:n], covariance=covariance, meshes=meshes
+    )
     ground = torch.cartesian_prod(torch.linspace(-8, 8, 20), torch.tensor([1.65]), torch.linspace(5, 40, 30))
     image = root / "image_2" / f"{name}.png"
-    return Scene(name, image, sample.camera, objects, SceneObjects.of_sample(sample), ground)
+    return Scene(name, image, sample.camera, objects, sample.objects, ground)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import inspect
 import json
@@ -20,7 +21,8 @@ from monolift.data.formats.kitti_format import parse_labels
 from monolift.data.sources import expand, photograph, read_photograph
 from monolift.errors import InputError, MissingExtraError
 from monolift.files.json_text import format_json
-from monolift.inference.model import Model, load, pick_device
+from monolift.inference.device import pick_device
+from monolift.inference.model import Model, load
 from monolift.inference.results import SCHEMA, Results3D
 from street import CAMERA, street
 
@@ -74,12 +76,97 @@ def test_several_in_several_out(model: Model, tmp_path: Path) -> None:
     for name, things in (("b", ("Car",)), ("a", ("Pedestrian",))):
         street(names=things).save(tmp_path / f"{name}.png")
     (tmp_path / "notes.txt").write_text("not a picture")
-    for source in (tmp_path, str(tmp_path / "*.png"), [tmp_path / "a.png", tmp_path / "b.png"]):
-        results = model.detect(source, CAMERA)
-        assert [r.name for r in results] == ["a", "b"]
-        assert [r.classes for r in results] == [("Pedestrian",), ("Car",)]
+    several = [tmp_path / "a.png", tmp_path / "b.png"]
+    for source in (tmp_path, str(tmp_path / "*.png"), several):
+        for batch in (1, 2, 5):
+            results = list(model.stream(source, CAMERA, batch=batch))
+            assert [r.name for r in results] == ["a", "b"]
+            assert [r.classes for r in results] == [("Pedestrian",), ("Car",)]
+    assert [r.classes for r in model.detect(several, CAMERA)] == [("Pedestrian",), ("Car",)]
+    for source in (tmp_path, str(tmp_path / "*.png"), tmp_path / "clip.mp4"):
+        with pytest.raises(InputError, match=r"one image or a list of them.*model\.stream"):
+            model.detect(source, CAMERA)
     stream = model.stream(tmp_path, CAMERA)
     assert next(stream).name == "a"
+
+
+class Counting(FakeDetector):
+    """Notes how many images each batch had; breaks on an image that is red all over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.batches.append(len(images))
+        if bool((images[:, 0].flatten(1).float().mean(1) > 240).any()):
+            raise RuntimeError("a red image breaks the network")
+        return super().forward(images)
+
+
+def test_images_of_one_network_size_share_a_batch_and_order_is_kept() -> None:
+    detector = Counting()
+    model = Model(detector.eval(), "fake")
+    detector.config = dataclasses.replace(detector.config, fit="area")
+    tall, wide = Image.new("RGB", (300, 900)), street()
+    images = [wide, tall, wide, wide, tall]
+    batched = model.detect(images, fov=60.0)
+    assert detector.batches == [3, 2]
+    assert [r.image.shape[1] for r in batched] == [376, 900, 376, 376, 900]
+    detector.batches.clear()
+    streamed = list(model.stream(images, fov=60.0, batch=2))
+    assert detector.batches == [1, 1, 2, 1]
+    single = [model.detect(image, fov=60.0) for image in images]
+    for results in (batched, streamed):
+        for one, other in zip(results, single, strict=True):
+            assert one.classes == other.classes
+            assert torch.allclose(one.boxes.center, other.boxes.center, atol=1e-5)
+            assert torch.allclose(one.boxes2d, other.boxes2d, atol=1e-3)
+    with pytest.raises(InputError, match="batch: expected 1 or more, got 0"):
+        model.stream(images, batch=0)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_what_fails_is_told_in_its_turn_and_the_others_are_done(tmp_path: Path, batch: int) -> None:
+    model = Model(Counting().eval(), "fake")
+    for name in "ace":
+        street().save(tmp_path / f"{name}.png")
+    (tmp_path / "b.png").write_bytes(b"nothing")
+    Image.new("RGB", (1242, 376), (255, 0, 0)).save(tmp_path / "d.png")
+    events: list[str] = []
+    for result in model.stream(
+        tmp_path,
+        CAMERA,
+        batch=batch,
+        on_error=lambda source, error: events.append(f"{Path(source).name}: {error}"),
+    ):
+        events.append(result.name)
+    assert [event[0] for event in events] == list("abcde")
+    assert "not a readable" in events[1] and "a red image breaks the network" in events[3]
+    results = model.stream(tmp_path, CAMERA, batch=batch)
+    assert next(results).name == "a"
+    with pytest.raises(InputError, match=r"b\.png"):
+        next(results)
+
+
+def test_a_result_is_indexed_and_iterated(model: Model) -> None:
+    result = model.detect(street(), CAMERA)
+    assert [one.classes for one in result] == [("Car",), ("Pedestrian",)]
+    assert isinstance(result[0], Results3D) and len(result[0]) == 1
+    assert result[-1].classes == result[1:].classes == result[result.scores < 0.5].classes == ("Pedestrian",)
+    assert torch.equal(result[1].boxes.center, result.boxes.center[1:])
+    assert result[0].camera is result.camera and "1 Car" in str(result[0])
+    with pytest.raises(IndexError):
+        result[2]
+
+
+def test_a_result_wants_scores_and_2d_boxes(model: Model) -> None:
+    result = model.detect(street(), CAMERA)
+    unscored = dataclasses.replace(result.objects, scores=None)
+    with pytest.raises(ValueError, match="expected objects with scores, got none"):
+        dataclasses.replace(result, objects=unscored)
+    with pytest.raises(ValueError, match="2 boxes, but"):
+        dataclasses.replace(result.objects, meshes=())
 
 
 def test_a_name_with_brackets_is_a_file_first(model: Model, tmp_path: Path) -> None:
@@ -289,13 +376,13 @@ def test_video_frames_come_one_at_a_time(model: Model, tmp_path: Path) -> None:
             frame = street(names=("Car",) if k != 1 else ())
             container.mux(stream.encode(av.VideoFrame.from_image(frame)))
         container.mux(stream.encode())
-    results = model.detect(tmp_path / "clip.mp4", CAMERA)
+    results = list(model.stream(tmp_path / "clip.mp4", CAMERA))
     assert [r.name for r in results] == ["clip_000000", "clip_000001", "clip_000002"]
     assert [len(r) for r in results] == [1, 0, 1]
     assert float(results[0].boxes.center[0, 2]) == pytest.approx(21, rel=0.05)
     (tmp_path / "broken.mp4").write_bytes(b"anything")
     with pytest.raises(InputError, match="not a readable video"):
-        model.detect(tmp_path / "broken.mp4", CAMERA)
+        list(model.stream(tmp_path / "broken.mp4", CAMERA))
 
 
 # -- names -----------------------------------------------------------------------------------------------------------------
@@ -311,6 +398,13 @@ def test_public_names_are_there_and_verbs_are_plain_functions() -> None:
         )
     with pytest.raises(AttributeError, match="nonsense"):
         _ = monolift.nonsense
+
+
+def test_signatures_tell_the_parameters() -> None:
+    assert [*inspect.signature(monolift.detect).parameters] == [
+        "source", "camera", "calib", "fov", "score", "model", "device"
+    ]  # fmt: skip
+    assert [*inspect.signature(monolift.load).parameters] == ["name_or_path", "device", "name"]
 
 
 def test_detect_in_one_call(model: Model) -> None:

@@ -67,7 +67,8 @@ def test_glb_holds_meshes_and_boxes_where_there_are_none(model: Model, tmp_path:
     first = read_glb(tmp_path / "boxes.glb")[0]
     assert torch.allclose(first.vertices.sort(0)[0], result.boxes.corners()[0].sort(0)[0], atol=1e-4)
     triangle = Mesh(torch.eye(3), torch.tensor([[0, 1, 2]]))
-    dataclasses.replace(result, meshes=(triangle, triangle)).save_glb(tmp_path / "meshes.glb")
+    shaped = dataclasses.replace(result.objects, meshes=(triangle, triangle))
+    dataclasses.replace(result, objects=shaped).save_glb(tmp_path / "meshes.glb")
     assert [mesh.vertices.tolist() for mesh in read_glb(tmp_path / "meshes.glb")] == [
         torch.eye(3).tolist()
     ] * 2
@@ -84,7 +85,7 @@ def test_the_scene_from_above_is_a_picture_of_its_own(model: Model) -> None:
 def test_streaming_gives_one_at_a_time(model: Model, tmp_path: Path) -> None:
     for name in "ab":
         street().save(tmp_path / f"{name}.png")
-    results = model.detect(tmp_path, CAMERA, stream=True)
+    results = model.stream(tmp_path, CAMERA)
     assert isinstance(results, Iterator)
     assert next(results).name == "a"
     (tmp_path / "b.png").unlink()  # not read before it is asked for

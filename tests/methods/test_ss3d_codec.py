@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from monolift.augment.augment import mirror
 from monolift.augment.view import View, letterbox
-from monolift.data.sample import Detections, Sample
+from monolift.data.sample import Detections, Objects, Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, wrap
 from monolift.inference.results import Results3D
@@ -19,7 +20,6 @@ from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, MOST_SIGMA, SS3DCode
 from monolift.methods.ss3d.config import PRESETS, SS3DConfig, with_statistics
 from monolift.methods.ss3d.hints import HINT_NAMES, hints_of_boxes
 from monolift.render.draw.birds_eye import _spreads, birds_eye
-from monolift.render.draw.objects import Objects
 from noisy_cars import KITTI
 
 CARS = (
@@ -452,10 +452,7 @@ def test_result_tells_standard_deviations_and_on_request_hints() -> None:
     assert found.covariance is not None
     covariance = found.covariance.clone()
     covariance[1, 6, 6] = torch.inf
-    result = Results3D(
-        "000001", found.boxes, found.scores, ("Car", "Car"), found.boxes2d, sample.camera, sample.image,
-        covariance=covariance, evidence=found.evidence,
-    )  # fmt: skip
+    result = Results3D("000001", replace(found, covariance=covariance), sample.camera, sample.image)
     first, second = json.loads(result.to_json())["objects"]
     spread = first["standard_deviation"]
     assert list(spread) == ["x", "y", "z", "length", "height", "width", "yaw"]
@@ -475,9 +472,11 @@ def test_ellipse_from_above_is_one_sigma_of_the_centre() -> None:
     covariance[0, :3, :3] = torch.tensor([[0.5, 0.0, 1.0], [0.0, 9.0, 0.0], [1.0, 0.0, 4.0]])
     covariance[1] = torch.diag(torch.full((7,), torch.inf))
     boxes = sample_of(CARS[:2]).boxes
-    (ellipse,) = _spreads(Objects(boxes, ("Car", "Car"), None, covariance))
+    (ellipse,) = _spreads(Objects.named(boxes, ("Car", "Car"), covariance=covariance))
     away = torch.from_numpy(ellipse).float() - boxes.center[0, [0, 2]]
     inverse = torch.linalg.inv(covariance[0][[0, 2]][:, [0, 2]])
     torch.testing.assert_close(((away @ inverse) * away).sum(1), torch.ones(len(away)))
-    plain, drawn = (birds_eye(KITTI, Objects(boxes, ("Car", "Car"), None, c)) for c in (None, covariance))
+    plain, drawn = (
+        birds_eye(KITTI, Objects.named(boxes, ("Car", "Car"), covariance=c)) for c in (None, covariance)
+    )
     assert drawn.size == plain.size and drawn.tobytes() != plain.tobytes()

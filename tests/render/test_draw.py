@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from monolift.data.sample import Objects
 from monolift.geometry import Boxes3D, Camera
 from monolift.render.draw.birds_eye import GROUND, VIEW, birds_eye
 from monolift.render.draw.canvas import Canvas, class_color, clip_polygon, clip_segment, cut_polygon
-from monolift.render.draw.overlay import Objects, overlay, picture
+from monolift.render.draw.overlay import overlay, picture
 
 CAMERA = Camera(700.0, 700.0, 449.5, 199.5, width=900, height=400)
 
@@ -35,14 +36,14 @@ def like(image: Image.Image, color: tuple[int, int, int], tolerance: int = 40) -
 
 def test_nothing_to_draw_leaves_the_photograph_as_it_is() -> None:
     image = torch.randint(0, 255, (3, 400, 900), dtype=torch.uint8)
-    empty = Objects(Boxes3D.empty(), (), torch.zeros(0))
+    empty = Objects.named(Boxes3D.empty(), (), scores=torch.zeros(0))
     drawn = np.asarray(overlay(image, CAMERA, empty))
     assert (drawn == image.permute(1, 2, 0).numpy()).all()
 
 
 def test_every_projected_corner_is_drawn_and_nothing_beyond_the_box() -> None:
     boxes = car(2.0, 1.0, 12.0, 0.7)
-    drawn = changed(overlay(plain(), CAMERA, Objects(boxes, ["Car"])))
+    drawn = changed(overlay(plain(), CAMERA, Objects.named(boxes, ["Car"])))
     for u, v in CAMERA.px_from_cam(boxes.corners()[0]).round().int().tolist():
         assert drawn[v - 1 : v + 2, u - 1 : u + 2].any()
     x1, y1, x2, y2 = boxes.projected(CAMERA)[0].tolist()
@@ -55,7 +56,7 @@ def test_the_tinted_face_is_the_front() -> None:
     """Heading to the right (yaw 0) tints the right end of the box, heading to the left the left end."""
     for yaw, front_is_right in ((0.0, True), (math.pi, False)):
         boxes = car(0.0, 1.5, 10.0, yaw)
-        image = np.asarray(overlay(plain(), CAMERA, Objects(boxes, ["Car"]))).astype(int)
+        image = np.asarray(overlay(plain(), CAMERA, Objects.named(boxes, ["Car"]))).astype(int)
         corners = CAMERA.px_from_cam(boxes.corners()[0])
         # a point inside the right and left end face, off its diagonals; seen from the middle both ends show their inside
         for end, sign in (("right", 1), ("left", -1)):
@@ -67,10 +68,10 @@ def test_the_tinted_face_is_the_front() -> None:
 
 
 def test_boxes_that_reach_behind_the_camera_are_cut_and_those_behind_are_not_drawn() -> None:
-    behind = overlay(plain(), CAMERA, Objects(car(0.0, 1.0, -5.0, 0.0), ["Car"]))
+    behind = overlay(plain(), CAMERA, Objects.named(car(0.0, 1.0, -5.0, 0.0), ["Car"]))
     assert not changed(behind).any()
     crossing = car(1.6, 1.0, 1.0, math.pi / 2)  # from 1 m behind to 3 m ahead, to the right of the camera
-    drawn = changed(overlay(plain(), CAMERA, Objects(crossing, ["Car"], torch.tensor([0.5]))))
+    drawn = changed(overlay(plain(), CAMERA, Objects.named(crossing, ["Car"], scores=torch.tensor([0.5]))))
     assert drawn[:, 600:].any()
     assert not drawn[:, :440].any()  # corners behind would project to the left
 
@@ -78,7 +79,7 @@ def test_boxes_that_reach_behind_the_camera_are_cut_and_those_behind_are_not_dra
 def test_labels_beside_detections_are_white_and_dashed() -> None:
     boxes = car(0.0, 1.0, 12.0, 0.0)
     far = car(0.0, 1.0, 60.0, 0.0)
-    both = overlay(plain(), CAMERA, Objects(far, ["Car"]), Objects(boxes, ["Car"]))
+    both = overlay(plain(), CAMERA, Objects.named(far, ["Car"]), Objects.named(boxes, ["Car"]))
     bottom = CAMERA.px_from_cam(
         boxes.corners()[0][[0, 3]]
     )  # the far bottom edge lies behind; take the near one below
@@ -97,7 +98,7 @@ def test_birds_eye_places_right_on_the_right_and_far_away_from_the_camera() -> N
         torch.tensor([[4.0, 1.5, 1.8]] * 2),
         torch.zeros(2),
     )
-    objects = Objects(scene, ["Car", "Pedestrian"])
+    objects = Objects.named(scene, ["Car", "Pedestrian"])
     for forward in ("up", "right"):
         panel = birds_eye(CAMERA, objects, along=800, forward=forward)
         places = {}
@@ -119,7 +120,7 @@ def test_birds_eye_places_right_on_the_right_and_far_away_from_the_camera() -> N
 def test_birds_eye_arrowheads_point_along_the_heading(yaw: float, direction: tuple[int, int]) -> None:
     """The solid arrowhead fills the front half: its middle lies ahead of the box's, in (x, z)."""
     boxes = car(0.0, 1.0, 15.0, yaw)
-    panel = birds_eye(CAMERA, Objects(boxes, ["Car"]), along=800, forward="up")
+    panel = birds_eye(CAMERA, Objects.named(boxes, ["Car"]), along=800, forward="up")
     solid = like(panel, class_color("Car"), 12)
     solid[panel.height - 80 :] = False  # the legend
     rows, columns = np.nonzero(solid)
@@ -136,7 +137,7 @@ def test_the_view_is_as_wide_as_the_picture_sees() -> None:
 
 
 def test_wide_pictures_get_the_panel_below_and_others_beside() -> None:
-    objects = Objects(car(0.0, 1.0, 12.0, 0.0), ["Car"], torch.tensor([0.9]))
+    objects = Objects.named(car(0.0, 1.0, 12.0, 0.0), ["Car"], scores=torch.tensor([0.9]))
     below = picture(plain(), CAMERA, objects)
     assert below.width == 900 and below.height > 400 + 200
     square = Camera(700.0, 700.0, 449.5, 399.5, width=900, height=800)
@@ -147,7 +148,7 @@ def test_wide_pictures_get_the_panel_below_and_others_beside() -> None:
 def test_small_pictures_are_enlarged_with_their_camera() -> None:
     small = Camera(350.0, 350.0, 224.5, 99.5, width=450, height=200)
     boxes = car(2.0, 1.0, 12.0, 0.7)
-    drawn = overlay(plain(90, 450, 200), small, Objects(boxes, ["Car"]))
+    drawn = overlay(plain(90, 450, 200), small, Objects.named(boxes, ["Car"]))
     assert drawn.size == (800, 356)
     x, y = small.after_resize(800, 356).px_from_cam(boxes.corners()[0, 1]).round().int().tolist()
     assert changed(drawn)[y - 1 : y + 2, x - 1 : x + 2].any()

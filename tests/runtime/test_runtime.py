@@ -141,10 +141,7 @@ def test_a_photograph_gives_what_results3d_gives() -> None:
     one = in_source(one[one.scores >= 0.2], view, 1242, 375)
     result = Results3D(
         "image",
-        one.boxes,
-        one.scores,
-        tuple(config.classes[k] for k in one.labels),
-        one.boxes2d,
+        one,
         KITTI,
         torch.zeros(3, 375, 1242, dtype=torch.uint8),
     )

@@ -29,7 +29,7 @@ from monolift.cli import main
 from monolift.data.cameras import CameraChoice
 from monolift.data.sources import photograph
 from monolift.geometry import Camera
-from monolift.inference.model import Model
+from monolift.inference.model import Model, Shot
 from monolift.inference.zoo import EXAMPLE
 
 pytest.importorskip("fastapi")
@@ -240,12 +240,12 @@ def test_what_waits_together_goes_together_and_the_queue_has_an_end() -> None:
     batcher = Batcher(Model(detector), largest=4, wait_s=0.01, depth=5)
     photo = photograph(Image.open(io.BytesIO(picture_bytes())))
     known = CameraChoice.of(CAMERA).for_picture("x", 640, 192)
-    first = batcher.submit(photo, known, None)
+    first = batcher.submit(Shot(photo, known), None)
     while not detector.batches:
         time.sleep(0.01)
-    others = [batcher.submit(photo, known, None) for _ in range(5)]
+    others = [batcher.submit(Shot(photo, known), None) for _ in range(5)]
     with pytest.raises(QueueFullError, match="5 pictures"):
-        batcher.submit(photo, known, None)
+        batcher.submit(Shot(photo, known), None)
     others[1].cancel()  # its client has gone
     detector.gate.set()
     assert len(first.result(20)) == 1
@@ -263,7 +263,7 @@ def test_one_bad_picture_does_not_take_its_batch_with_it() -> None:
     detector.forward = lambda images: (_ for _ in ()).throw(RuntimeError("broken")) if bool(  # type: ignore[method-assign, assignment]
         (images == 13).flatten(1).all(1).any()
     ) else {"image": images}  # fmt: skip
-    futures = [batcher.submit(photo, known, None) for photo in (good, bad, good)]
+    futures = [batcher.submit(Shot(photo, known), None) for photo in (good, bad, good)]
     assert len(futures[0].result(20)) == len(futures[2].result(20)) == 1
     with pytest.raises(RuntimeError, match="broken"):
         futures[1].result(20)

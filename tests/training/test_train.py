@@ -291,7 +291,7 @@ def test_a_bundled_model_of_another_method_lends_its_backbone_by_name(toy: Path,
     for change in (*TINY, *changes):
         arguments += ["--set", change]
     assert main(arguments) == 0
-    learnt, lent = weights(tmp_path / "run" / "last"), weights(model_zoo.find("smoke"))
+    learnt, lent = weights(tmp_path / "run" / "last"), weights(model_zoo.resolve("smoke"))
     shared = [
         k
         for k in learnt

@@ -13,10 +13,11 @@ import torch
 
 from browser import Browser, find_browser
 from monolift.data.formats.kitti_format import read_labels
+from monolift.data.sample import Objects
 from monolift.geometry import EDGES, Boxes3D, Camera
 from monolift.geometry.boxes import NEAR_PLANE
 from monolift.render.draw.canvas import class_color
-from monolift.viewer import Scene, SceneObjects, scene_html
+from monolift.viewer import Scene, scene_html
 from monolift.viewer.open import open_frames
 from monolift.viewer.server import ViewerServer
 from viewer_scenes import toy_scene, toy_world
@@ -99,7 +100,7 @@ def test_a_box_beside_the_camera_is_cut_at_the_near_plane(browser: Browser, tmp_
     camera = Camera(700, 710, 620, 180, 0.06, 0.01, 0.003, width=1242, height=375)
     box = Boxes3D(torch.tensor([[1.6, 1.0, 1.0]]), torch.tensor([[4.2, 1.5, 1.7]]), torch.tensor([1.2]))
     image = torch.full((3, 375, 1242), 90, dtype=torch.uint8)
-    scene = Scene("near", image, camera, SceneObjects(box, ("Car",), torch.tensor([0.5])))
+    scene = Scene("near", image, camera, Objects.named(box, ("Car",), scores=torch.tensor([0.5])))
     (tmp_path / "near.html").write_text(scene_html([scene]))
     browser.open(tmp_path / "near.html")
     points = browser.js("document.querySelector('[data-id=p0] .edges').getAttribute('d')")

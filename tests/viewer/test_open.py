@@ -34,9 +34,16 @@ def result(world: Path) -> Results3D:
     sample = read_sample(world, "000001")
     n = len(sample)
     return Results3D(
-        "000001", sample.boxes, torch.linspace(0.9, 0.4, n), sample.classes, sample.boxes2d, sample.camera, sample.image,
-        path=world / "image_2" / "000001.png", covariance=torch.diag(torch.arange(1.0, 8)).repeat(n, 1, 1),
-    )  # fmt: skip
+        "000001",
+        replace(
+            sample.objects,
+            scores=torch.linspace(0.9, 0.4, n),
+            covariance=torch.diag(torch.arange(1.0, 8)).repeat(n, 1, 1),
+        ),
+        sample.camera,
+        sample.image,
+        path=world / "image_2" / "000001.png",
+    )
 
 
 def same_boxes(a: Boxes3D, b: Boxes3D) -> None:

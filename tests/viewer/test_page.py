@@ -16,9 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
+from monolift.data.sample import Objects
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
-from monolift.viewer import Scene, SceneObjects, scene_html
+from monolift.viewer import Scene, scene_html
 from monolift.viewer.encode import MOST_POINTS, encode_scene
 from viewer_scenes import toy_scene, toy_world
 
@@ -74,7 +75,7 @@ def test_uncertainty_is_one_deviation_and_an_ellipsoid_of_that_covariance() -> N
     root = torch.randn(7, 7, dtype=torch.float64) * 0.3
     covariance = (root @ root.T).float()
     boxes = Boxes3D(torch.tensor([[1.0, 1.0, 20.0]]), torch.tensor([[4.0, 1.5, 1.6]]), torch.tensor([0.3]))
-    objects = SceneObjects(boxes, ("Car",), torch.tensor([0.5]), covariance=covariance[None])
+    objects = Objects.named(boxes, ("Car",), scores=torch.tensor([0.5]), covariance=covariance[None])
     sigma = encode_scene(Scene("a", objects=objects))["objects"][0]["sigma"]
     assert sigma["size"][0] == pytest.approx(float(covariance[3, 3].sqrt()) * 4.0, abs=1e-3)
     assert sigma["yaw"] == pytest.approx(float(covariance[6, 6].sqrt()), abs=1e-3)
@@ -84,8 +85,8 @@ def test_uncertainty_is_one_deviation_and_an_ellipsoid_of_that_covariance() -> N
 
 def test_a_label_far_away_or_missing_is_no_match() -> None:
     boxes = Boxes3D(torch.tensor([[0.0, 1, 20], [9, 1, 30]]), torch.ones(2, 3), torch.zeros(2))
-    labels = SceneObjects(boxes[:1], ("Car",))
-    objects = SceneObjects(boxes, ("Car", "Car"), torch.tensor([0.9, 0.8]))
+    labels = Objects.named(boxes[:1], ("Car",))
+    objects = Objects.named(boxes, ("Car", "Car"), scores=torch.tensor([0.9, 0.8]))
     rows = encode_scene(Scene("a", objects=objects, labels=labels))["objects"]
     assert rows[0]["match"]["iou"] == 1 and rows[1]["match"] is None
     assert encode_scene(Scene("a", objects=objects))["objects"][0]["match"] is None
@@ -125,7 +126,7 @@ def _turned() -> Image.Exif:
 def test_names_cannot_break_out_of_the_data(scene: Scene) -> None:
     nasty = '</script><script>alert("x")</script>'
     boxes = Boxes3D(torch.zeros(1, 3), torch.ones(1, 3), torch.zeros(1))
-    page = scene_html([Scene(nasty, objects=SceneObjects(boxes, (nasty,)))], nasty)
+    page = scene_html([Scene(nasty, objects=Objects.named(boxes, (nasty,)))], nasty)
     assert nasty not in page
     assert data_of(page, 'data-frame="0"')["objects"][0]["class"] == nasty
     assert data_of(page, 'id="config"')["names"] == [nasty]
@@ -139,5 +140,5 @@ def test_a_picture_that_is_none_is_named(tmp_path: Path) -> None:
 
 def test_numbers_that_are_not_finite_become_null() -> None:
     boxes = Boxes3D(torch.tensor([[0.0, 1.0, 10.0]]), torch.ones(1, 3), torch.tensor([float("nan")]))
-    row = encode_scene(Scene("a", objects=SceneObjects(boxes, ("Car",))))["objects"][0]
+    row = encode_scene(Scene("a", objects=Objects.named(boxes, ("Car",))))["objects"][0]
     assert row["yaw"] is None and row["center"] == [0, 1, 10]

@@ -12,6 +12,7 @@ from monolift.autolabel.job import FORMATS, Job
 from monolift.autolabel.observe import View
 from monolift.autolabel.pictures import animation, before_and_after
 from monolift.data.formats.kitti_format import write_atomically
+from monolift.data.sample import Objects
 from monolift.files.json_text import format_json
 from monolift.geometry import Boxes3D
 from monolift.inference.results import Results3D, save_picture
@@ -39,7 +40,7 @@ def write_picture(
     writers: dict[str, Callable[[Path], None]] = {
         "label_2/{}.txt": result.save_kitti,
         "json/{}.json": lambda path: _write_json(path, result, view, fitted, order, first, dropped),
-        "meshes/{}.glb": lambda path: write_glb(path, result.meshes or (), _names(result)),
+        "meshes/{}.glb": lambda path: write_glb(path, [fitted.meshes[k] for k in order], _names(result)),
         "pictures/{}.jpg": result.save_image,
         "before_after/{}.jpg": lambda path: save_picture(before_and_after(result, fitted.start[order]), path),
         "animations/{}.gif": lambda path: write_atomically(path, animation(result, fitted, order)),
@@ -54,14 +55,16 @@ def _result(view: View, fitted: FittedObjects, order: list[int], first: int) -> 
     chosen = [view.observations[k - first] for k in order]
     return Results3D(
         name=view.photo.name,
-        boxes=fitted.boxes[order],
-        scores=fitted.confidence[order],
-        classes=tuple(o.class_name for o in chosen),
-        boxes2d=torch.stack([o.box2d for o in chosen]) if chosen else torch.zeros(0, 4),
+        objects=Objects.named(
+            fitted.boxes[order],
+            [o.class_name for o in chosen],
+            scores=fitted.confidence[order],
+            boxes2d=torch.stack([o.box2d for o in chosen]) if chosen else torch.zeros(0, 4),
+            meshes=tuple(fitted.meshes[k] for k in order),
+        ),
         camera=view.photo.camera,
         image=view.photo.image,
         camera_origin="calib",
-        meshes=tuple(fitted.meshes[k] for k in order),
     )
 
 

@@ -9,12 +9,13 @@ from dataclasses import replace
 import torch
 from PIL import Image
 
+from monolift.data.sample import Objects
 from monolift.geometry import EDGES, Boxes3D, Camera
 from monolift.geometry.boxes import NEAR_PLANE
 from monolift.inference.results import Results3D
 from monolift.methods.monodr import FittedObjects
 from monolift.render.draw.canvas import PAPER, Canvas, class_color
-from monolift.render.draw.overlay import GAP, Objects, overlay
+from monolift.render.draw.overlay import GAP, overlay
 from monolift.render.mesh import Mesh
 from monolift.render.renderer import render
 from monolift.typing import Float, Tensor, UInt8
@@ -51,8 +52,8 @@ def _window(pixels: Float[Tensor, "v 2"], width: int, height: int) -> tuple[int,
 
 def before_and_after(result: Results3D, start: Boxes3D) -> Image.Image:
     """Above, the photograph with the boxes where the fit began; below, with the fitted cars painted in and their boxes."""
-    above = overlay(result.image, result.camera, Objects(start, result.classes))
-    fitted = painted(result.image, result.camera, result.meshes or ())
+    above = overlay(result.image, result.camera, Objects.named(start, result.classes))
+    fitted = painted(result.image, result.camera, [m for m in result.meshes or () if m is not None])
     below = _wired(fitted, result.camera, result.boxes, result.classes, above.size)
     both = Image.new("RGB", (above.width, 2 * above.height + GAP), PAPER)
     both.paste(above, (0, 0))

@@ -90,7 +90,7 @@ def run(options: Augment) -> int:
         there = f", {kept} were there already" if kept else ""
         progress.say(f"{options.out}: {made} pictures with {pasted} pasted cars made{there}")
     if options.json is not None:
-        from monolift.commands.detect import write_json
+        from monolift.commands.output import write_json
 
         content = {
             "out": str(options.out),

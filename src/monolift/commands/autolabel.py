@@ -66,7 +66,7 @@ def run(options: Autolabel) -> int:
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise InputError(f"--{name}: expected 1 or more, got {getattr(options, name)}")
     from monolift import autolabel
-    from monolift.commands.detect import write_json
+    from monolift.commands.output import write_json
 
     job = _job(options)
     summary = _Summary(options.out)

@@ -48,7 +48,7 @@ class Convert:
 
 def run(options: Convert) -> int:
     """Raises InputError for sources that cannot be read and an --out that is there already."""
-    from monolift.commands.detect import write_json
+    from monolift.commands.output import write_json
     from monolift.data.cameras import CameraChoice
     from monolift.data.formats.convert import convert, open_dataset
     from monolift.files.progress import Progress

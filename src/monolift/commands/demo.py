@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from monolift.commands.detect import console, write_json
+from monolift.commands.output import console, write_json
 from monolift.errors import InputError
 from monolift.inference import zoo as model_zoo
 
@@ -53,8 +53,8 @@ def run(options: Demo) -> int:
     from monolift.data.formats.kitti_format import write_atomically
     from monolift.inference.model import load
     from monolift.inference.results import save_picture
-    from monolift.render.draw.overlay import Objects, picture
-    from monolift.viewer import Scene, scene_html
+    from monolift.render.draw.overlay import picture
+    from monolift.viewer import scene_html, scene_of
 
     sample = example()
     start = time.perf_counter()
@@ -63,12 +63,11 @@ def run(options: Demo) -> int:
     result = model.detect(sample.image, sample.camera, score=options.score)
     pairs = match(result, sample)
     drawn = options.out / "demo.png"
-    found = Objects(result.boxes, result.classes, result.scores)
-    save_picture(picture(sample.image, sample.camera, found, Objects(sample.boxes, sample.classes)), drawn)
+    save_picture(picture(sample.image, sample.camera, result.objects, sample.objects), drawn)
     result.save_kitti(options.out / "demo.txt")
     result.save_json(options.out / "demo.json")
     page = options.out / "demo.html"
-    write_atomically(page, scene_html([Scene.of_result(result, sample)], "monolift demo").encode())
+    write_atomically(page, scene_html([scene_of(result, sample)], "monolift demo").encode())
     if options.json is not None:
         write_json(options.json, {**result.to_dict(), "pairs": [pair.to_dict() for pair in pairs]})
     if not options.quiet:

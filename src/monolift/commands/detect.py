@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from monolift.errors import InputError
+from monolift.commands.output import check_writable, console, count, write_json
+from monolift.errors import InputError, MissingExtraError
 from monolift.files.json_text import format_json
 from monolift.files.progress import Progress
 
@@ -51,6 +52,8 @@ class Detect:
     """Only these classes."""
     device: str = "auto"
     """cpu, cuda, cuda:1 or auto."""
+    batch: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Images that go through the network together at most; those of one size."""
     out: Path = Path("out")
     """Folder of the saved files."""
     save: str = "image"
@@ -64,61 +67,46 @@ class Detect:
 
 
 def run(options: Detect) -> int:
-    """Every file in turn; one that cannot be used is reported, and the others still get done."""
+    """Every file in turn; one that cannot be used is reported, and the others are still done."""
     formats = _formats(options.save)
     if not options.source:
         raise InputError(
             "nothing to look at: expected images, folders, globs or videos, as in `monolift detect street.jpg`"
         )
-    from monolift.data.cameras import CameraChoice
+    if options.batch < 1:
+        raise InputError(f"--batch: expected 1 or more, got {options.batch}")
+    if formats:
+        check_writable(options.out)
+    if options.json not in (None, "-"):
+        check_writable(Path(options.json).parent)
     from monolift.data.sources import expand, is_video
     from monolift.inference.model import load
 
-    choice = CameraChoice.of(options.camera, options.calib, options.fov)
     files = [path for source in options.source for path in expand(source)]
     model = load(options.model, options.device)
     classes = _classes(options.classes, model.classes)
     in_full = len(files) <= SHOWN_IN_FULL and not any(map(is_video, files))
-    writer = _Writer(options.out, formats)
-    rows: list[dict[str, Any]] = []
-    failed = 0
     with Progress(len(files), "files", options.quiet or in_full) as progress:
         report = _Report(progress, options, in_full)
-        for path in files:
-            try:
-                for everything in model.detect_file(path, choice, options.score):
-                    result = everything.filter(classes=classes)
-                    writer.write(result)
-                    report.result(result)
-                    rows.append(result.to_dict(options.hints))
-            except InputError as error:
-                failed += 1
-                report.complain(str(error))
-                rows.append({"source": str(path), "error": str(error)})
-            progress.advance(1, path.name)
-    if options.json is not None:
-        write_json(options.json, rows)
-    found = sum(len(row.get("objects", ())) for row in rows)
-    seen = len(rows) - failed
-    text = f"{_count(found, 'object')} in {_count(seen, 'picture')}"
-    text += f"; {failed} of {_count(len(files), 'file')} failed" if failed else ""
-    report.say(text + (f"; {_count(writer.written, 'file')} in {options.out}" if writer.written else ""))
-    return 2 if failed else 0
-
-
-def write_json(target: str, content: Any) -> None:
-    """To a file, complete or not at all, or to standard output with "-"."""
-    from monolift.data.formats.kitti_format import write_atomically
-
-    text = format_json(content) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-    else:
-        write_atomically(target, text.encode())
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+        job = _Job(_Writer(options.out, formats), report, options.hints)
+        try:
+            results = model.stream(
+                files,
+                options.camera,
+                calib=options.calib,
+                fov=options.fov,
+                score=options.score,
+                batch=options.batch,
+                on_error=job.failed,
+            )
+            for result in results:
+                job.done(result.filter(classes=classes))
+            report.turn(None)
+        finally:  # whatever stops the job: what is done is told
+            if options.json is not None and (job.rows or sys.exc_info()[0] is None):
+                write_json(options.json, job.rows)
+    report.say(job.summary(len(files), options.out))
+    return 2 if job.failures else 0
 
 
 def _formats(save: str) -> list[str]:
@@ -139,6 +127,54 @@ def _classes(wanted: str | None, known: tuple[str, ...]) -> list[str]:
     return names
 
 
+class _Job:
+    """What becomes of every result: files, a row of --json, a line; pixels are not kept."""
+
+    def __init__(self, writer: _Writer, report: _Report, hints: bool) -> None:
+        self.writer, self.report, self.hints = writer, report, hints
+        self.rows: list[dict[str, Any]] = []
+        self.images = self.objects = 0
+        self.failures: set[str] = set()
+
+    def done(self, result: Results3D) -> None:
+        source = str(result.path or result.name)
+        self.report.turn(source)
+        try:
+            row = result.to_dict(self.hints)
+            format_json(row)  # here a number that JSON does not know costs one image, at the end all of them
+            self.writer.write(result)
+        except Exception as error:
+            if self.writer.formats and not isinstance(error, _TakenError):
+                check_writable(self.writer.folder)  # a full disk ends the job; one odd name does not
+            self.failed(source, error)
+            return
+        self.rows.append(row)
+        self.images += 1
+        self.objects += len(result)
+        self.report.result(result)
+
+    def failed(self, source: str, error: Exception) -> None:
+        """Reports a file that cannot be used: bad input in the words of its error, anything else with its type."""
+        self.report.turn(source)
+        text = str(error)
+        if not isinstance(error, (InputError, MissingExtraError)):
+            reason = text.splitlines()[0] if text else "no message"
+            text = f"{source}: {type(error).__name__}: {reason}"
+        self.failures.add(source)
+        self.rows.append({"source": source, "error": text})
+        self.report.complain(text)
+
+    def summary(self, files: int, folder: Path) -> str:
+        text = f"{count(self.objects, 'object')} in {count(self.images, 'picture')}"
+        if self.failures:
+            text += f"; {len(self.failures)} of {count(files, 'file')} failed"
+        return text + (f"; {count(self.writer.written, 'file')} in {folder}" if self.writer.written else "")
+
+
+class _TakenError(InputError):
+    """A result's file is another's, or the image itself."""
+
+
 class _Writer:
     """Files named like the pictures. Two pictures of one name would overwrite each other, so the second is refused."""
 
@@ -151,7 +187,7 @@ class _Writer:
         if not self.formats:
             return
         if result.name in self._origin:
-            raise InputError(
+            raise _TakenError(
                 f"{result.path}: {self._origin[result.name]} has the same name: its files in {self.folder} would be "
                 "overwritten; use another --out"
             )
@@ -159,9 +195,20 @@ class _Writer:
         for name in self.formats:
             target = self.folder / (result.name + FORMATS[name])
             if result.path is not None and target.resolve() == result.path.resolve():
-                raise InputError(f"{target}: is the picture itself and is not overwritten; use another --out")
-            getattr(result, f"save_{name}")(target)
+                raise _TakenError(
+                    f"{target}: is the picture itself and is not overwritten; use another --out"
+                )
+            _save(result, name, target)
             self.written += 1
+
+
+def _save(result: Results3D, name: str, target: Path) -> None:
+    if name == "html":
+        from monolift.viewer import save_html
+
+        save_html(result, target)
+    else:
+        getattr(result, f"save_{name}")(target)
 
 
 class _Report:
@@ -171,6 +218,13 @@ class _Report:
         self.progress, self.quiet, self.in_full = progress, options.quiet, in_full
         self.to_stderr = options.json == "-"
         self._warned: set[str] = set()
+        self._source: str | None = None
+
+    def turn(self, source: str | None) -> None:
+        """The next result is of this file, or there is none: progress counts the one before."""
+        if self._source is not None and source != self._source:
+            self.progress.advance(1, Path(self._source).name)
+        self._source = source
 
     def result(self, result: Results3D) -> None:
         for warning in result.warnings:
@@ -193,11 +247,3 @@ class _Report:
             sys.stderr.write(line + "\n")
         else:
             self.progress.say(line)
-
-
-def console(stderr: bool = False) -> Any:
-    """rich's console; wide enough for the tables where the width is not a terminal's."""
-    from rich.console import Console
-
-    plain = Console(stderr=stderr)
-    return plain if plain.is_terminal else Console(stderr=stderr, width=120)

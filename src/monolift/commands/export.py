@@ -62,7 +62,7 @@ def run(options: Export) -> int:
         raise InputError("--calibration is for --int8 only")
     if options.ap_split is not None and options.ap_data is None:
         raise InputError("--ap-split names ids of --ap-data ROOT, which is missing")
-    from monolift.commands.detect import write_json
+    from monolift.commands.output import write_json
     from monolift.export import export
     from monolift.export.folder import write_folder, write_triton
     from monolift.inference.model import load
@@ -137,7 +137,7 @@ def _print(report: Report, options: Export) -> None:
     from rich import box
     from rich.table import Table
 
-    from monolift.commands.detect import console
+    from monolift.commands.output import console
 
     found = report.agreement
     ours, theirs = found.seconds

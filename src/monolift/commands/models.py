@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from monolift.commands.detect import console, write_json
+from monolift.commands.output import console, write_json
 from monolift.inference import zoo as model_zoo
 from monolift.inference.checkpoint import WEIGHTS_FILE, read_config
 
@@ -29,7 +29,7 @@ class Models:
 
 
 def run(options: Models) -> int:
-    cards = [describe(model_zoo.find(name)) for name in model_zoo.names()]
+    cards = [describe(model_zoo.resolve(name)) for name in model_zoo.names()]
     if options.json is not None:
         write_json(options.json, cards)
     if not options.quiet:

@@ -70,7 +70,7 @@ def run(options: Shapes) -> int:
     else:
         report = _show(options)
     if options.json is not None:
-        from monolift.commands.detect import write_json
+        from monolift.commands.output import write_json
 
         write_json(options.json, report)
     return 0

@@ -73,7 +73,7 @@ def run(options: Synth) -> int:
         found = f", {kept} were there already" if kept else ""
         progress.say(f"{options.out}: {made} pictures with {objects} objects made{found}")
     if options.json is not None:
-        from monolift.commands.detect import write_json
+        from monolift.commands.output import write_json
 
         write_json(options.json, {"out": str(options.out), "made": made, "kept": kept, "objects": objects})
     return 0

@@ -62,7 +62,7 @@ class Train:
 def run(options: Train) -> int:
     init = options.init
     if init is not None and str(init) in model_zoo.names():
-        init = model_zoo.find(init)
+        init = model_zoo.resolve(init)
     for path in (*options.data, options.split, options.val_split, init):
         if path is not None and not path.exists():
             bundled = f", nor a bundled model ({', '.join(model_zoo.names())})" if path is init else ""
@@ -71,7 +71,7 @@ def run(options: Train) -> int:
         raise InputError(f"--devices: expected 1 or more, got {options.devices}")
     if options.devices > 1 and "WORLD_SIZE" not in os.environ:
         return _on_several(options.devices)
-    from monolift.commands.detect import write_json
+    from monolift.commands.output import write_json
     from monolift.training.train import TrainOptions, train
 
     best = train(

@@ -113,7 +113,7 @@ def _title(options: View) -> str:
 
 
 def _report(options: View, content: dict[str, object]) -> None:
-    from monolift.commands.detect import write_json
+    from monolift.commands.output import write_json
 
     if options.json is not None:
         write_json(options.json, content)

@@ -202,13 +202,13 @@ def labels_from_detections(detections: Detections, classes: Sequence[str]) -> Ki
     length, h, w = found.boxes.size.numpy().T
     n = len(found)
     return KittiLabels(
-        names=tuple(classes[k] for k in found.labels.tolist()),
+        names=() if found.labels is None else tuple(classes[k] for k in found.labels.tolist()),
         truncation=np.full(n, -1.0),
         occlusion=np.full(n, -1),
         alpha=found.boxes.alpha.numpy(),
-        boxes2d=found.boxes2d.double().numpy(),
+        boxes2d=np.zeros((n, 4)) if found.boxes2d is None else found.boxes2d.double().numpy(),
         size_hwl=np.stack([h, w, length], 1),
         bottom=found.boxes.bottom.numpy(),
         rotation_y=found.boxes.yaw.numpy(),
-        score=found.scores.double().numpy(),
+        score=None if found.scores is None else found.scores.double().numpy(),
     )

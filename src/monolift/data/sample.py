@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -61,6 +61,11 @@ class Sample:
         return self.image.shape[-1], self.image.shape[-2]
 
     @property
+    def objects(self) -> Objects:
+        """The labelled objects with their 2D boxes."""
+        return Objects.named(self.boxes, self.classes, boxes2d=self.boxes2d)
+
+    @property
     def difficulty(self) -> Int[Tensor, " n"]:
         """KITTI's level of each object: the easiest whose limits on height, occlusion and truncation it meets."""
         height = self.boxes2d[:, 3] - self.boxes2d[:, 1]
@@ -107,7 +112,8 @@ class Objects:
     meshes:     N meshes, metres, camera frame, None for an object without one
     evidence:   the named measurements behind each box, where the method fits boxes through such
 
-    Indexing by a slice, a mask or indices gives the objects chosen. Raises ValueError where the counts differ.
+    Indexing by an integer, a slice, a mask or indices gives the objects chosen, as Objects; so does iteration, one at a
+    time. Raises ValueError where the counts differ.
     """
 
     boxes: Boxes3D = field(default_factory=Boxes3D.empty)
@@ -140,12 +146,30 @@ class Objects:
         """Each object's class name."""
         return () if self.labels is None else tuple(self.names[k] for k in self.labels.tolist())
 
+    def __iter__(self: Self) -> Iterator[Self]:
+        return (self[k] for k in range(len(self)))
+
     def __getitem__(self: Self, index: Any) -> Self:
+        if isinstance(index, int):  # one object is N = 1, as everywhere
+            index = [range(len(self))[index]]
         chosen = {k: v[index] for k, v in self._columns().items() if k != "meshes"}
         if self.meshes is not None:
             order = torch.arange(len(self), device=self.boxes.center.device)[index].tolist()
             chosen["meshes"] = tuple(self.meshes[k] for k in order)
         return replace(self, **chosen)
+
+    def filter(self: Self, score: float | None = None, classes: Collection[str] | None = None) -> Self:
+        """The objects of at least this score and of these classes, where either is given."""
+        if score is not None:
+            if self.scores is None:
+                raise ValueError(
+                    f"{type(self).__name__}: expected scores to compare with {score:g}, got none"
+                )
+            return self[self.scores >= score].filter(classes=classes)
+        if classes is not None:
+            wanted = [name in classes for name in self.classes]
+            return self[torch.tensor(wanted, dtype=torch.bool, device=self.boxes.center.device)]
+        return self
 
     def to(self: Self, *args: Any) -> Self:
         """Another device."""

@@ -67,7 +67,7 @@ def export(
         raise InputError(f"{out}: expected a name that ends in .onnx")
     if not pictures:
         raise InputError("export: expected at least one picture to compare on, got none")
-    model.detector.eval().cpu()  # type: ignore[attr-defined]
+    model.detector.eval().cpu()
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     try:

@@ -8,19 +8,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from monolift import runtime
 from monolift.data.kitti import KittiDataset
-from monolift.data.sample import Detections
+from monolift.data.sample import Objects
 from monolift.geometry import Camera
+from monolift.inference.detect import decode, finish, run_network
 from monolift.inference.model import Model
-from monolift.methods.base import Prepared
+from monolift.methods.base import Detector
 from monolift.training.validate import validate
-from monolift.typing import Tensor, UInt8
+from monolift.typing import Float, Tensor, UInt8
 
 SAME_METRES = 2.0  # centres further apart are different objects
 
@@ -46,26 +46,27 @@ class Agreement:
     seconds: tuple[float, float]
 
 
-class Exported:
+class Exported(Detector):
     """An exported model in a detector's place: PyTorch's preparation and decoding round the other network."""
 
-    def __init__(self, detector: Any, network: runtime.Model) -> None:
-        self._detector, self._network = detector, network
+    method = "exported"
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(self._detector.classes)
+    def __init__(self, detector: Detector, network: runtime.Model) -> None:
+        super().__init__()
+        self.config = detector.config
+        self.network = detector.network
+        self._exported, self._decode = network, detector.decode
 
-    def prepare(self, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Prepared:
-        view = self._detector.view(image.shape[2], image.shape[1])
-        return Prepared(view.image(image).float(), view.camera(camera), view)
+    def normalise(self, image: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
+        """The pixels as they are: the exported graph normalises them itself."""
+        return image.float()
 
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        raw = self._network.run(images.to(torch.uint8).numpy())
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        raw = self._exported.run(images.to(torch.uint8).cpu().numpy())
         return {name: torch.from_numpy(maps) for name, maps in raw.items()}
 
-    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
-        return list(self._detector.decode(raw, cameras))
+    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Objects]:
+        return list(self._decode(raw, cameras))
 
 
 def agreement(model: Model, exported: runtime.Model, pictures: Sequence[Picture]) -> Agreement:
@@ -74,29 +75,22 @@ def agreement(model: Model, exported: runtime.Model, pictures: Sequence[Picture]
     Where the runtime decodes the method itself its boxes are compared, so that all of it is checked, else the raw maps are
     decoded by PyTorch's code. The first picture is also run twice in one batch.
     """
-    detector: Any = model.detector
     raw_error: dict[str, float] = {}
     pairs, lost, seconds = [], 0, []
+    other = Exported(model.detector, exported)
     for k, (image, camera) in enumerate(pictures):
-        prepared = detector.prepare(image, camera)
-        network_picture = prepared.view.image(image)[None].repeat(2 if k == 0 else 1, 1, 1, 1)
-        with torch.no_grad():
-            start = time.perf_counter()
-            ours = detector(detector.normalise(network_picture))
-            middle = time.perf_counter()
-            theirs = exported.run(network_picture.numpy())
-            seconds.append((middle - start, time.perf_counter() - middle))
-            for name, maps in theirs.items():
-                error = float(np.abs(maps - ours[name].numpy()).max())
-                raw_error[name] = max(raw_error.get(name, 0.0), error)
-            cameras = Camera.stack([prepared.camera] * len(network_picture))
-            mine = detector.decode(ours, cameras)[0]
-            if exported.method in runtime.model.DECODERS:
-                other = _as_arrays(exported.detect(_rows_last(image), camera.matrix.numpy(), model.score))
-            else:
-                found = detector.decode({n: torch.from_numpy(m) for n, m in theirs.items()}, cameras)[0]
-                other = _arrays(found[found.scores >= model.score], model.classes)
-        matched, alone = _pairs(_arrays(mine[mine.scores >= model.score], model.classes), other)
+        batch = 2 if k == 0 else 1
+        ours = _outputs(model.detector, image, camera, batch, model.score)
+        theirs = _outputs(other, image, camera, batch, model.score)
+        seconds.append((ours.seconds, theirs.seconds))
+        for name, maps in theirs.raw.items():
+            error = float((maps - ours.raw[name]).abs().max())
+            raw_error[name] = max(raw_error.get(name, 0.0), error)
+        if exported.method in runtime.model.DECODERS:
+            found = _as_arrays(exported.detect(_rows_last(image), camera.matrix.numpy(), model.score))
+        else:
+            found = _arrays(theirs.objects)
+        matched, alone = _pairs(_arrays(ours.objects), found)
         pairs += matched
         lost += alone
     differences = np.array(pairs).reshape(-1, 4)
@@ -105,6 +99,25 @@ def agreement(model: Model, exported: runtime.Model, pictures: Sequence[Picture]
     return Agreement(
         raw_error, len(pairs), lost, float(center), float(size), float(yaw), float(score), (torch_s, other_s)
     )
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    raw: dict[str, Tensor]
+    objects: Objects
+    seconds: float
+
+
+def _outputs(
+    detector: Detector, image: UInt8[Tensor, "3 H W"], camera: Camera, batch: int, score: float
+) -> _Outputs:
+    """Of an image, ``batch`` times in one batch: the raw maps, the first one's objects, the network's seconds."""
+    prepared = [detector.prepare(image, camera)] * batch
+    start = time.perf_counter()
+    raw = run_network(detector, prepared)
+    seconds = time.perf_counter() - start
+    found = decode(detector, raw, prepared)[0]
+    return _Outputs(raw, finish(detector, found, prepared[0], image, camera, score, meshes=False), seconds)
 
 
 def compare_ap(
@@ -123,10 +136,11 @@ def _rows_last(image: UInt8[Tensor, "3 H W"]) -> np.ndarray:
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
 
 
-def _arrays(found: Detections, classes: Sequence[str]) -> dict[str, np.ndarray]:
+def _arrays(found: Objects) -> dict[str, np.ndarray]:
     boxes = found.boxes
+    assert found.scores is not None
     named = {"center": boxes.center, "size": boxes.size, "yaw": boxes.yaw, "score": found.scores}
-    names = np.array([classes[k] for k in found.labels.tolist()], dtype=object)
+    names = np.array(found.classes, dtype=object)
     return {**{k: v.double().numpy() for k, v in named.items()}, "class": names}
 
 

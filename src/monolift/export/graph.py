@@ -18,6 +18,7 @@ from torch import nn
 from monolift import __version__
 from monolift.errors import InputError
 from monolift.inference.model import Model
+from monolift.methods.base import Detector
 from monolift.runtime.model import DESCRIPTION, FORMAT
 from monolift.typing import Tensor, UInt8
 
@@ -28,7 +29,7 @@ OPSET = 19  # the first with DeformConv
 class WholeNetwork(nn.Module):
     """(B, 3, h, w) uint8 RGB network pictures -> the raw maps, in the order of their names."""
 
-    def __init__(self, detector: Any, names: Sequence[str]) -> None:
+    def __init__(self, detector: Detector, names: Sequence[str]) -> None:
         super().__init__()
         self.detector, self.names = detector, names
 
@@ -41,7 +42,7 @@ def write_graph(model: Model, path: Path) -> None:
     """The float32 graph with its description. Raises InputError naming the layer that ONNX cannot express."""
     import onnx
 
-    detector: Any = model.detector
+    detector = model.detector
     example = torch.zeros(2, 3, 4 * MULTIPLE, 6 * MULTIPLE, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=256)
     rows, columns = torch.export.Dim("rows", min=2, max=128), torch.export.Dim("columns", min=2, max=128)

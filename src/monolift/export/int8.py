@@ -35,7 +35,7 @@ def quantise(model: Model, path: Path, calibration: Sequence[Picture]) -> None:
 
     if not calibration:
         raise InputError("int8 needs calibration pictures: expected at least one, got none")
-    detector: Any = model.detector
+    detector = model.detector
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:

@@ -1,40 +1,62 @@
-"""From a photograph and its camera to 3D boxes: ``load`` a model, ``Model.detect``."""
+"""From an image and its camera to 3D boxes: ``load`` a model, ``Model.detect``."""
 
 from __future__ import annotations
 
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import torch
 
 from monolift.data.cameras import CameraChoice, KnownCamera
-from monolift.data.sample import Detections
 from monolift.data.sources import Photograph, expand, frames, is_video, photograph, read_photograph
 from monolift.errors import InputError
 from monolift.geometry import Camera
-from monolift.inference import checkpoint
-from monolift.inference import zoo as model_zoo
+from monolift.inference import checkpoint, zoo
+from monolift.inference.detect import detect_samples
+from monolift.inference.device import pick_device
 from monolift.inference.results import Results3D
-from monolift.methods.base import Prepared, in_source
+from monolift.methods.base import Detector
 from monolift.typing import Tensor
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from monolift.methods.base import Detector
+    ImageLike: TypeAlias = str | Path | np.ndarray | Tensor | Image.Image
 
 DEFAULT_SCORE = 0.25  # of a checkpoint whose card says nothing (SMOKE's)
-CameraLike = Camera | str | Sequence[float]
+BATCH = 8  # images of a list that share a batch
+CameraLike: TypeAlias = Camera | str | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """An image with its camera: all that detection needs. read_seconds: what reading it took."""
+
+    photo: Photograph
+    camera: KnownCamera
+    read_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An image that could not be used. source: its file or name."""
+
+    source: str
+    error: Exception
 
 
 class Model:
-    """A detector with its weights, ready for pictures of any size."""
+    """A detector with its weights, ready for images of any size.
+
+    Three entrances: `detect` (an image, or a list of them), `stream` (folders, globs, videos, lists: one result after the
+    other), `detect_known` (images whose cameras are known already).
+    """
 
     def __init__(self, detector: Detector, name: str = "model", card: dict[str, Any] | None = None) -> None:
         self.detector = detector
@@ -76,7 +98,7 @@ class Model:
 
     @property
     def score(self) -> float:
-        """The lowest score worth showing: its card's, chosen on validation pictures, for scores are not probabilities."""
+        """The lowest score worth showing: its card's, chosen on validation images, for scores are not probabilities."""
         return float(self.card.get("score", DEFAULT_SCORE))
 
     @property
@@ -84,6 +106,11 @@ class Model:
         return self.detector.device
 
     @overload
+    def detect(self, source: list[Any] | tuple[Any, ...], camera: CameraLike | None = None, *, calib: str | Path | None = None,
+               fov: float | None = None, score: float | None = None, batch: int = BATCH) -> list[Results3D]: ...  # fmt: skip
+    @overload
+    def detect(self, source: ImageLike, camera: CameraLike | None = None, *, calib: str | Path | None = None,
+               fov: float | None = None, score: float | None = None, batch: int = BATCH) -> Results3D: ...  # fmt: skip
     def detect(
         self,
         source: Any,
@@ -92,71 +119,29 @@ class Model:
         calib: str | Path | None = None,
         fov: float | None = None,
         score: float | None = None,
-        stream: Literal[True],
-    ) -> Iterator[Results3D]: ...
-    @overload
-    def detect(
-        self,
-        source: np.ndarray | Tensor | Image.Image,
-        camera: CameraLike | None = None,
-        *,
-        calib: str | Path | None = None,
-        fov: float | None = None,
-        score: float | None = None,
-        stream: Literal[False] = False,
-    ) -> Results3D: ...
-    @overload
-    def detect(
-        self,
-        source: list[Any] | tuple[Any, ...],
-        camera: CameraLike | None = None,
-        *,
-        calib: str | Path | None = None,
-        fov: float | None = None,
-        score: float | None = None,
-        stream: Literal[False] = False,
-    ) -> list[Results3D]: ...
-    @overload
-    def detect(
-        self,
-        source: str | Path,
-        camera: CameraLike | None = None,
-        *,
-        calib: str | Path | None = None,
-        fov: float | None = None,
-        score: float | None = None,
-        stream: Literal[False] = False,
-    ) -> Any: ...
+        batch: int = BATCH,
+    ) -> Results3D | list[Results3D]:
+        """The objects of one image; of a list of images, a list of results.
 
-    def detect(
-        self,
-        source: Any,
-        camera: CameraLike | None = None,
-        *,
-        calib: str | Path | None = None,
-        fov: float | None = None,
-        score: float | None = None,
-        stream: bool = False,
-    ) -> Results3D | list[Results3D] | Iterator[Results3D]:
-        """The objects of one picture, or of several.
-
-        source: a picture (path; (H, W, 3) uint8 RGB array; PIL image; (3, H, W) uint8 tensor) gives one result. A list, a
-            folder, a glob or a video gives a list; for long ones ``stream=True``.
+        source: a path; (H, W, 3) uint8 RGB array; PIL image; (3, H, W) uint8 tensor; or a list of them. For a folder, a glob
+            or a video see :meth:`stream`.
         camera: fx, fy, cx, cy in pixels (Camera, numbers or "fx,fy,cx,cy"); calib: KITTI calib file or ROS
             camera_info .yaml, or a folder of them matched by name; fov: horizontal, degrees. Without any of them EXIF
-            decides, and failing that a guess: the result's warnings say so, because all distances scale with it.
+            decides, and failing that a guess: the result's warnings report it, because all distances scale with it.
         score: the lowest score that is kept; by default the model's own, see :attr:`score`.
-        stream: results one after the other as they are made, for long videos: the same as :meth:`stream`.
+        batch: of a list, images in one batch at most; they must agree in network size.
 
-        Raises InputError for pictures and cameras that cannot be used, MissingExtraError for a video without PyAV.
+        Raises InputError for images and cameras that cannot be used.
         """
+        if isinstance(source, (list, tuple)):
+            return list(self.stream(source, camera, calib=calib, fov=fov, score=score, batch=batch))
+        if _holds_several(source):
+            raise InputError(
+                f"{source}: detect takes one image or a list of them, got a folder, a video or a pattern: for these iterate "
+                "over model.stream(...)"
+            )
         choice = CameraChoice.of(camera, calib, fov)
-        if stream or isinstance(source, (list, tuple)) or _holds_several(source):
-            results = self.stream(source, camera, calib=calib, fov=fov, score=score)
-            return results if stream else list(results)
-        start = time.perf_counter()
-        photo = _photograph(source)
-        return self.detect_photograph(photo, choice, score, time.perf_counter() - start)
+        return self.detect_known([_shot(source, choice)], score)[0]
 
     def stream(
         self,
@@ -166,85 +151,98 @@ class Model:
         calib: str | Path | None = None,
         fov: float | None = None,
         score: float | None = None,
+        batch: int = 1,
+        on_error: Callable[[str, Exception], None] | None = None,
     ) -> Iterator[Results3D]:
-        """One result after the other: of a folder, a glob, a list or the frames of a video. Arguments as :meth:`detect`."""
-        choice = CameraChoice.of(camera, calib, fov)
+        """One result after the other, in order: of a folder, a glob, a video, an image, or a list of any of these.
+
+        Only the images of one batch are in memory. Arguments as :meth:`detect`, and
+
+        batch: images that are read ahead; those that agree in network size go through the network together.
+        on_error: called with the source and the exception of an image or video that cannot be used, when its turn comes; the
+            others are still done. Without it the exception is raised there.
+
+        Raises InputError at once for arguments that cannot be used, MissingExtraError for a video without PyAV.
+        """
+        if batch < 1:
+            raise InputError(f"batch: expected 1 or more, got {batch}")
+        choice, score = CameraChoice.of(camera, calib, fov), self._threshold(score)
+        items: list[Any] = []
         for item in source if isinstance(source, (list, tuple)) else [source]:
-            if not isinstance(item, (str, os.PathLike)):
-                yield self.detect_photograph(photograph(item), choice, score)
-                continue
-            for path in expand(item):
-                yield from self.detect_file(path, choice, score)
+            items += expand(item) if _is_path(item) else [item]
+        return self._stream(_shots(items, choice), score, batch, on_error)
 
-    def detect_file(self, path: Path, choice: CameraChoice, score: float | None) -> Iterator[Results3D]:
-        """One result of a picture file, one per frame of a video (whose calib is named like the video)."""
-        if is_video(path):
-            for frame in frames(path):
-                yield self.detect_photograph(frame, choice, score, camera_name=path.stem)
-            return
-        start = time.perf_counter()
-        photo = read_photograph(path)
-        yield self.detect_photograph(photo, choice, score, time.perf_counter() - start)
-
-    def detect_photograph(
+    def _stream(
         self,
-        photo: Photograph,
-        choice: CameraChoice,
-        score: float | None = None,
-        read_seconds: float = 0.0,
-        camera_name: str | None = None,
-    ) -> Results3D:
-        """One photograph, with whatever was said about its camera."""
-        height, width = photo.image.shape[1:]
-        known = choice.for_picture(camera_name or photo.name, width, height, photo.film_mm)
-        return self.detect_known([(photo, known)], score, [read_seconds])[0]
+        shots: Iterator[Shot | Failed],
+        score: float,
+        batch: int,
+        on_error: Callable[[str, Exception], None] | None,
+    ) -> Iterator[Results3D]:
+        for outcome in self._outcomes(shots, score, batch):
+            if isinstance(outcome, Results3D):
+                yield outcome
+            elif on_error is None:
+                raise outcome.error
+            else:
+                on_error(outcome.source, outcome.error)
+
+    def _outcomes(
+        self, shots: Iterator[Shot | Failed], score: float, batch: int
+    ) -> Iterator[Results3D | Failed]:
+        waiting: list[Shot] = []
+        for shot in shots:
+            if isinstance(shot, Shot):
+                waiting.append(shot)
+                if len(waiting) < batch:
+                    continue
+            yield from self.detect_each(waiting, score)
+            waiting = []
+            if isinstance(shot, Failed):
+                yield shot
+        yield from self.detect_each(waiting, score)
 
     def detect_known(
-        self,
-        photos: Sequence[tuple[Photograph, KnownCamera]],
-        score: float | None = None,
-        read_seconds: Sequence[float] = (),
+        self, shots: Sequence[Shot], score: float | None = None, batch: int | None = None
     ) -> list[Results3D]:
-        """The one path from pictures to boxes. Pictures whose network pictures have one size share a batch; order is kept.
+        """The objects of images whose cameras are known, in their order; score and batch as :meth:`detect`."""
+        found = detect_samples(
+            self.detector,
+            [shot.photo.image for shot in shots],
+            [shot.camera.camera for shot in shots],
+            score=self._threshold(score),
+            batch=batch,
+        )
+        return [
+            Results3D(
+                name=shot.photo.name,
+                objects=one.objects,
+                camera=shot.camera.camera,
+                image=shot.photo.image,
+                camera_origin=shot.camera.origin,
+                path=shot.photo.path,
+                timings={"read": shot.read_seconds, **one.seconds},
+                warnings=shot.photo.warnings + shot.camera.warnings,
+            )
+            for shot, one in zip(shots, found, strict=True)
+        ]
 
-        Their timings "network" and "decode" are those of the batch.
-        """
+    def detect_each(self, shots: Sequence[Shot], score: float | None = None) -> Sequence[Results3D | Failed]:
+        """As :meth:`detect_known`, but an image that fails does not take the others of its batch with it."""
+        if not shots:
+            return []
+        try:
+            return self.detect_known(shots, score)
+        except Exception as error:
+            if len(shots) == 1:
+                return [Failed(str(shots[0].photo.path or shots[0].photo.name), error)]
+        return [outcome for shot in shots for outcome in self.detect_each([shot], score)]
+
+    def _threshold(self, score: float | None) -> float:
         score = self.score if score is None else score
         if not 0 <= score <= 1:
             raise InputError(f"score: expected a number from 0 to 1, got {score:g}")
-        prepared, seconds = [], []
-        for photo, known in photos:
-            start = time.perf_counter()
-            prepared.append(self.detector.prepare(photo.image, known.camera))
-            seconds.append(time.perf_counter() - start)
-        results: dict[int, Results3D] = {}
-        for shape in dict.fromkeys(p.image.shape for p in prepared):
-            members = [i for i, p in enumerate(prepared) if p.image.shape == shape]
-            batch, timings = self._run([prepared[i] for i in members])
-            for i, found in zip(members, batch, strict=True):
-                photo, known = photos[i]
-                height, width = photo.image.shape[1:]
-                found = in_source(found, prepared[i].view, width, height)
-                found = found[found.scores >= score]
-                found = self.detector.with_meshes(found, photo.image, known.camera)
-                read = read_seconds[i] if read_seconds else 0.0
-                stages = {"read": read, "prepare": seconds[i], **timings}
-                results[i] = _result(photo, known, found, self.classes, stages)
-        return [results[i] for i in range(len(photos))]
-
-    @torch.no_grad()
-    def _run(self, prepared: Sequence[Prepared]) -> tuple[list[Detections], dict[str, float]]:
-        """Network and decoding of pictures of one size, and the seconds of both."""
-        clock = [time.perf_counter()]
-        images = torch.stack([p.image for p in prepared]).to(self.device)
-        raw = self.detector(images)
-        if images.is_cuda:
-            torch.cuda.synchronize()
-        clock.append(time.perf_counter())
-        found = self.detector.decode(raw, Camera.stack([p.camera for p in prepared]))
-        clock.append(time.perf_counter())
-        network, decode = (b - a for a, b in pairwise(clock))
-        return [one.to("cpu") for one in found], {"network": network, "decode": decode}
+        return score
 
 
 def load(name_or_path: str | Path = "smoke", device: str = "auto", name: str | None = None) -> Model:
@@ -253,63 +251,67 @@ def load(name_or_path: str | Path = "smoke", device: str = "auto", name: str | N
     device: "cpu", "cuda", "cuda:1" or "auto" (CUDA where there is one). name: what to call it; by default as its folder.
     Raises InputError for an unknown name, a checkpoint of another format, or a device that is not there.
     """
-    folder = model_zoo.find(name_or_path)
+    folder = zoo.resolve(name_or_path)
     card = checkpoint.read_card(folder)
     return Model(checkpoint.load(folder, pick_device(device)), name or folder.name, card)
 
 
-def detect(source: Any, camera: CameraLike | None = None, *, model: str | Path | Model = "smoke", device: str = "auto",
-           **options: Any) -> Any:  # fmt: skip
-    """``load(model, device).detect(source, camera, ...)`` in one call; for many pictures load the model once."""
+@overload
+def detect(source: list[Any] | tuple[Any, ...], camera: CameraLike | None = None, *, calib: str | Path | None = None,
+           fov: float | None = None, score: float | None = None, model: str | Path | Model = "smoke",
+           device: str = "auto") -> list[Results3D]: ...  # fmt: skip
+@overload
+def detect(source: ImageLike, camera: CameraLike | None = None, *, calib: str | Path | None = None,
+           fov: float | None = None, score: float | None = None, model: str | Path | Model = "smoke",
+           device: str = "auto") -> Results3D: ...  # fmt: skip
+def detect(
+    source: Any,
+    camera: CameraLike | None = None,
+    *,
+    calib: str | Path | None = None,
+    fov: float | None = None,
+    score: float | None = None,
+    model: str | Path | Model = "smoke",
+    device: str = "auto",
+) -> Results3D | list[Results3D]:
+    """``load(model, device).detect(source, camera, ...)`` in one call; to detect more than once load the model once."""
     loaded = model if isinstance(model, Model) else load(model, device)
-    return loaded.detect(source, camera, **options)
+    found: Results3D | list[Results3D] = loaded.detect(source, camera, calib=calib, fov=fov, score=score)
+    return found
 
 
-def pick_device(name: str) -> str:
-    """ "auto" resolved; any other name checked. Raises InputError for a device that this torch cannot use."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r}: not usable here ({reason}): expected cpu, cuda or auto") from None
-    return name
+def _shots(items: Sequence[Any], choice: CameraChoice) -> Iterator[Shot | Failed]:
+    """The images of files, videos and arrays, each with its camera, read when its turn comes."""
+    for item in items:
+        try:
+            if _is_path(item) and is_video(item):
+                for frame in frames(item):
+                    yield Shot(frame, _camera(choice, frame, Path(item).stem))  # one calibration for all
+            else:
+                yield _shot(item, choice)
+        except Exception as error:
+            yield Failed(str(item) if _is_path(item) else "image", error)
+
+
+def _shot(source: Any, choice: CameraChoice) -> Shot:
+    start = time.perf_counter()
+    photo = read_photograph(source) if _is_path(source) else photograph(source)
+    seconds = time.perf_counter() - start
+    return Shot(photo, _camera(choice, photo, photo.name), seconds)
+
+
+def _camera(choice: CameraChoice, photo: Photograph, name: str) -> KnownCamera:
+    height, width = photo.image.shape[1:]
+    return choice.for_picture(name, width, height, photo.film_mm)
+
+
+def _is_path(source: Any) -> bool:
+    return isinstance(source, (str, os.PathLike))
 
 
 def _holds_several(source: Any) -> bool:
-    """Whether a path stands for more than one picture: a folder, a video, a pattern."""
-    if not isinstance(source, (str, os.PathLike)):
+    """Whether a path stands for more than one image: a folder, a video, a pattern."""
+    if not _is_path(source):
         return False
     path = Path(source)
     return path.is_dir() or is_video(path) or (not path.exists() and any(c in str(source) for c in "*?["))
-
-
-def _photograph(source: Any) -> Photograph:
-    return read_photograph(source) if isinstance(source, (str, os.PathLike)) else photograph(source)
-
-
-def _result(
-    photo: Photograph,
-    known: KnownCamera,
-    found: Detections,
-    classes: Sequence[str],
-    timings: dict[str, float],
-) -> Results3D:
-    return Results3D(
-        name=photo.name,
-        boxes=found.boxes,
-        scores=found.scores,
-        classes=tuple(classes[k] for k in found.labels.tolist()),
-        boxes2d=found.boxes2d,
-        camera=known.camera,
-        image=photo.image,
-        camera_origin=known.origin,
-        path=photo.path,
-        timings=timings,
-        warnings=photo.warnings + known.warnings,
-        covariance=found.covariance,
-        meshes=found.meshes,
-        evidence=found.evidence,
-    )

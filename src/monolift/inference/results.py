@@ -1,10 +1,10 @@
-"""What detection gives back: boxes in metres with the picture and the camera they belong to."""
+"""Detection results: boxes in metres with the picture and the camera they belong to, and how they are written."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from monolift.data.formats.kitti_format import (
     write_atomically,
 )
 from monolift.data.kitti import labels_from_detections
-from monolift.data.sample import Detections
+from monolift.data.sample import Objects
 from monolift.errors import InputError
 from monolift.files.json_text import format_json
 from monolift.geometry import Boxes3D, Camera
@@ -32,46 +32,45 @@ if TYPE_CHECKING:
     from PIL import Image
     from rich.table import Table
 
-    from monolift.render.draw.objects import Objects
-
-SCHEMA = "monolift.inference.results/1"
+SCHEMA = "monolift.result/1"
+"""Of the JSON; the number grows when a field is renamed, so that readers can tell."""
 
 
 @dataclass(frozen=True)
 class Results3D:
-    """The objects of one picture, best first.
+    """The objects of one picture, best first, with the picture and the camera they belong to.
 
-    boxes: N 3D boxes, camera frame; scores: (N,) 0 to 1; classes: N names; boxes2d: (N, 4) pixels of ``image``.
+    objects: N detections, see :class:`Objects`; their columns are properties of the result, too.
     camera: of this picture, and ``camera_origin`` where it came from; image: (3, H, W) uint8 RGB, upright.
     timings: seconds by stage; warnings: what makes the result doubtful, for example a guessed camera.
-    covariance: (N, 7, 7) of x, y, z, log length, log height, log width, yaw, from methods that know it.
-    meshes: N meshes, metres, camera frame, from methods that give shapes.
-    evidence: the named measurements behind each box, from methods that fit boxes through such (SS3D's 26 hints).
+
+    Indexing by an integer, a slice, a mask or indices gives the result with those objects only; iteration gives results of
+    one object each. Raises ValueError for objects without scores or 2D boxes.
     """
 
     name: str
-    boxes: Boxes3D
-    scores: Float[Tensor, " n"]
-    classes: tuple[str, ...]
-    boxes2d: Float[Tensor, "n 4"]
+    objects: Objects
     camera: Camera
     image: UInt8[Tensor, "3 H W"]
     camera_origin: str = "given"
     path: Path | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    covariance: Float[Tensor, "n 7 7"] | None = None
-    meshes: tuple[Mesh, ...] | None = None
-    evidence: Evidence | None = None
 
     def __post_init__(self) -> None:
-        n = len(self.boxes)
-        counts = {k: len(getattr(self, k)) for k in ("scores", "classes", "boxes2d")}
-        if any(count != n for count in counts.values()):
-            raise ValueError(f"Results3D {self.name}: {n} boxes, but {counts}")
+        columns = ("scores", "labels", "boxes2d")
+        missing = [name for name in columns if getattr(self.objects, name) is None]
+        if missing:
+            raise ValueError(f"Results3D {self.name}: expected objects with {', '.join(missing)}, got none")
 
     def __len__(self) -> int:
-        return len(self.boxes)
+        return len(self.objects)
+
+    def __iter__(self) -> Iterator[Results3D]:
+        return (self[k] for k in range(len(self)))
+
+    def __getitem__(self, index: Any) -> Results3D:
+        return replace(self, objects=self.objects[index])
 
     def __str__(self) -> str:
         counts = {name: self.classes.count(name) for name in dict.fromkeys(self.classes)}
@@ -80,6 +79,45 @@ class Results3D:
     def __repr__(self) -> str:
         return f"<Results3D {self}>"
 
+    # -- the objects' columns ----------------------------------------------------------------------------------------------
+
+    @property
+    def boxes(self) -> Boxes3D:
+        """N 3D boxes, metres, camera frame."""
+        return self.objects.boxes
+
+    @property
+    def scores(self) -> Float[Tensor, " n"]:
+        """Between 0 and 1."""
+        assert self.objects.scores is not None
+        return self.objects.scores
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Each object's class name."""
+        return self.objects.classes
+
+    @property
+    def boxes2d(self) -> Float[Tensor, "n 4"]:
+        """x1, y1, x2, y2, pixels of ``image``."""
+        assert self.objects.boxes2d is not None
+        return self.objects.boxes2d
+
+    @property
+    def covariance(self) -> Float[Tensor, "n 7 7"] | None:
+        """Of x, y, z, log length, log height, log width, yaw, from methods that know it."""
+        return self.objects.covariance
+
+    @property
+    def meshes(self) -> tuple[Mesh | None, ...] | None:
+        """N meshes, metres, camera frame, from methods that give shapes; None for an object without one."""
+        return self.objects.meshes
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """The named measurements behind each box, from methods that fit boxes through such (SS3D's 26 hints)."""
+        return self.objects.evidence
+
     @property
     def distance(self) -> Float[Tensor, " n"]:
         """Metres along the ground from the camera to each box's centre."""
@@ -87,21 +125,7 @@ class Results3D:
 
     def filter(self, score: float = 0.0, classes: Collection[str] | None = None) -> Results3D:
         """Only objects of at least this score and, if given, of these classes."""
-        keep = self.scores >= score
-        if classes is not None:
-            keep &= torch.tensor([name in classes for name in self.classes], dtype=torch.bool)
-        return replace(
-            self,
-            boxes=self.boxes[keep],
-            scores=self.scores[keep],
-            classes=tuple(name for name, kept in zip(self.classes, keep.tolist(), strict=True) if kept),
-            boxes2d=self.boxes2d[keep],
-            covariance=None if self.covariance is None else self.covariance[keep],
-            meshes=None
-            if self.meshes is None
-            else tuple(mesh for mesh, kept in zip(self.meshes, keep.tolist(), strict=True) if kept),
-            evidence=None if self.evidence is None else self.evidence[keep],
-        )
+        return replace(self, objects=self.objects.filter(score, classes))
 
     # -- as text ------------------------------------------------------------------------------------------------------
 
@@ -111,9 +135,7 @@ class Results3D:
         return format_labels(from_numbers(rows.names, np.round(to_numbers(rows), 4)))
 
     def _kitti_rows(self) -> KittiLabels:
-        names = sorted(set(self.classes))
-        labels = torch.tensor([names.index(name) for name in self.classes], dtype=torch.long)
-        return labels_from_detections(Detections(self.boxes, self.scores, labels, self.boxes2d), names)
+        return labels_from_detections(self.objects, self.objects.names)
 
     def to_dict(self, hints: bool = False) -> dict[str, Any]:
         """The content of :meth:`to_json`. hints: each object also with its evidence, where the method has such."""
@@ -207,62 +229,52 @@ class Results3D:
     # -- as pictures and files ----------------------------------------------------------------------------------------
 
     def plot(self) -> Image.Image:
-        """The photograph with its boxes, and meshes where the method gives shapes, and the scene from above."""
+        """The picture with its boxes, and meshes where the method gives shapes, and the scene from above."""
         from monolift.render.draw.overlay import picture
 
         image = self.image
         if self.meshes:
             from monolift.render.draw.mesh_overlay import overlay_meshes
 
-            image = overlay_meshes(image, self.camera, self.meshes, self.classes)
-        return picture(image, self.camera, self._drawn())
+            named = [(m, name) for m, name in zip(self.meshes, self.classes, strict=True) if m is not None]
+            meshes, names = [m for m, _ in named], [name for _, name in named]
+            image = overlay_meshes(image, self.camera, meshes, names)
+        return picture(image, self.camera, self.objects)
 
     def plot_bev(self) -> Image.Image:
         """The scene from above alone, forward is up."""
         from monolift.render.draw.birds_eye import birds_eye
 
-        return birds_eye(self.camera, self._drawn())
-
-    def _drawn(self) -> Objects:
-        from monolift.render.draw.objects import Objects
-
-        return Objects(self.boxes, self.classes, self.scores, self.covariance)
+        return birds_eye(self.camera, self.objects)
 
     def save_image(self, path: str | Path) -> None:
         """Writes :meth:`plot`, in the format of the suffix (.png, .jpg, ...)."""
         save_picture(self.plot(), path)
 
-    def to_html(self) -> str:
-        """One self-contained page: the photograph, a 3D scene and the numbers, linked; it opens from disk, offline."""
-        from monolift.viewer import Scene, scene_html
-
-        return scene_html([Scene.of_result(self)], self.name)
-
-    def save_html(self, path: str | Path) -> None:
-        """Writes :meth:`to_html`."""
-        _save(path, self.to_html().encode())
-
     def save_kitti(self, path: str | Path) -> None:
         """Writes :meth:`to_kitti`; no objects give an empty file, as the official evaluation expects."""
-        _save(path, self.to_kitti().encode())
+        write_file(path, self.to_kitti().encode())
 
     def save_json(self, path: str | Path) -> None:
-        _save(path, (self.to_json() + "\n").encode())
+        write_file(path, (self.to_json() + "\n").encode())
 
     def save_omni3d(self, path: str | Path) -> None:
-        _save(path, (self.to_omni3d() + "\n").encode())
+        write_file(path, (self.to_omni3d() + "\n").encode())
 
     def save_glb(self, path: str | Path) -> None:
-        """Writes the objects as binary glTF, one node each: their meshes, or boxes where the method gives no shapes."""
+        """Writes the objects as binary glTF, one node each: its mesh, or its box where the method gives no shape."""
         from monolift.render.box_mesh import box_meshes
         from monolift.render.glb import glb_bytes
 
-        meshes = box_meshes(self.boxes) if self.meshes is None else self.meshes
+        meshes = box_meshes(self.boxes)
+        if self.meshes is not None:
+            pairs = zip(self.meshes, meshes, strict=True)
+            meshes = tuple(box if mesh is None else mesh for mesh, box in pairs)
         names = [
             f"{i} {name} {score:.2f}"
             for i, (name, score) in enumerate(zip(self.classes, self.scores, strict=True))
         ]
-        _save(path, glb_bytes(meshes, names))
+        write_file(path, glb_bytes(meshes, names))
 
 
 def save_picture(picture: Image.Image, path: str | Path) -> None:
@@ -276,10 +288,11 @@ def save_picture(picture: Image.Image, path: str | Path) -> None:
         )
     data = io.BytesIO()
     picture.save(data, kind, **({"quality": 92} if kind == "JPEG" else {}))
-    _save(path, data.getvalue())
+    write_file(path, data.getvalue())
 
 
-def _save(path: str | Path, data: bytes) -> None:
+def write_file(path: str | Path, data: bytes) -> None:
+    """Writes a file, complete or not at all, in a folder that is made where it is missing. Raises InputError."""
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

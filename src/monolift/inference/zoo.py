@@ -18,7 +18,7 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in ZOO.glob(f"*/{CONFIG_FILE}"))
 
 
-def find(name_or_path: str | Path) -> Path:
+def resolve(name_or_path: str | Path) -> Path:
     """The checkpoint folder of a bundled model's name, or of a path. Raises InputError with the nearest name."""
     path = Path(name_or_path)
     if str(name_or_path) in names():

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .lens import Lens, wrap
 
-SCHEMA = "monolift.inference.results/1"
+SCHEMA = "monolift.result/1"
 Array = npt.NDArray[Any]
 
 

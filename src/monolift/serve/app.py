@@ -25,6 +25,7 @@ from monolift.serve.batching import Batcher, QueueFullError
 from monolift.serve.describe import DESCRIPTION, DETECT
 from monolift.serve.metrics import Metrics
 from monolift.serve.request import FORMATS, Limits, Order, RefusedError, read_order
+from monolift.viewer import result_html
 
 PAGE = Path(__file__).with_name("page.html")
 MOST_FIELDS = 16  # of a form
@@ -197,7 +198,7 @@ async def _form(request: Request, body: bytes, limits: Limits) -> tuple[bytes, d
 
 
 async def _served(batcher: Batcher, order: Order) -> tuple[Results3D, Response]:
-    found = await asyncio.wrap_future(batcher.submit(order.photo, order.camera, order.score))
+    found = await asyncio.wrap_future(batcher.submit(order.shot, order.score))
     result = found.filter(classes=order.classes)
     return result, await run_in_threadpool(_answer, result, order.format)
 
@@ -209,7 +210,7 @@ def _answer(result: Results3D, kind: str) -> Response:
     if kind == "kitti":
         return Response(result.to_kitti(), media_type=media, headers=HEADERS)
     if kind == "html":
-        return Response(result.to_html(), media_type=media, headers=HEADERS)
+        return Response(result_html(result), media_type=media, headers=HEADERS)
     from io import BytesIO
 
     data = BytesIO()

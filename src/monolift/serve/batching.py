@@ -9,9 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from monolift.data.cameras import KnownCamera
-from monolift.data.sources import Photograph
-from monolift.inference.model import Model
+from monolift.inference.model import Failed, Model, Shot
 from monolift.inference.results import Results3D
 
 
@@ -21,8 +19,7 @@ class QueueFullError(RuntimeError):
 
 @dataclass
 class _Job:
-    photo: Photograph
-    camera: KnownCamera
+    shot: Shot
     score: float | None
     future: Future[Results3D] = field(default_factory=Future)
     born: float = field(default_factory=time.perf_counter)
@@ -56,9 +53,9 @@ class Batcher:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def submit(self, photo: Photograph, camera: KnownCamera, score: float | None) -> Future[Results3D]:
+    def submit(self, shot: Shot, score: float | None) -> Future[Results3D]:
         """The result to come; cancelling it before its turn spares the work. Raises QueueFullError."""
-        job = _Job(photo, camera, score)
+        job = _Job(shot, score)
         try:
             self._queue.put_nowait(job)
         except queue.Full:
@@ -99,22 +96,11 @@ class Batcher:
     def _run(self, jobs: list[_Job]) -> None:
         for score in dict.fromkeys(j.score for j in jobs):
             group = [j for j in jobs if j.score == score]
-            try:
-                results = self._model.detect_known([(j.photo, j.camera) for j in group], score)
-            except Exception as error:  # one bad batch must not end the service; its callers get the error
-                if len(group) == 1:
-                    group[0].future.set_exception(error)
-                    continue
-                for j in (
-                    group
-                ):  # alone, so that a picture that cannot be done does not take its neighbours with it
-                    self._alone(j)
-                continue
-            for j, result in zip(group, results, strict=True):
-                j.future.set_result(result)
-
-    def _alone(self, job: _Job) -> None:
-        try:
-            job.future.set_result(self._model.detect_known([(job.photo, job.camera)], job.score)[0])
-        except Exception as error:
-            job.future.set_exception(error)
+            # one bad image must end neither the service nor its neighbours: its caller gets the error
+            for j, outcome in zip(
+                group, self._model.detect_each([j.shot for j in group], score), strict=True
+            ):
+                if isinstance(outcome, Failed):
+                    j.future.set_exception(outcome.error)
+                else:
+                    j.future.set_result(outcome)

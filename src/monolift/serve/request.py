@@ -15,6 +15,7 @@ from monolift.data.formats.kitti_format import parse_calib
 from monolift.data.sources import UNREADABLE, Photograph, photograph
 from monolift.errors import InputError
 from monolift.geometry import Camera
+from monolift.inference.model import Shot
 
 FORMATS = {"json": "application/json", "kitti": "text/plain", "png": "image/png", "html": "text/html"}
 OPTIONS = ("camera", "fov", "calib", "score", "classes", "format", "name")
@@ -45,8 +46,7 @@ class RefusedError(Exception):
 class Order:
     """A request that can be served."""
 
-    photo: Photograph
-    camera: KnownCamera
+    shot: Shot
     score: float | None
     classes: tuple[str, ...]
     format: str
@@ -66,7 +66,7 @@ def read_order(
     classes = _classes(options.get("classes"), known_classes)
     choice = _camera_choice(options)
     photo = read_picture(body, options.get("name", "image"), limits.pixels)
-    return Order(photo, _camera(choice, options, photo), score, classes, kind)
+    return Order(Shot(photo, _camera(choice, options, photo)), score, classes, kind)
 
 
 def read_picture(body: bytes, name: str, most_pixels: int) -> Photograph:

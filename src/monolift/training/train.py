@@ -310,9 +310,9 @@ class _Run:
         self.average.eval()
         tag = f"epoch{self.epoch:03d}"
         if self.val is None:
-            draw_some(self.average, self.views.parts[0], self.out / "pictures", tag, self.device)
+            draw_some(self.average, self.views.parts[0], self.out / "pictures", tag)
             return {}
-        scores = validate(self.average, self.val, self.out / "val", self.device, self.out / "pictures", tag)
+        scores = validate(self.average, self.val, self.out / "val", self.out / "pictures", tag)
         if scores["selection"] > self.best:
             self.best = scores["selection"]
             card = {

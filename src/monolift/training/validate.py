@@ -4,37 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from monolift.data.formats.kitti_format import write_labels, write_split
 from monolift.data.kitti import KittiDataset, labels_from_detections
-from monolift.data.sample import Detections, Sample
+from monolift.data.sample import Objects, Sample
 from monolift.evaluation.ap import Row
 from monolift.evaluation.table import evaluate
-from monolift.geometry import Camera
-from monolift.methods.base import in_source
-from monolift.render.draw.overlay import Objects, picture
+from monolift.inference.detect import detect_samples
+from monolift.methods.base import Detector
+from monolift.render.draw.overlay import picture
 
 PICTURES = 6  # drawn at each validation
 SCORE = 0.25  # lowest score drawn where no curve says better
 
 
-@torch.no_grad()
-def detect_sample(detector: Any, sample: Sample, device: torch.device | str = "cpu") -> Detections:
-    """Detections of one sample, 2D boxes in the pixels of its own picture."""
-    prepared = detector.prepare(sample.image, sample.camera)
-    raw = detector(prepared.image[None].to(device))
-    found = detector.decode(raw, Camera.stack([prepared.camera]))[0].to("cpu")
-    return in_source(found, prepared.view, *sample.size)
+def detect_sample(detector: Detector, sample: Sample) -> Objects:
+    """All detections of one sample, whatever their score, without meshes; 2D boxes in the pixels of its image."""
+    return detect_samples(detector, [sample.image], [sample.camera], meshes=False)[0].objects
 
 
 def validate(
-    detector: Any,
+    detector: Detector,
     dataset: KittiDataset,
     out: Path,
-    device: torch.device | str = "cpu",
     pictures: Path | None = None,
     tag: str = "",
 ) -> dict[str, float]:
@@ -45,11 +37,11 @@ def validate(
     detector's first class: 3D strict alone is too noisy on small splits.
     """
     out.mkdir(parents=True, exist_ok=True)
-    kept: list[tuple[Sample, Detections]] = []
+    kept: list[tuple[Sample, Objects]] = []
     shown = set(range(0, len(dataset), max(1, len(dataset) // PICTURES))) if pictures else set()
     for index in range(len(dataset)):
         sample = dataset[index]
-        found = detect_sample(detector, sample, device)
+        found = detect_sample(detector, sample)
         write_labels(out / f"{sample.name}.txt", labels_from_detections(found, detector.classes))
         if index in shown:
             kept.append((sample, found))
@@ -68,7 +60,7 @@ def validate(
     scores["score"] = best_score(chosen[0])
     for sample, found in kept:
         assert pictures is not None
-        _draw(sample, found, detector.classes, scores["score"], pictures / f"{sample.name}_{tag}.jpg")
+        _draw(sample, found, scores["score"], pictures / f"{sample.name}_{tag}.jpg")
     return scores
 
 
@@ -80,24 +72,14 @@ def best_score(row: Row | None) -> float:
     return float(row.thresholds[int(f1.argmax())])
 
 
-def draw_some(
-    detector: Any, samples: Sequence[Sample], out: Path, tag: str, device: torch.device | str = "cpu"
-) -> None:
-    """Detections against labels on a few pictures, evenly through ``samples``."""
+def draw_some(detector: Detector, samples: Sequence[Sample], out: Path, tag: str) -> None:
+    """Draws detections against labels on a few images, evenly through ``samples``."""
     for index in range(0, len(samples), max(1, len(samples) // PICTURES)):
         sample = samples[index]
-        found = detect_sample(detector, sample, device)
-        _draw(sample, found, detector.classes, SCORE, out / f"{sample.name}_{tag}.jpg")
+        _draw(sample, detect_sample(detector, sample), SCORE, out / f"{sample.name}_{tag}.jpg")
 
 
-def _draw(sample: Sample, found: Detections, classes: tuple[str, ...], score: float, path: Path) -> None:
-    sure = found[found.scores >= score]
-    names = [classes[k] for k in sure.labels.tolist()]
-    drawn = picture(
-        sample.image,
-        sample.camera,
-        Objects(sure.boxes, names, sure.scores),
-        Objects(sample.boxes, sample.classes),
-    )
+def _draw(sample: Sample, found: Objects, score: float, path: Path) -> None:
+    drawn = picture(sample.image, sample.camera, found.filter(score), sample.objects)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn.save(path, quality=85)

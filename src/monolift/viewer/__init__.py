@@ -1,10 +1,10 @@
 """Scenes in the browser: one self-contained HTML page with the picture, a 3D scene and the numbers, all linked.
 
-``scene_html`` makes the page, ``open_frames`` reads whatever ``monolift view`` is pointed at, ``ViewerServer`` shows long
-sequences frame by frame and saves reviews.
+``save_html`` writes the page of detection results, ``scene_html`` makes that of any scenes, ``open_frames`` reads what
+``monolift view`` shows, ``ViewerServer`` shows long sequences frame by frame and saves reviews.
 """
 
-from monolift.viewer.page import scene_html
-from monolift.viewer.scene import Scene, SceneObjects
+from monolift.viewer.page import result_html, save_html, scene_html
+from monolift.viewer.scene import Scene, scene_of
 
-__all__ = ["Scene", "SceneObjects", "scene_html"]
+__all__ = ["Scene", "result_html", "save_html", "scene_html", "scene_of"]

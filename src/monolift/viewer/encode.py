@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from monolift.data.sample import Objects
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, wrap
 from monolift.geometry.iou import iou_3d
 from monolift.render.draw.canvas import class_color
 from monolift.render.mesh import Mesh
 from monolift.typing import Float, Tensor
-from monolift.viewer.scene import Picture, Scene, SceneObjects
+from monolift.viewer.scene import Picture, Scene
 
 LONGEST_SIDE = 1920  # pixels; larger pictures are reduced, boxes stay in the original's pixels
 JPEG_QUALITY = 88
@@ -30,7 +31,6 @@ MOST_POINTS = 60_000  # more do not show and weigh 8 bytes each
 POINT_STEP = 0.005  # metres; 16 bits then reach 163 m
 FARTHEST_POINT = 120.0
 PAIR_METRES = 4.0  # a label whose centre is further away is not called the same object
-BUILT_IN = ("JPEG", "PNG", "WEBP", "GIF")  # what every browser shows
 
 
 def encode_scene(scene: Scene) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _ground(scene: Scene) -> float:
 # -- objects ----------------------------------------------------------------------------------------------------------------
 
 
-def _objects(objects: SceneObjects, camera: Camera | None) -> list[dict[str, Any]]:
+def _objects(objects: Objects, camera: Camera | None) -> list[dict[str, Any]]:
     boxes = objects.boxes
     boxes2d = objects.boxes2d
     if boxes2d is None and camera is not None:
@@ -116,7 +116,7 @@ def _sigma(covariance: Float[Tensor, "7 7"], size: Float[Tensor, " 3"]) -> dict[
     }
 
 
-def _matches(objects: SceneObjects, labels: SceneObjects) -> list[dict[str, Any] | None]:
+def _matches(objects: Objects, labels: Objects) -> list[dict[str, Any] | None]:
     """For every object the label it overlaps most, or else the nearest within PAIR_METRES; a label may serve twice."""
     if not len(objects) or not len(labels):
         return [None] * len(objects)

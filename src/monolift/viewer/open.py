@@ -14,13 +14,14 @@ from PIL import Image
 from monolift.data.formats.depth_maps import read_depth
 from monolift.data.formats.kitti_format import KittiCalib, KittiLabels, read_calib, read_labels, read_split
 from monolift.data.kitti import find_image, read_camera, sample_from_labels
+from monolift.data.sample import Objects
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
 from monolift.render.glb import read_glb
 from monolift.render.mesh import Mesh
 from monolift.typing import Float, Tensor
-from monolift.viewer.result_files import is_result_file, read_results, scene_of
-from monolift.viewer.scene import Scene, SceneObjects
+from monolift.viewer.result_files import is_result_file, read_results, scene_of_row
+from monolift.viewer.scene import Scene
 
 LONGEST_RANGE = 100.0  # metres of a depth map; sky is further
 AUTOLABEL_NOTE = "autolabel.json"  # what a folder of auto-labels says of itself
@@ -104,7 +105,7 @@ def _results(path: Path, images: Path | None) -> Frames:
         raise InputError(f"{path}: holds no result")
     return Frames(
         tuple(str(row.get("name")) for _, row in entries),
-        lambda k: scene_of(entries[k][1], entries[k][0], images),
+        lambda k: scene_of_row(entries[k][1], entries[k][0], images),
         (path if path.is_dir() else path.parent,),
     )
 
@@ -117,7 +118,7 @@ def _glb(path: Path) -> Scene:
         for bound in (lambda v: v.amin(0), lambda v: v.amax(0))
     )
     boxes = Boxes3D((low + high) / 2, high - low, torch.zeros(len(meshes)))
-    return Scene(path.stem, objects=SceneObjects(boxes, ("Mesh",) * len(meshes), meshes=meshes))
+    return Scene(path.stem, objects=Objects.named(boxes, ("Mesh",) * len(meshes), meshes=meshes))
 
 
 # -- KITTI folders ----------------------------------------------------------------------------------------------------------
@@ -189,8 +190,8 @@ def _kitti_scene(source: _Kitti, name: str) -> Scene:
     camera = read_camera(root / "calib" / f"{name}.txt", width, height)
     label_file = root / "label_2" / f"{name}.txt"
     rows = read_labels(label_file) if label_file.exists() else None
-    objects = SceneObjects() if rows is None else _objects(name, rows, camera)
-    labels = SceneObjects()
+    objects = Objects() if rows is None else _objects(name, rows, camera)
+    labels = Objects()
     if source.predictions is not None:
         rows = read_labels(source.predictions / f"{name}.txt")
         objects, labels = _objects(name, rows, camera), objects
@@ -199,15 +200,15 @@ def _kitti_scene(source: _Kitti, name: str) -> Scene:
     return Scene(name, image, camera, objects, labels, _points(source, name, calib, camera), rows)
 
 
-def _objects(name: str, rows: KittiLabels, camera: Camera) -> SceneObjects:
+def _objects(name: str, rows: KittiLabels, camera: Camera) -> Objects:
     blank = torch.zeros(3, 1, 1, dtype=torch.uint8).expand(3, camera.height, camera.width)
     sample = sample_from_labels(name, blank, camera, rows)
     known = [k for k, kind in enumerate(rows.names) if kind.lower() != "dontcare"]
     scores = None if rows.score is None else torch.from_numpy(rows.score[known]).float()
-    return SceneObjects(sample.boxes, sample.classes, scores, sample.boxes2d)
+    return replace(sample.objects, scores=scores)
 
 
-def _with_meshes(objects: SceneObjects, file: Path) -> SceneObjects:
+def _with_meshes(objects: Objects, file: Path) -> Objects:
     """With the meshes of `monolift autolabel`, one per object in the order of the labels."""
     if not file.exists():
         return objects

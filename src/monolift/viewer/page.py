@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from monolift.geometry import CORNER_SIGNS, EDGES, FRONT
 from monolift.geometry.boxes import NEAR_PLANE
+from monolift.inference.results import Results3D, write_file
 from monolift.viewer.encode import encode_scene
-from monolift.viewer.scene import Scene
+from monolift.viewer.scene import Scene, scene_of
 
 # Nothing may be fetched, whatever a file name or a label contains; the served page may speak to its own server.
 POLICY = (
@@ -25,6 +27,21 @@ def scene_html(scenes: Sequence[Scene], title: str = "monolift") -> str:
     Raises InputError for a picture that cannot be read.
     """
     return "".join(page_parts((encode_scene(scene) for scene in scenes), [s.name for s in scenes], title))
+
+
+def result_html(results: Results3D | Sequence[Results3D], title: str | None = None) -> str:
+    """One self-contained page of detection results: the pictures, 3D scenes and numbers, linked; it opens offline.
+
+    title: by default the name of the first picture.
+    """
+    several = [results] if isinstance(results, Results3D) else list(results)
+    names = [result.name for result in several]
+    return scene_html([scene_of(result) for result in several], title or (names[0] if names else "monolift"))
+
+
+def save_html(results: Results3D | Sequence[Results3D], path: str | Path) -> None:
+    """Writes :func:`result_html`, complete or not at all."""
+    write_file(path, result_html(results).encode())
 
 
 def page_parts(frames: Iterable[Mapping[str, Any]], names: Sequence[str], title: str) -> Iterator[str]:

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
+from monolift.data.sample import Objects
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
-from monolift.viewer.scene import Scene, SceneObjects
+from monolift.inference.results import SCHEMA
+from monolift.viewer.scene import Scene
 
-SCHEMA = "monolift.inference.results/"
 _DEVIATIONS = ("x", "y", "z", "length", "height", "width", "yaw")
 
 
@@ -34,9 +35,11 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     rows = content if isinstance(content, list) else [content]
     results = [row for row in rows if not (isinstance(row, dict) and "error" in row)]
     for row in results:
-        if not isinstance(row, dict) or not str(row.get("schema", "")).startswith(SCHEMA):
+        if not isinstance(row, dict) or not str(row.get("schema", "")).startswith(
+            SCHEMA.partition("/")[0] + "/"
+        ):
             raise InputError(
-                f"{path}: expected a result of `monolift detect --save json` (schema {SCHEMA}1), got something else"
+                f"{path}: expected a result of `monolift detect --save json` (schema {SCHEMA}), got something else"
             )
     return results
 
@@ -48,7 +51,7 @@ def is_result_file(path: Path) -> bool:
         return False
 
 
-def scene_of(row: dict[str, Any], file: Path, images: Path | None = None) -> Scene:
+def scene_of_row(row: dict[str, Any], file: Path, images: Path | None = None) -> Scene:
     """The scene of one result. Its picture is looked for in ``images``, at its stated path, then beside the file.
 
     Raises InputError, naming the file and the field, for a malformed result. A picture that is nowhere is a warning.
@@ -74,7 +77,7 @@ def _camera(reader: _Reader, row: dict[str, Any], width: int, height: int) -> Ca
         raise InputError(f"{reader.file}: {error}") from None
 
 
-def _objects(reader: _Reader, rows: list[Any]) -> SceneObjects:
+def _objects(reader: _Reader, rows: list[Any]) -> Objects:
     classes, columns, boxes2d, scores = [], [], [], []
     for k, row in enumerate(rows):
         where = f"objects[{k}]."
@@ -86,9 +89,9 @@ def _objects(reader: _Reader, rows: list[Any]) -> SceneObjects:
         scores.append(reader.number(row, "score", where))
         boxes2d.append(reader.numbers(row.get("box2d"), 4, f"{where}box2d"))
     t = torch.tensor(columns, dtype=torch.float32).reshape(-1, 7)
-    return SceneObjects(
-        boxes=Boxes3D(t[:, :3], t[:, 3:6], t[:, 6]),
-        classes=tuple(classes),
+    return Objects.named(
+        Boxes3D(t[:, :3], t[:, 3:6], t[:, 6]),
+        classes,
         scores=torch.tensor(scores, dtype=torch.float32),
         boxes2d=torch.tensor(boxes2d, dtype=torch.float32).reshape(-1, 4),
         covariance=_covariance(reader, rows),

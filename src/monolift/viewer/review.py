@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from monolift.data.formats.kitti_format import (
     write_labels,
 )
 from monolift.data.kitti import labels_from_detections
-from monolift.data.sample import Detections
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D
 from monolift.viewer.scene import Scene
@@ -112,8 +111,6 @@ def _differs(a: Boxes3D, b: Boxes3D) -> bool:
 def _rows_of(scene: Scene, boxes: Boxes3D) -> KittiLabels:
     """KITTI's rows of boxes with the scene's classes and scores; rounded like a result file."""
     objects = scene.objects
-    names = sorted(set(objects.classes))
-    labels = torch.tensor([names.index(name) for name in objects.classes], dtype=torch.long)
     scores = torch.ones(len(boxes)) if objects.scores is None else objects.scores
     if scene.camera is not None:
         boxes2d = boxes.projected(scene.camera)
@@ -121,7 +118,9 @@ def _rows_of(scene: Scene, boxes: Boxes3D) -> KittiLabels:
             boxes2d = objects.boxes2d
     else:
         boxes2d = torch.zeros(len(boxes), 4)
-    rows = labels_from_detections(Detections(boxes, scores, labels, boxes2d), names)
+    rows = labels_from_detections(
+        replace(objects, boxes=boxes, scores=scores, boxes2d=boxes2d), objects.names
+    )
     return from_numbers(rows.names, np.round(to_numbers(rows), 4))
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from monolift.geometry import Boxes3D, Camera
 from monolift.render.draw.canvas import Canvas, Color, Points, class_color
-from monolift.render.draw.objects import Objects
+from monolift.render.draw.objects import Drawable
 
 GROUND: Color = (22, 27, 34)
 VIEW: Color = (34, 41, 51)
@@ -46,8 +46,8 @@ class Ground:
 
 def birds_eye(
     camera: Camera,
-    found: Objects | None = None,
-    labels: Objects | None = None,
+    found: Drawable | None = None,
+    labels: Drawable | None = None,
     along: int = 900,
     forward: Literal["up", "right"] = "up",
 ) -> Image.Image:
@@ -139,7 +139,7 @@ def _draw_footprint(
         canvas.polygon(np.stack([middle + side, front, middle - side]), color, 0.95)
 
 
-def _spreads(group: Objects) -> list[Points]:
+def _spreads(group: Drawable) -> list[Points]:
     """(73, 2) x, z of the one-sigma ellipse of each centre on the ground, closed; none where it is not known."""
     if group.covariance is None:
         return []
@@ -155,7 +155,7 @@ def _spreads(group: Objects) -> list[Points]:
     return ellipses
 
 
-def _draw_distances(canvas: Canvas, ground: Ground, group: Objects, corners: Points, text: float) -> None:
+def _draw_distances(canvas: Canvas, ground: Ground, group: Drawable, corners: Points, text: float) -> None:
     """Metres along the ground beside each box, nearest first, wherever no other label stands."""
     for rectangle in corners:
         px = ground.px(rectangle[:, 0], rectangle[:, 1])
@@ -176,7 +176,7 @@ def _draw_distances(canvas: Canvas, ground: Ground, group: Objects, corners: Poi
 
 
 def _draw_legend(
-    canvas: Canvas, ground: Ground, found: Objects | None, labels: Objects | None, text: float
+    canvas: Canvas, ground: Ground, found: Drawable | None, labels: Drawable | None, text: float
 ) -> None:
     """Classes and line styles in a corner beside the camera, where the view is not."""
     shown = found if found is not None else labels
@@ -184,7 +184,7 @@ def _draw_legend(
     rows = [(name, class_color(name)) for name in names]
     if found is not None and labels is not None:
         rows.append(("label", WHITE))
-    if shown is not None and shown.covariance is not None and len(shown):
+    if shown is not None and shown.covariance is not None and len(shown.boxes):
         rows.append(("ellipse: one sigma", SPREAD))
     step = 1.45 * text
     top = text if ground.forward == "right" else canvas.height - text - step * len(rows)

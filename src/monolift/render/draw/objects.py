@@ -1,23 +1,31 @@
-"""What is drawn."""
+"""What is drawn: anything that has boxes, class names and, perhaps, scores and covariance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from monolift.geometry import Boxes3D
 from monolift.typing import Float, Tensor
 
 
-@dataclass(frozen=True)
-class Objects:
-    """N boxes of one camera frame, their class names and, for detections, scores (N,) and covariance (N, 7, 7) of x, y, z,
-    log length, log height, log width, yaw where the method knows it: the view from above shows it."""
+@runtime_checkable
+class Drawable(Protocol):
+    """N boxes of one camera frame, as ``data.sample.Objects`` holds them."""
 
-    boxes: Boxes3D
-    classes: Sequence[str]
-    scores: Float[Tensor, " n"] | None = None
-    covariance: Float[Tensor, "n 7 7"] | None = None
+    @property
+    def boxes(self) -> Boxes3D: ...
+    @property
+    def classes(self) -> Sequence[str]:
+        """Each box's class name."""
+        ...
 
-    def __len__(self) -> int:
-        return len(self.boxes)
+    @property
+    def scores(self) -> Float[Tensor, " n"] | None:
+        """Of detections."""
+        ...
+
+    @property
+    def covariance(self) -> Float[Tensor, "n 7 7"] | None:
+        """Of x, y, z, log length, log height, log width, yaw, where the method knows it: drawn from above."""
+        ...

@@ -17,10 +17,10 @@ from monolift.geometry import CORNER_SIGNS, EDGES, FRONT, Camera
 from monolift.geometry.boxes import NEAR_PLANE
 from monolift.render.draw.birds_eye import birds_eye
 from monolift.render.draw.canvas import INK, PAPER, Canvas, Color, Points, class_color, cut_polygon
-from monolift.render.draw.objects import Objects
+from monolift.render.draw.objects import Drawable
 from monolift.typing import Tensor, UInt8
 
-__all__ = ["Objects", "birds_eye", "overlay", "picture"]
+__all__ = ["birds_eye", "overlay", "picture"]
 
 WHITE: Color = (255, 255, 255)
 GAP = 6  # pixels between photograph and panel
@@ -29,7 +29,10 @@ _SIGNS = np.array(CORNER_SIGNS, dtype=np.float64)
 
 
 def picture(
-    image: UInt8[Tensor, "3 H W"], camera: Camera, found: Objects | None = None, labels: Objects | None = None
+    image: UInt8[Tensor, "3 H W"],
+    camera: Camera,
+    found: Drawable | None = None,
+    labels: Drawable | None = None,
 ) -> Image.Image:
     """The photograph with its boxes and the bird's-eye panel: below a wide photograph, else beside it.
 
@@ -50,7 +53,10 @@ def picture(
 
 
 def overlay(
-    image: UInt8[Tensor, "3 H W"], camera: Camera, found: Objects | None = None, labels: Objects | None = None
+    image: UInt8[Tensor, "3 H W"],
+    camera: Camera,
+    found: Drawable | None = None,
+    labels: Drawable | None = None,
 ) -> Image.Image:
     """The photograph with its boxes. A picture under 800 pixels wide is enlarged so that the text fits."""
     photograph = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
@@ -78,7 +84,7 @@ def _sized(camera: Camera, width: int, height: int) -> Camera:
 def _draw_boxes(
     canvas: Canvas,
     camera: Camera,
-    objects: Objects,
+    objects: Drawable,
     line: float,
     dash: float | None = None,
     color: Color | None = None,
@@ -150,7 +156,7 @@ def _pixels(camera: Camera, points: Points) -> Points:
     return camera.px_from_cam(torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64))).numpy()
 
 
-def _draw_labels(canvas: Canvas, camera: Camera, objects: Objects) -> None:
+def _draw_labels(canvas: Canvas, camera: Camera, objects: Drawable) -> None:
     """Class, distance and score above each box, the nearest first; a displaced label is tied to its box by a line."""
     size = min(max(11.0, canvas.width / 95), 40.0)
     boxes = objects.boxes.to("cpu", torch.float64)

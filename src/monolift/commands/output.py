@@ -1,0 +1,46 @@
+"""What subcommands share in writing results: JSON for machines, a console for people."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from monolift.errors import InputError
+from monolift.files.json_text import format_json
+
+
+def write_json(target: str, content: Any) -> None:
+    """Writes JSON to a file, complete or not at all, or to standard output with "-"."""
+    from monolift.data.formats.kitti_format import write_atomically
+
+    text = format_json(content) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+    else:
+        write_atomically(target, text.encode())
+
+
+def check_writable(folder: Path) -> None:
+    """Raises InputError unless files can be written in a folder, or in the parent in which it is to be made."""
+    there = next((p for p in (folder, *folder.absolute().parents) if p.exists()), folder)
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(4096))  # a full disk takes a name, but no content
+            file.flush()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write here: {error.strerror or error}") from None
+
+
+def console(stderr: bool = False) -> Any:
+    """rich's console; wide enough for the tables where the width is not a terminal's."""
+    from rich.console import Console
+
+    plain = Console(stderr=stderr)
+    return plain if plain.is_terminal else Console(stderr=stderr, width=120)
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 file", "2 files"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
