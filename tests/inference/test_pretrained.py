@@ -17,6 +17,7 @@ from monolift.inference import checkpoint
 from monolift.inference import zoo as model_zoo
 from monolift.inference.model import Model
 from monolift.methods.smoke import Smoke, SmokeConfig
+from monolift.methods.smoke.config import Quirks
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,9 @@ def test_everything_travels_in_the_folder(model: Model, tmp_path: Path) -> None:
 
 
 def test_preprocessing_says_the_order_of_the_colours() -> None:
-    config = SmokeConfig(backbone="nano", head_channels=32, input_width=128, input_height=64, pixels="bgr")
+    config = SmokeConfig(
+        backbone="nano", head_channels=32, input_width=128, input_height=64, quirks=Quirks(bgr=True)
+    )
     assert checkpoint.preprocessing(Smoke(config))["order"] == [2, 1, 0]
 
 

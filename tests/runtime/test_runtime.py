@@ -21,6 +21,7 @@ from monolift.inference.results import Results3D
 from monolift.methods.base import in_source
 from monolift.methods.smoke import SmokeConfig, official, paper
 from monolift.methods.smoke.codec import SmokeCodec
+from monolift.methods.smoke.config import Quirks
 from monolift.methods.smoke.decode import decode_maps
 from monolift.runtime import Model, RuntimeInputError, load, smoke
 from monolift.runtime.lens import Lens, best_of_rivals, rectangles
@@ -31,7 +32,7 @@ CONFIGS = {
     "default": SmokeConfig(),
     "paper": paper(),
     "official": official(),
-    "quaternion": SmokeConfig(orientation="quaternion", boxes2d=False, location_scale=False, suppress=0.0),
+    "quaternion": SmokeConfig(quirks=Quirks(quaternion=True), boxes2d=False, location_scale=False, nms=0.0),
 }
 
 

@@ -140,7 +140,7 @@ def test_settings_change_what_they_name() -> None:
     ("epochs=many", "expected int like 30, got 'many'"),
     ("epochs=0", "at least 1"),
     ("boxes2d=maybe", "expected bool"),
-    ("radius=huge", "radius must be one of"),
+    ("fit=huge", "fit must be one of"),
     ("augmentation.flip=1", "Augmentation has no flip"),
     ("lr.base=1", "lr has no fields"),
 ])  # fmt: skip
@@ -249,7 +249,7 @@ def test_a_killed_and_resumed_run_ends_with_the_same_weights(toy: Path, tmp_path
 def test_resuming_needs_a_run_of_the_same_kind(toy: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(options(toy, run, "epochs=1", resume=True))  # nothing there yet: begins
-    for changed in ("lr=0.5", "radius=corrected"):
+    for changed in ("lr=0.5", "quirks.corrected_radius=true"):
         with pytest.raises(InputError, match=r"another (recipe|configuration)"):
             train(options(toy, run, "epochs=1", changed, resume=True))
     with pytest.raises(InputError, match="another recipe or seed"):

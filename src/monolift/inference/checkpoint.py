@@ -15,9 +15,12 @@ import shutil
 import subprocess
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monolift.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from monolift.methods.base import Method
 
 FORMAT = 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -155,7 +158,7 @@ def load(folder: str | Path, device: str = "cpu") -> Any:
     folder = Path(folder)
     content = read_config(folder)
     method = get_method(content["method"])
-    detector = method.detector(_config(method.config, content["config"], folder / CONFIG_FILE))
+    detector = method.detector(_config(method, content["config"], folder / CONFIG_FILE))
     path = folder / WEIGHTS_FILE
     try:
         state = load_file(str(path))
@@ -214,23 +217,29 @@ def write_readme(folder: Path, name: str) -> None:
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _config(kind: Any, values: Any, path: Path) -> Any:
+def _config(method: Method, values: Any, path: Path) -> Any:
     """The method's configuration from what JSON holds: lists become tuples, and each value must be of its default's kind."""
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected config to hold named options, got {values!r}")
+    try:
+        return _filled(method.config, method.up_to_date(values), path)
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
+
+
+def _filled(kind: Any, values: dict[str, Any], path: Path) -> Any:
     default = kind()
     values = {name: _tuples(value) for name, value in values.items()}
     for name, value in values.items():
         if name not in {f.name for f in dataclasses.fields(kind)}:
             raise InputError(f"{path}: {default.__class__.__name__} has no option {name}")
-        if not _alike(value, getattr(default, name)):
+        if dataclasses.is_dataclass(getattr(default, name)) and isinstance(value, dict):
+            values[name] = _filled(type(getattr(default, name)), value, path)
+        elif not _alike(value, getattr(default, name)):
             raise InputError(
                 f"{path}: {name}: expected a value like {getattr(default, name)!r}, got {value!r}"
             )
-    try:
-        return kind(**values)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    return kind(**values)
 
 
 def _tuples(value: Any) -> Any:

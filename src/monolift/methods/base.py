@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 
 from monolift.augment.view import View, network_view, training_view
 from monolift.data.sample import Detections, Sample
+from monolift.errors import InputError
 from monolift.geometry import Camera, clip_to_image
 from monolift.methods.recipe import Recipe
 from monolift.typing import Float, Tensor, UInt8
@@ -55,6 +56,27 @@ class Targets(Protocol):
 
 
 @dataclass(frozen=True)
+class Renamed:
+    """Where a configuration's field of an earlier version stands now.
+
+    name:   of the field, "nms", or of one of a field's own, "quirks.bgr"
+    values: its value for each earlier one, where they differ
+    """
+
+    name: str
+    values: Mapping[Any, Any] | None = None
+
+    def value(self, earlier: Any, name: str) -> Any:
+        """The present value. Raises InputError for one that the field, ``name``, never had."""
+        if self.values is None:
+            return earlier
+        for known, present in self.values.items():
+            if type(known) is type(earlier) and known == earlier:
+                return present
+        raise InputError(f"{name} must be one of {', '.join(map(str, self.values))}, got {earlier!r}")
+
+
+@dataclass(frozen=True)
 class Method:
     """One published system, as programs know it before a detector is built.
 
@@ -68,6 +90,7 @@ class Method:
                      those named in ``keep``, which the user has set
     fixed:           presets whose constants are published and are never measured
     learns_depth:    whether training uses ``Sample.depth`` where there is one
+    renamed:         fields of earlier versions' configurations: a checkpoint that has them still loads
     """
 
     name: str
@@ -79,6 +102,28 @@ class Method:
     statistics: Callable[[Any, Sequence[Sample], Collection[str]], Any]
     fixed: frozenset[str] = frozenset()
     learns_depth: bool = False
+    renamed: Mapping[str, Renamed] = field(default_factory=dict)
+
+    def up_to_date(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A configuration as JSON or TOML holds it, fields of earlier versions under their present names and values.
+
+        A present name takes precedence over an earlier one of the same field. Raises InputError for an earlier value that is
+        none.
+        """
+        now: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in self.renamed:
+                continue
+            *outer, last = self.renamed[name].name.split(".")
+            level = now
+            for part in outer:
+                level = level.setdefault(part, {})
+            level[last] = self.renamed[name].value(value, name)
+        for name, value in values.items():
+            if name not in self.renamed:
+                nested = isinstance(value, Mapping) and isinstance(now.get(name), Mapping)
+                now[name] = {**now[name], **value} if nested else value
+        return now
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ def decode(raw: dict[str, Array], lens: Lens, config: dict[str, Any]) -> Objects
     width = heat.shape[2]
     score, label, cell = _peaks(_sigmoid(heat), int(config["top_k"]))
     numbers = maps.reshape(len(maps), -1)[:, cell].T.astype(np.float64)
-    if not config["full_camera"]:  # the released code knows K only
+    nms, quirks = settings(config)
+    if quirks["intrinsics_only"]:
         lens = Lens(lens.fx, lens.fy, lens.cx, lens.cy, width=lens.width, height=lens.height)
     ratio = lens.fx / config["focal"] if config["focal"] else 1.0
     z = (config["depth_mean"] + config["depth_std"] * numbers[:, 0]) * ratio
@@ -33,7 +34,7 @@ def decode(raw: dict[str, Array], lens: Lens, config: dict[str, Any]) -> Objects
     center = lens.points((grid + numbers[:, 1:3]) * STRIDE, z)
     reference = np.array(config["sizes"], np.float64)[label]
     size = reference * np.exp(config["size_limit"] * (2 * _sigmoid(numbers[:, 3:6]) - 1))
-    alpha, at = _alpha(numbers, config["orientation"])
+    alpha, at = _alpha(numbers, quirks["quaternion"])
     yaw = wrap(alpha + np.arctan2(center[:, 0], center[:, 2]))
     boxes2d = rectangles(center, size, yaw, lens)
     if config["boxes2d"]:
@@ -45,9 +46,20 @@ def decode(raw: dict[str, Array], lens: Lens, config: dict[str, Any]) -> Objects
         score = score * np.exp(-np.exp(np.clip(numbers[:, at], -3, 4)))
     ahead = np.flatnonzero(center[:, 2] > NEAREST)
     found = Objects(center, size, yaw, score, label, boxes2d)[ahead]
-    if config["suppress"]:
-        return found[best_of_rivals(found.boxes2d, found.scores, found.labels, config["suppress"])]
+    if nms:
+        return found[best_of_rivals(found.boxes2d, found.scores, found.labels, nms)]
     return found[np.argsort(-found.scores, kind="stable")]
+
+
+def settings(config: dict[str, Any]) -> tuple[float, dict[str, bool]]:
+    """NMS's IoU threshold and the quirks that decoding knows; exports of earlier versions name them otherwise."""
+    if "quirks" in config:
+        return config["nms"], config["quirks"]
+    quirks = {
+        "intrinsics_only": not config["full_camera"],
+        "quaternion": config["orientation"] == "quaternion",
+    }
+    return config["suppress"], quirks
 
 
 def _peaks(heat: Array, top_k: int) -> tuple[Array, Array, Array]:
@@ -61,9 +73,9 @@ def _peaks(heat: Array, top_k: int) -> tuple[Array, Array, Array]:
     return peaks[best].astype(np.float64), best // (h * w), best % (h * w)
 
 
-def _alpha(numbers: Array, orientation: str) -> tuple[Array, int]:
+def _alpha(numbers: Array, quaternion: bool) -> tuple[Array, int]:
     """Observation angle, and the first channel behind it."""
-    if orientation == "vector":
+    if not quaternion:
         return np.arctan2(-numbers[:, 7], numbers[:, 6] + 1e-9), 8
     w, x, y, z = (numbers[:, i] for i in range(6, 10))
     # heading of the turned x axis: minus element (2, 0) and element (0, 0) of the matrix, times the squared length

@@ -26,6 +26,7 @@ from monolift.methods.smoke.codec import SmokeCodec
 from monolift.methods.smoke.config import (
     PRESETS,
     RECIPES,
+    RENAMED,
     SmokeConfig,
     official,
     paper,
@@ -60,7 +61,7 @@ class Smoke(Detector):
     def normalise(self, image: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
         """uint8 RGB to what the backbone was trained on."""
         # bgr: the statistics stay in RGB order, the released code's mismatch
-        return super().normalise(image.flip(-3) if self.config.pixels == "bgr" else image)
+        return super().normalise(image.flip(-3) if self.config.quirks.bgr else image)
 
     def encode(self, samples: Sequence[Sample]) -> Targets:
         return assign_targets(self.codec, samples)
@@ -81,4 +82,5 @@ METHOD = Method(
     recipes=RECIPES,
     statistics=with_statistics,
     fixed=frozenset({"official"}),  # the released code's constants
+    renamed=RENAMED,
 )

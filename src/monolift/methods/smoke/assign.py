@@ -91,7 +91,7 @@ def _draw(codec: SmokeCodec, sample: Sample, heat: Tensor, weight: Tensor) -> li
     config = codec.config
     camera = codec.camera(sample.camera)
     h, w = heat.shape[1:]
-    if config.ignore_unlabelled:
+    if not config.quirks.unlabelled_background:
         for region in sample.ignore:
             _blank(weight, region)
     if not len(sample):
@@ -99,11 +99,11 @@ def _draw(codec: SmokeCodec, sample: Sample, heat: Tensor, weight: Tensor) -> li
     points = codec.cells(sample.boxes, sample.camera)
     projected = (sample.boxes.projected(camera) / STRIDE).tolist()
     in_front = (camera.depth(sample.boxes.center) > 0.1).tolist()
-    rule = radius_corrected if config.radius == "corrected" else radius_centernet
+    rule = radius_corrected if config.quirks.corrected_radius else radius_centernet
     kept = []
     for i, name in enumerate(sample.classes):
         if name not in config.classes:
-            if config.ignore_unlabelled:
+            if not config.quirks.unlabelled_background:
                 for k, own in enumerate(config.classes):
                     if name in NEIGHBOURS.get(own, ()):
                         _blank(weight[k : k + 1], sample.boxes2d[i])
@@ -115,7 +115,7 @@ def _draw(codec: SmokeCodec, sample: Sample, heat: Tensor, weight: Tensor) -> li
             continue
         u, v = points[i].tolist()
         if not (0 <= u < w and 0 <= v < h) or not in_front[i]:
-            if not config.keep_outside or not in_front[i]:
+            if config.quirks.drop_outside or not in_front[i]:
                 continue
             u, v = (float(c) / STRIDE for c in (box[:2] + box[2:]) / 2)
         column, row = min(max(int(u), 0), w - 1), min(max(int(v), 0), h - 1)

@@ -5,7 +5,7 @@ channel   meaning                                             box
 1, 2      offset of the projected centre from the cell        x, y through the camera                   eq. 2
 3, 4, 5   d_l, d_h, d_w                                       size = reference exp(limit (2 sigmoid(d) - 1))  eq. 3
 6, 7      cos alpha, -sin alpha (a vector of any length)      yaw = alpha + atan2(x, z)                 eq. 4
-[8, 9]    (orientation="quaternion": 6 to 9 are w, x, y, z of the allocentric rotation)
+[8, 9]    (quirks.quaternion: 6 to 9 are w, x, y, z of the allocentric rotation)
 then, not in the paper: 4 of the 2D box (centre offset and log size, cells), 1 log scale of the location's error
 
 The sigmoid of eq. 3 is the released code's, exp(sigmoid(d) - 0.5), for limit 0.5. f / f_ref is ours (`focal_ratio`).
@@ -50,7 +50,7 @@ class SmokeCodec:
 
     def __init__(self, config: SmokeConfig) -> None:
         self.config = config
-        self.turn = 2 if config.orientation == "vector" else 4
+        self.turn = 4 if config.quirks.quaternion else 2
         self.box2d_at = 6 + self.turn
         self.location_scale_at = self.box2d_at + 4 * config.boxes2d
         self.channels = self.location_scale_at + config.location_scale
@@ -72,10 +72,10 @@ class SmokeCodec:
         share = torch.log(boxes.size / reference) / config.size_limit
         d_size = 2 * torch.atanh(share.clamp(-1 + 1e-6, 1 - 1e-6))  # 2 sigmoid(d) - 1 = tanh(d / 2)
         alpha = boxes.alpha
-        if config.orientation == "vector":
-            turn = torch.stack([torch.cos(alpha), -torch.sin(alpha)], 1)
-        else:
+        if config.quirks.quaternion:
             turn = quaternion_from_matrix(matrix_from_yaw(alpha))
+        else:
+            turn = torch.stack([torch.cos(alpha), -torch.sin(alpha)], 1)
         return torch.cat([d_z[:, None], offset, d_size, turn], 1)
 
     def decode(
@@ -101,10 +101,10 @@ class SmokeCodec:
         reference = numbers.new_tensor(config.sizes)[label]
         size = reference * torch.exp(config.size_limit * (2 * torch.sigmoid(numbers[:, 3:6]) - 1))
         turn = numbers[:, 6 : 6 + self.turn]
-        if config.orientation == "vector":
-            alpha = torch.atan2(-turn[:, 1], turn[:, 0] + 1e-9)
-        else:
+        if config.quirks.quaternion:
             alpha = yaw_from_matrix(matrix_from_quaternion(turn))
+        else:
+            alpha = torch.atan2(-turn[:, 1], turn[:, 0] + 1e-9)
         return Parts(depth, numbers[:, 1:3], size, alpha)
 
     def center(
@@ -125,7 +125,7 @@ class SmokeCodec:
 
     def camera(self, camera: Camera) -> Camera:
         """The camera that the numbers are meant for: the released code knows K only."""
-        return camera if self.config.full_camera else replace(camera, tx=0.0, ty=0.0, tz=0.0)
+        return replace(camera, tx=0.0, ty=0.0, tz=0.0) if self.config.quirks.intrinsics_only else camera
 
     # -- channels beyond the paper ----------------------------------------------------------------------------------------
 

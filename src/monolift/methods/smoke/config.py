@@ -6,29 +6,54 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
 from monolift.augment.augment import Augmentation
-from monolift.augment.view import training_view
 from monolift.data import kitti_facts
 from monolift.data.sample import Sample
 from monolift.errors import InputError, check_choices
-from monolift.methods.base import keeping
+from monolift.methods.base import Renamed, keeping
 from monolift.methods.recipe import Recipe
+from monolift.methods.statistics import split_statistics
 
 CHOICES = {
     "fit": ("area", "letterbox", "width-crop"),
-    "radius": ("corrected", "centernet"),
-    "orientation": ("vector", "quaternion"),
-    "regression": ("disentangled", "l1", "smooth_l1"),
-    "pixels": ("rgb", "bgr"),
     "norm": ("group", "batch"),
 }
 
 
 @dataclass(frozen=True)
+class Quirks:
+    """What the paper, its released code or an ablation does and we do not: the defaults are none of it."""
+
+    bgr: bool = False
+    """Released code: channels in the order blue, green, red, yet normalised by the statistics of red, green, blue."""
+    intrinsics_only: bool = False
+    """Released code: the fourth column of P2 is dropped, which costs 0.036 of mean 2D IoU on KITTI."""
+    corrected_radius: bool = False
+    """Released code: Gaussians of CornerNet's radius with its roots corrected, five times smaller than CenterNet's."""
+    drop_outside: bool = False
+    """Paper: objects whose 3D centre projects outside the image are not trained. Ours: found at their 2D centre."""
+    unlabelled_background: bool = False
+    """Paper: DontCare regions and vans, which may look like the class, are background. Ours: ignored in the heatmap's loss."""
+    height_leak: bool = False
+    """Released code: in the location group the predicted height moves the bottom, so the group trains height too."""
+    summed_regression: bool = False
+    """Released code: corner losses are summed over the batch, whatever number of objects it holds. Ours: their mean."""
+    quaternion: bool = False
+    """Ablation: a quaternion instead of the vector (cos alpha, -sin alpha)."""
+    regression: str = "disentangled"
+    """disentangled (section 4.3), or the ablations of table 5 on the whole box: l1, smooth_l1."""
+
+    def __post_init__(self) -> None:
+        check_choices("smoke quirks", self, {"regression": ("disentangled", "l1", "smooth_l1")})
+
+
+PUBLISHED = Quirks(corrected_radius=True, drop_outside=True, unlabelled_background=True)
+RELEASED = replace(PUBLISHED, bgr=True, intrinsics_only=True, height_leak=True, summed_regression=True)
+
+
+@dataclass(frozen=True)
 class SmokeConfig:
-    """Defaults are ours: small, for CPUs, with the known traps mended. ``paper()`` and ``official()`` follow the sources."""
+    """Defaults are ours: small, for CPUs, the known issues of the sources fixed. ``paper()`` and ``official()`` follow them."""
 
     classes: tuple[str, ...] = field(
         default=("Car", "Pedestrian", "Cyclist"), metadata={"decides": ("sizes",)}
@@ -49,10 +74,6 @@ class SmokeConfig:
     fit: str = "area"
     """How any picture becomes a network picture: area (same number of pixels, own shape), letterbox (into the training
     size), width-crop (released code: scaled by width, rows lost)."""
-    pixels: str = "rgb"
-    """Channel order. bgr is the released code's: reversed channels, yet the statistics of RGB."""
-    full_camera: bool = True
-    """Use the fourth column of P2; the released code drops it (0.036 of mean 2D IoU on KITTI)."""
     focal: float = 480.0
     """Reference focal length, network pixels: depth is predicted for it and scaled by the camera's. 0: not scaled."""
     depth_mean: float = 28.01
@@ -64,14 +85,6 @@ class SmokeConfig:
     classes that KITTI does not have; training replaces them by the means of its split."""
     size_limit: float = 1.0
     """Sizes lie within exp(+-limit) of the reference. Published 0.5 cannot express 15 % of KITTI's pedestrians."""
-    orientation: str = "vector"
-    """vector (cos alpha, -sin alpha; published) or quaternion (ablation)."""
-    radius: str = "centernet"
-    """Rule for the Gaussians' radius: corrected (released code) or centernet (larger)."""
-    keep_outside: bool = True
-    """Objects whose 3D centre projects outside the picture are found at their 2D centre, with an offset. Published: dropped."""
-    ignore_unlabelled: bool = True
-    """No heatmap loss in DontCare regions, nor on vans, which may look like the class: published code calls both background."""
     min_height: float = 6.0
     """Labelled boxes lower than this, network pixels, are neither sought nor background."""
     neighbourhood: float = 0.3
@@ -89,19 +102,15 @@ class SmokeConfig:
     direction_weight: float = 1.0
     """Weight of the L1 distance of the predicted vector from the unit vector of alpha (not in the paper): the corner loss
     does not see the vector's length, and between two opposite headings it has almost no slope."""
-    regression: str = "disentangled"
-    """disentangled (SMOKE section 4.3), l1 or smooth_l1 on the whole box (ablations of its table 5)."""
-    height_leak: bool = False
-    """Released code: in the location group the predicted height moves the bottom, so the group trains height too."""
     regression_weight: float = 2.5
     """Weight of the mean corner error, metres, against the heatmap. Released code: 24 / 300 per object, summed over a batch."""
-    regression_per_object: bool = True
-    """Divide the corner loss by the number of objects. Released code: sum / 300 whatever the batch holds."""
-    suppress: float = 0.5
-    """Of detections of one class whose 2D boxes overlap more than this the best stays. Published: no suppression, 0; with the
-    softer heatmap and the trained neighbourhood of a key point, one object can have two peaks."""
+    nms: float = 0.5
+    """IoU threshold of NMS on 2D boxes, within a class. Published: none, 0; with the softer heatmap and the trained
+    neighbourhood of a keypoint, one object can have two peaks."""
     top_k: int = 100
-    """Detections per picture before the score limit (paper 100, released code 50)."""
+    """Detections per image before the score threshold (paper 100, released code 50)."""
+    quirks: Quirks = field(default_factory=Quirks)
+    """What only the paper, its released code and ablations do."""
 
     def __post_init__(self) -> None:
         check_choices("smoke", self, CHOICES)
@@ -129,15 +138,13 @@ def paper(**changes: Any) -> SmokeConfig:
         input_height=384,
         fit="letterbox",
         size_limit=0.5,
-        radius="corrected",
-        keep_outside=False,
-        ignore_unlabelled=False,
         min_height=0.0,
         neighbourhood=0.0,
         boxes2d=False,
         location_scale=False,
-        suppress=0.0,
+        nms=0.0,
         direction_weight=0.0,
+        quirks=PUBLISHED,
     )
     return replace(base, **changes)
 
@@ -151,15 +158,27 @@ def official(**changes: Any) -> SmokeConfig:
         classes=("Car", "Cyclist", "Pedestrian"),
         sizes=((3.88, 1.63, 1.53), (1.78, 1.70, 0.58), (0.88, 1.73, 0.67)),
         fit="width-crop",
-        pixels="bgr",
-        full_camera=False,
-        height_leak=True,
         regression_weight=24 / 300,
-        regression_per_object=False,
         top_k=50,
+        quirks=RELEASED,
     )
     return replace(base, **changes)
 
+
+NOT = {True: False, False: True}
+RENAMED = {
+    "suppress": Renamed("nms"),
+    "pixels": Renamed("quirks.bgr", {"rgb": False, "bgr": True}),
+    "full_camera": Renamed("quirks.intrinsics_only", NOT),
+    "radius": Renamed("quirks.corrected_radius", {"centernet": False, "corrected": True}),
+    "keep_outside": Renamed("quirks.drop_outside", NOT),
+    "ignore_unlabelled": Renamed("quirks.unlabelled_background", NOT),
+    "height_leak": Renamed("quirks.height_leak"),
+    "regression_per_object": Renamed("quirks.summed_regression", NOT),
+    "orientation": Renamed("quirks.quaternion", {"vector": False, "quaternion": True}),
+    "regression": Renamed("quirks.regression"),
+}
+"""Fields of earlier versions, whose checkpoints and run folders still load."""
 
 PRESETS = {"default": SmokeConfig, "paper": paper, "official": official}
 
@@ -187,33 +206,17 @@ def with_statistics(
 ) -> SmokeConfig:
     """The config with depth and size statistics of a training split.
 
-    samples: labels only will do. keep: fields that the user has set, which are not measured.
-    Where ``focal`` is used (not 0) it becomes the median focal length of the network pictures,
-    and depths are taken at it. Depth counts the first class only, as the published figures do.
-    Raises InputError where a class has no object.
+    samples: labels only will do. keep: fields that the user has set, which are not measured. Where ``focal`` is used (not 0)
+    it becomes the median focal length of the network images, and depths are taken at it. Depth counts the first class only,
+    as the published figures do. Raises InputError where a class has no object.
     """
-    focals, depths = [], []
-    sizes: dict[str, list[torch.Tensor]] = {name: [] for name in config.classes}
-    for sample in samples:
-        focals.append(float(training_view(config, *sample.size).camera(sample.camera).fx))
-        for k, name in enumerate(sample.classes):
-            if name in sizes:
-                sizes[name].append(sample.boxes.size[k])
-                if name == config.classes[0]:
-                    depths.append((float(sample.boxes.center[k, 2]), focals[-1]))
-    missing = [name for name, found in sizes.items() if not found]
-    if missing:
-        raise InputError(
-            f"no training object of class {', '.join(missing)}: remove it from the classes or check the split"
-        )
-    focal = float(torch.tensor(focals).median())
-    z = torch.tensor([depth * focal / f if config.focal else depth for depth, f in depths])
-    means = tuple(tuple(torch.stack(sizes[name]).mean(0).tolist()) for name in config.classes)
+    found = split_statistics(config, samples, config.classes, keep)
+    z = found.at_reference(found.center[:, 2])[found.label == 0]
     measured = replace(
         config,
-        focal=focal if config.focal else 0.0,
+        focal=found.focal,
         depth_mean=float(z.mean()),
         depth_std=float(z.std()),
-        sizes=means,
+        sizes=tuple(tuple(found.sizes(k).mean(0).tolist()) for k in range(len(config.classes))),
     )
     return keeping(config, measured, keep)

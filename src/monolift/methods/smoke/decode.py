@@ -37,8 +37,8 @@ def decode_maps(codec: SmokeCodec, raw: dict[str, Tensor], cameras: Camera) -> l
             score = score * torch.exp(-torch.exp(codec.log_scale(numbers)))
         ahead = torch.nonzero(boxes.center[:, 2] > NEAREST).flatten()
         one = Detections(boxes, score, label, boxes2d, tuple(config.classes))[ahead]
-        if config.suppress:
-            order = batched_nms(one.boxes2d, one.scores, one.labels, config.suppress)
+        if config.nms:
+            order = batched_nms(one.boxes2d, one.scores, one.labels, config.nms)
         else:
             order = torch.argsort(one.scores, descending=True, stable=True)
         found.append(one[order])

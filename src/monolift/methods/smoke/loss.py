@@ -27,13 +27,13 @@ def smoke_loss(codec: SmokeCodec, raw: dict[str, Tensor], targets: Targets) -> d
     near, weight = targets.near_object, targets.near_weight
     numbers = gather(raw["regression"], targets.image[near], targets.near_cell)
     objects = max(len(targets.boxes), 1)
-    share = 1 / objects if config.regression_per_object else 1.0
+    share = 1.0 if config.quirks.summed_regression else 1 / objects
     for name, error in corner_losses(codec, numbers, targets, width).items():
         if name == "location" and config.location_scale:
             losses[name] = share * (weight * laplace_nll(error, codec.log_scale(numbers))).sum()
         else:
             losses[name] = config.regression_weight * share * (weight * error).sum()
-    if config.direction_weight and config.orientation == "vector":
+    if config.direction_weight and not config.quirks.quaternion:
         alpha = targets.boxes.alpha[near]
         error = (numbers[:, 6:8] - torch.stack([torch.cos(alpha), -torch.sin(alpha)], 1)).abs().sum(1)
         losses["direction"] = config.direction_weight * (weight * error).sum() / objects
@@ -55,11 +55,11 @@ def corner_losses(codec: SmokeCodec, numbers: Tensor, targets: Targets, width: i
     camera = targets.cameras[targets.image[near]]
     parts = codec.parts(numbers, targets.label[near], camera)
     center = codec.center(parts.offset, parts.depth, targets.near_cell, camera, width)
-    if config.regression != "disentangled":
+    if config.quirks.regression != "disentangled":
         whole = Boxes3D(center, parts.size, yaw_from_alpha(parts.alpha, center))
-        return {"corners": _corner_error(whole, truth, smooth=config.regression == "smooth_l1")}
+        return {"corners": _corner_error(whole, truth, smooth=config.quirks.regression == "smooth_l1")}
     location = center
-    if config.height_leak:
+    if config.quirks.height_leak:
         # the released code puts the bottom half a *predicted* height below the centre, then builds the labelled box on it
         down = torch.zeros_like(center)
         down[:, 1] = (parts.size[:, 1] - truth.size[:, 1]) / 2
