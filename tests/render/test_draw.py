@@ -189,3 +189,14 @@ def test_clipping_a_polygon_keeps_the_area_inside() -> None:
 def _area(points: np.ndarray) -> float:
     x, y = points.T
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+
+
+@pytest.mark.parametrize("size", [(32, 60_000), (60_000, 32), (32, 12_000)])
+def test_a_strip_of_an_image_is_drawn_in_little_memory(size: tuple[int, int]) -> None:
+    """As tall as the image, its panel would take gigabytes."""
+    width, height = size
+    camera = Camera(700.0, 700.0, width / 2, height / 2, width=width, height=height)
+    image = torch.zeros(3, height, width, dtype=torch.uint8)
+    drawn = picture(image, camera, Objects.named(car(0.0, 1.0, 20.0, 0.0), ["Car"]))
+    assert drawn.width >= width and drawn.height >= height
+    assert drawn.width * drawn.height < 60_000_000

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from monolift.cli import main
-from monolift.data.formats.kitti_format import parse_calib, read_labels, write_labels
+from monolift.data.formats.kitti_format import format_labels, parse_calib, read_labels, write_labels
 from monolift.data.kitti import read_sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
@@ -21,6 +21,7 @@ from monolift.inference.results import Results3D
 from monolift.render.glb import write_glb
 from monolift.render.mesh import Mesh, icosphere
 from monolift.viewer.open import depth_points, open_frames, velodyne_points
+from monolift.viewer.review import Decision, reviewed_labels
 from viewer_scenes import toy_world
 
 
@@ -235,3 +236,27 @@ def test_a_photograph_is_sent_to_detect(tmp_path: Path) -> None:
         InputError, match=r"street\.png: expected a folder, a result file .* monolift detect --save html"
     ):
         open_frames(photo)
+
+
+def test_rows_known_in_2d_only_are_not_shown_and_survive_a_review(
+    world: Path, tmp_path: Path, result: Results3D
+) -> None:
+    found = tmp_path / "found"
+    result.save_kitti(found / "000001.txt")
+    flat = "Car -1 -1 -10 100.00 90.00 160.00 120.00 -1 -1 -1 -1000 -1000 -1000 -10 0.81"
+    rows = (found / "000001.txt").read_text().splitlines()
+    (found / "000001.txt").write_text("\n".join([rows[0], flat, *rows[1:]]) + "\n")
+    scene = open_frames(world, predictions=found)[0]
+    same_boxes(scene.objects.boxes, result.boxes)
+    assert scene.objects.scores.tolist() == pytest.approx([0.9, 0.65, 0.4])
+    assert scene.warnings == ("not shown: 1 of 4 rows have no 3D box (sizes of -1)",)
+    decisions = tuple(
+        Decision(status, tuple(box.center[0].tolist()), tuple(box.size[0].tolist()), float(box.yaw))
+        for status, box in zip(
+            ("accepted", "rejected", "accepted"), (scene.objects.boxes[k] for k in range(3)), strict=True
+        )
+    )
+    kept = reviewed_labels(scene, decisions)
+    assert format_labels(kept).splitlines() == [rows[0], flat, rows[2]]
+    (found / "000001.txt").write_text(flat + "\n")
+    assert len(open_frames(world, predictions=found)[0].objects) == 0

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from monolift.data.formats.autolabel_note import NOTE, note_of
 from monolift.data.formats.kitti_format import read_split, write_atomically
 from monolift.data.kitti import IMAGE_SUFFIXES
 from monolift.errors import InputError
@@ -22,7 +23,6 @@ FORMATS = {
     "animation": ("animations/{}.gif",),
 }
 """Files of each kind, below the job's folder, named like the picture."""
-NOTE = "autolabel.json"
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,13 @@ class Job:
             "depth": self.depth,
             "depth_scale": self.depth_scale,
         }
-        everything: dict[str, Any] = {
-            "inputs": inputs,
-            "selection": asdict(self.selection),
-            "config": asdict(self.config),
-        }
-        everything |= {"formats": self.formats, "seed": self.seed}
-        return dict(json.loads(json.dumps(everything)))  # lists for tuples, as they come back from the file
+        return note_of(
+            inputs,
+            selection=asdict(self.selection),
+            config=asdict(self.config),
+            formats=self.formats,
+            seed=self.seed,
+        )
 
 
 def _refuse_another(note: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -174,7 +174,7 @@ def sample_from_labels(
 
     DontCare rows become regions, and so do objects without a 3D box (sizes of -1), which converted data sets have.
     """
-    known = np.array([n.lower() != "dontcare" for n in labels.names], bool) & (labels.size_hwl > 0).all(1)
+    known = labels.boxed
     h, w, length = labels.size_hwl[known].T
     center = labels.bottom[known].copy()
     center[:, 1] -= h / 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from monolift.data.formats.autolabel_note import is_autolabels, labelled_data
 from monolift.data.formats.depth_maps import read_depth
 from monolift.data.formats.kitti_format import KittiCalib, KittiLabels, read_calib, read_labels, read_split
 from monolift.data.kitti import find_image, read_camera, sample_from_labels
@@ -24,7 +24,6 @@ from monolift.viewer.result_files import is_result_file, read_results, scene_of_
 from monolift.viewer.scene import Scene
 
 LONGEST_RANGE = 100.0  # metres of a depth map; sky is further
-AUTOLABEL_NOTE = "autolabel.json"  # what a folder of auto-labels says of itself
 DEPTH_STRIDE = 2  # pixels between points of a dense depth map
 
 
@@ -63,7 +62,7 @@ def open_frames(
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if (path / AUTOLABEL_NOTE).is_file() and predictions is None:
+    if is_autolabels(path) and predictions is None:
         frames = _autolabels(path, split, images, points)
     elif path.is_dir() and (root := _kitti_root(path)) is not None:
         if images is not None:
@@ -144,11 +143,7 @@ def _kitti_root(path: Path) -> Path | None:
 
 def _autolabels(path: Path, split: Path | None, images: Path | None, points: Path | None) -> Frames:
     """What ``monolift autolabel`` wrote, with the pictures it was made from."""
-    note = path / AUTOLABEL_NOTE
-    try:
-        data = images or Path(json.loads(note.read_bytes())["inputs"]["data"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{note}: not the note of `monolift autolabel` ({error})") from None
+    data = images or labelled_data(path)
     root = _kitti_root(data)
     if root is None:
         raise InputError(
@@ -197,14 +192,22 @@ def _kitti_scene(source: _Kitti, name: str) -> Scene:
         objects, labels = _objects(name, rows, camera), objects
         if source.meshes is not None:
             objects = _with_meshes(objects, source.meshes / f"{name}.glb")
-    return Scene(name, image, camera, objects, labels, _points(source, name, calib, camera), rows)
+    points = _points(source, name, calib, camera)
+    return Scene(name, image, camera, objects, labels, points, rows, _flat(rows))
+
+
+def _flat(rows: KittiLabels | None) -> tuple[str, ...]:
+    """A warning where objects are known in 2D only: there is no box to show."""
+    if rows is None:
+        return ()
+    count = sum(n.lower() != "dontcare" for n in rows.names) - int(rows.boxed.sum())
+    return (f"not shown: {count} of {len(rows.names)} rows have no 3D box (sizes of -1)",) if count else ()
 
 
 def _objects(name: str, rows: KittiLabels, camera: Camera) -> Objects:
     blank = torch.zeros(3, 1, 1, dtype=torch.uint8).expand(3, camera.height, camera.width)
     sample = sample_from_labels(name, blank, camera, rows)
-    known = [k for k, kind in enumerate(rows.names) if kind.lower() != "dontcare"]
-    scores = None if rows.score is None else torch.from_numpy(rows.score[known]).float()
+    scores = None if rows.score is None else torch.from_numpy(rows.score[rows.boxed]).float()
     return replace(sample.objects, scores=scores)
 
 

@@ -79,13 +79,13 @@ def _numbers(values: Any, count: int, low: float, high: float, where: str) -> tu
 
 
 def reviewed_labels(scene: Scene, decisions: tuple[Decision, ...]) -> KittiLabels:
-    """The rows of the accepted objects, and all DontCare regions.
+    """The rows of the accepted objects, all DontCare regions, and objects known in 2D only, which cannot be reviewed.
 
     A box that was not moved keeps its row as it stands in its file, digit by digit. A moved one gets new numbers to KITTI's
     two decimals, its 2D box projected anew; truncation, occlusion and score stay.
     """
     rows = scene.rows if scene.rows is not None else _rows_of(scene, scene.objects.boxes)
-    known = [k for k, name in enumerate(rows.names) if name.lower() != "dontcare"]
+    known = np.flatnonzero(rows.boxed).tolist()
     boxes = scene.objects.boxes
     wanted = Boxes3D(
         torch.tensor([d.center for d in decisions], dtype=torch.float64).reshape(-1, 3),
@@ -95,7 +95,7 @@ def reviewed_labels(scene: Scene, decisions: tuple[Decision, ...]) -> KittiLabel
     moved = [_differs(boxes[i], wanted[i]) for i in range(len(decisions))]
     numbers, fresh = to_numbers(rows), to_numbers(_rows_of(scene, wanted))
     changing = [2, *range(3 if scene.camera is not None else 7, 14)]  # alpha; 2D box, size, place, yaw
-    keep = np.array([name.lower() == "dontcare" for name in rows.names], dtype=bool)
+    keep = ~rows.boxed
     for i, row in enumerate(known):
         keep[row] = decisions[i].status == "accepted"
         if moved[i]:

@@ -127,6 +127,12 @@ class KittiLabels:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def boxed(self) -> npt.NDArray[np.bool_]:
+        """(N,) rows of objects with a 3D box: neither DontCare nor known in 2D only (sizes of -1)."""
+        named = np.array([name.lower() != "dontcare" for name in self.names], dtype=bool)
+        return named & (self.size_hwl > 0).all(1)
+
     def select(self, rows: Any) -> KittiLabels:
         """The rows picked by a boolean mask (N,) or by indices, in that order."""
         index = np.arange(len(self))[rows]

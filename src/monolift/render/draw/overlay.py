@@ -24,6 +24,8 @@ __all__ = ["birds_eye", "overlay", "picture"]
 
 WHITE: Color = (255, 255, 255)
 GAP = 6  # pixels between photograph and panel
+PANEL, PANEL_AREA = (240, 4096), 40_000_000  # least and most pixels along; with what is beside it, pixels in all
+ENLARGED_WIDTH, ENLARGED_AREA = 800, 8_000_000  # pixels: text fits; a strip of an image is not blown up
 FRONT_FACE = 1  # of _faces_seen: the positive side of axis 0, the length
 _SIGNS = np.array(CORNER_SIGNS, dtype=np.float64)
 
@@ -42,9 +44,9 @@ def picture(
     photograph = overlay(image, camera, found, labels)
     width, height = photograph.size
     wide = width > 1.9 * height
-    panel = birds_eye(
-        camera, found, labels, along=width if wide else height, forward="right" if wide else "up"
-    )
+    side = width if wide else height
+    along = min(side, max(PANEL[0], min(PANEL[1], PANEL_AREA // side)))  # a strip of an image gets a small panel
+    panel = birds_eye(camera, found, labels, along=along, forward="right" if wide else "up")
     size = (width, height + GAP + panel.height) if wide else (width + GAP + panel.width, height)
     both = Image.new("RGB", size, PAPER)
     both.paste(photograph, (0, 0))
@@ -58,11 +60,11 @@ def overlay(
     found: Drawable | None = None,
     labels: Drawable | None = None,
 ) -> Image.Image:
-    """The photograph with its boxes. A picture under 800 pixels wide is enlarged so that the text fits."""
+    """The photograph with its boxes. One under 800 pixels wide is enlarged so that the text fits, unless it is very tall."""
     photograph = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
-    if photograph.width < 800:
-        zoom = 800 / photograph.width
-        size = (800, round(photograph.height * zoom))
+    zoom = ENLARGED_WIDTH / photograph.width
+    if zoom > 1 and photograph.width * photograph.height * zoom**2 <= ENLARGED_AREA:
+        size = (ENLARGED_WIDTH, round(photograph.height * zoom))
         camera = _sized(camera, photograph.width, photograph.height).after_resize(*size)
         photograph = photograph.resize(size, Image.Resampling.BICUBIC)
     canvas = Canvas(photograph)
