@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,22 @@ def test_half_precision_is_half_the_size_and_detects_the_same(
     assert all(torch.allclose(a[k], b[k], atol=0.02) for k in a)
     camera = Camera.stack([Camera(100, 100, 64, 32, width=128, height=64)])
     assert len(model.decode(a, camera)[0]) == pytest.approx(len(again.decode(b, camera)[0]), abs=5)
+
+
+def test_a_configuration_of_another_size_is_not_built(folder: Path) -> None:
+    content = json.loads((folder / "config.json").read_text())
+    content["config"]["head_channels"] = 1_000_000
+    (folder / "config.json").write_text(json.dumps(content))
+    start = time.perf_counter()
+    assert "do not fit the configuration beside it, which asks for more than" in fault(folder)
+    assert time.perf_counter() - start < 10
+    for channels, message in (
+        (36, "weights do not fit the configuration beside it, first "),
+        (33, "config.json: "),
+    ):
+        content["config"]["head_channels"] = channels
+        (folder / "config.json").write_text(json.dumps(content))
+        assert message in fault(folder)
 
 
 def test_the_card_is_read_without_torch(folder: Path) -> None:

@@ -20,10 +20,13 @@ from typing import TYPE_CHECKING, Any
 from monolift.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from monolift.methods.base import Method
+    from torch import Tensor
+
+    from monolift.methods.base import Detector, Method
 
 FORMAT = 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+ROOM = 20_000_000  # numbers that a network may make while it is built and not keep
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def read_card(folder: str | Path) -> dict[str, Any]:
 
 def save(
     folder: str | Path,
-    detector: Any,
+    detector: Detector,
     card: dict[str, Any] | None = None,
     half: bool = False,
     readme: bool = False,
@@ -93,7 +96,7 @@ def save(
     return folder
 
 
-def preprocessing(detector: Any) -> dict[str, Any]:
+def preprocessing(detector: Detector) -> dict[str, Any]:
     """What becomes of a pixel, measured on black, white and red: network channel k = pixel[order[k]] * scale[k] + offset[k].
 
     Pixels are 0 to 255; order counts RGB from 0, so bgr is 2, 1, 0.
@@ -145,27 +148,20 @@ def replace_folder(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load(folder: str | Path, device: str = "cpu") -> Any:
+def load(folder: str | Path, device: str = "cpu") -> Detector:
     """The detector of a checkpoint, in evaluation mode, float32.
 
     Raises InputError for another format, an unknown method or option, weights that do not fit, or a broken file.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from monolift.methods import get_method
 
     folder = Path(folder)
     content = read_config(folder)
     method = get_method(content["method"])
-    detector = method.detector(_config(method, content["config"], folder / CONFIG_FILE))
+    config = _config(method, content["config"], folder / CONFIG_FILE)
     path = folder / WEIGHTS_FILE
-    try:
-        state = load_file(str(path))
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing: the checkpoint is incomplete") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable weight file ({error})") from None
+    state = _read_weights(path)
+    detector = _built(method, config, sum(v.numel() for v in state.values()), path)
     expected = detector.state_dict()
     wrong = [k for k in expected if k not in state or state[k].shape != expected[k].shape] + [
         k for k in state if k not in expected
@@ -176,6 +172,39 @@ def load(folder: str | Path, device: str = "cpu") -> Any:
         )
     detector.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()})
     return detector.to(device).eval()
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing: the checkpoint is incomplete") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable weight file ({error})") from None
+
+
+def _built(method: Method, config: Any, weights: int, path: Path) -> Detector:
+    """The detector of a configuration whose file holds this many weights: one that would be much larger is not built."""
+    from monolift.inference.size_limit import SizeLimit, TooLargeError
+
+    limit = 4 * weights + ROOM
+    try:
+        with SizeLimit(limit):
+            return method.detector(config)
+    except TooLargeError:
+        raise InputError(
+            f"{path}: {weights:,} weights do not fit the configuration beside it, which asks for more than {limit:,}"
+        ) from None
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{path.with_name(CONFIG_FILE)}: no network can be built from it ({reason})"
+        ) from None
 
 
 def from_hub(hub_id: str, revision: str | None = None) -> Path:
