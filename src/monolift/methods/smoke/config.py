@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -180,7 +180,7 @@ RENAMED = {
 }
 """Fields of earlier versions, whose checkpoints and run folders still load."""
 
-PRESETS = {"default": SmokeConfig, "paper": paper, "official": official}
+PRESETS: dict[str, Callable[[], SmokeConfig]] = {"default": SmokeConfig, "paper": paper, "official": official}
 
 # the published schedule: Adam 2.5e-4, a tenth at 40 and 72 % of the run, biases at twice the rate, 32 pictures a step
 _PUBLISHED = Recipe(
