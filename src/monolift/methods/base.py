@@ -26,23 +26,19 @@ from monolift.typing import Float, Int, Tensor, UInt8
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-@runtime_checkable
-class DetectorConfig(Protocol):
-    """What every method's configuration has: a frozen dataclass that JSON can hold, a docstring under each field."""
+@dataclass(frozen=True)
+class DetectorConfig:
+    """What every method's configuration has. A method's own is a frozen dataclass that JSON can hold, with defaults and a
+    docstring for each field, these four included."""
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names by label index."""
-        ...
-
-    @property
-    def input_width(self) -> int: ...
-    @property
-    def input_height(self) -> int: ...
-    @property
-    def fit(self) -> str:
-        """How an image is fitted to the input size: area, letterbox or width-crop."""
-        ...
+    classes: tuple[str, ...]
+    """Class names by label index."""
+    input_width: int
+    """Width of the training image, pixels."""
+    input_height: int
+    """Height of the training image, pixels."""
+    fit: str
+    """How an image is fitted to the input size: area, letterbox or width-crop."""
 
 
 @runtime_checkable
@@ -168,8 +164,8 @@ def focal_ratio(focal: Float[Tensor, "*b"], reference: float) -> Float[Tensor, "
 
 def keeping(config: Config, measured: Config, keep: Collection[str]) -> Config:
     """``measured``, with the fields named in ``keep`` as ``config`` has them: what the user sets takes precedence."""
-    set_by_user = {f.name for f in fields(config)} & set(keep)  # type: ignore[arg-type]
-    return replace(measured, **{name: getattr(config, name) for name in set_by_user})  # type: ignore[type-var]
+    set_by_user = {f.name for f in fields(config)} & set(keep)
+    return replace(measured, **{name: getattr(config, name) for name in set_by_user})
 
 
 class Detector(nn.Module, ABC, Generic[Config, Encoded]):

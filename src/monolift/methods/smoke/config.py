@@ -10,7 +10,7 @@ from monolift.augment.augment import Augmentation
 from monolift.data import kitti_facts
 from monolift.data.sample import Sample
 from monolift.errors import InputError, check_choices
-from monolift.methods.base import Renamed, keeping
+from monolift.methods.base import DetectorConfig, Renamed, keeping
 from monolift.methods.recipe import Recipe
 from monolift.methods.statistics import split_statistics
 
@@ -52,7 +52,7 @@ RELEASED = replace(PUBLISHED, bgr=True, intrinsics_only=True, height_leak=True, 
 
 
 @dataclass(frozen=True)
-class SmokeConfig:
+class SmokeConfig(DetectorConfig):
     """Defaults are ours: small, for CPUs, the known issues of the sources fixed. ``paper()`` and ``official()`` follow them."""
 
     classes: tuple[str, ...] = field(
