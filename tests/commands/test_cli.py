@@ -236,7 +236,7 @@ def test_bad_pictures_and_cameras(folder: Path, capsys: pytest.CaptureFixture[st
     def said(*arguments: str) -> str:
         return complaint(capsys, "detect", *arguments, *quiet)
 
-    assert "text.jpg: not a readable picture" in said("text.jpg", FOUR)
+    assert "text.jpg: not a readable image" in said("text.jpg", FOUR)
     assert "missing.png: no such file" in said("missing.png", FOUR)
     assert "matches no file" in said("*.webp", FOUR)
     assert "nothing to look at" in said()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -135,7 +136,7 @@ def test_a_save_that_dies_leaves_the_old_checkpoint(
     assert checkpoint.read_card(folder)["licence"]
     checkpoint.load(folder)
 
-    real, calls = checkpoint.os.replace, []
+    real, calls = os.replace, []
 
     def second_rename_dies(source: Any, target: Any) -> None:
         calls.append(target)
@@ -144,14 +145,14 @@ def test_a_save_that_dies_leaves_the_old_checkpoint(
         real(source, target)
 
     with monkeypatch.context() as m:
-        m.setattr(checkpoint.os, "replace", second_rename_dies)
+        m.setattr(os, "replace", second_rename_dies)
         with pytest.raises(KeyboardInterrupt):
             checkpoint.save(folder, model, {"epoch": 3})
     # the old one stands beside, complete, and so it does while the next save is under way
     old = folder.with_name("best.old")
     assert checkpoint.load(old).config == CONFIG
     with monkeypatch.context() as m:
-        m.setattr(checkpoint.os, "replace", power_cut)
+        m.setattr(os, "replace", power_cut)
         with pytest.raises(KeyboardInterrupt):
             checkpoint.save(folder, model, {"epoch": 4})
     assert checkpoint.load(old).config == CONFIG

@@ -351,7 +351,7 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="matches no file"):
         expand(str(tmp_path / "*.webp"))
     (tmp_path / "none").mkdir()
-    with pytest.raises(InputError, match="no pictures in this folder"):
+    with pytest.raises(InputError, match="no images in this folder"):
         expand(tmp_path / "none")
 
 

@@ -64,7 +64,7 @@ def test_a_picture_is_dropped_and_its_boxes_are_seen(address: str, tmp_path: Pat
         choose(browser, "#drop input", broken)
         browser.click_on("#go")
         browser.wait("document.querySelector('#status').className === 'bad'")
-        assert "image: not a readable picture" in browser.text("#status")
+        assert "image: not a readable image" in browser.text("#status")
 
         choose(browser, "#drop input", picture)
         browser.click_on("[value=camera]")

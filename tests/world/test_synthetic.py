@@ -295,7 +295,7 @@ def test_a_killed_run_goes_on(written: Path, tmp_path: Path) -> None:
 
 
 def test_refuses_a_folder_of_something_else(written: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"another synthetic world.*seed 5 there, 8 asked for"):
+    with pytest.raises(InputError, match=r"another synthetic world.*seed 5 there, 8 given"):
         list(write_world(written, replace(SMALL, seed=8), 2))
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):

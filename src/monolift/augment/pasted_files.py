@@ -25,7 +25,7 @@ from monolift.data.formats.kitti_format import (
 )
 from monolift.data.kitti import KittiDataset, find_image
 from monolift.data.sample import Sample
-from monolift.files import made_folder
+from monolift.files import folders as output_folders
 
 NOTE = "augment.json"
 
@@ -84,7 +84,8 @@ def claim(root: Path, made_from: PastedSet, data: KittiDataset) -> None:
         + ["depth_2"] * bool(data.depth)
         + ["instance_2"] * bool(data.instances)
     )
-    made_folder.claim(root, NOTE, asdict(made_from), folders, "augmented set")
+    paths = [*(f"training/{folder}" for folder in folders), "ImageSets"]
+    output_folders.claim(root, NOTE, asdict(made_from), paths, "augmented set")
 
 
 def _label(root: Path, name: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 from monolift import runtime
 from monolift.errors import InputError
-from monolift.inference.checkpoint import replace_folder
+from monolift.files.folders import replace_folder
 
 _DETECT = '''\
 """Objects of one photograph: python detect.py PICTURE FX,FY,CX,CY (or a KITTI calib file) -> JSON."""

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 import subprocess
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monolift.errors import InputError, MissingExtraError
+from monolift.files.folders import partial_folder, replace_folder  # noqa: F401 - replace_folder for training
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,12 +67,10 @@ def save(
     half: weights as float16, for shipping. readme: README.md too, the Hub's model card.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     state = {k: v.detach().cpu().contiguous() for k, v in detector.state_dict().items()}
     if half:
         state = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in state.items()}
@@ -85,14 +82,17 @@ def save(
         "card": card or {},
         "made_by": made_by(),
     }
-    save_file(state, str(partial / WEIGHTS_FILE), metadata={"format": "pt"})
-    (partial / WEIGHTS_FILE).chmod(0o644)  # safetensors makes it unreadable for others
-    (partial / CONFIG_FILE).write_text(
-        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    if readme:
-        write_readme(partial, folder.name)
-    replace_folder(partial, folder)
+    with partial_folder(folder) as partial:
+        try:
+            save_file(state, str(partial / WEIGHTS_FILE), metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk
+            raise InputError(f"{folder / WEIGHTS_FILE}: cannot write: {error}") from None
+        (partial / WEIGHTS_FILE).chmod(0o644)  # safetensors makes it unreadable for others
+        (partial / CONFIG_FILE).write_text(
+            json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        if readme:
+            write_readme(partial, folder.name)
     return folder
 
 
@@ -136,16 +136,6 @@ def made_by() -> dict[str, str]:
         except (OSError, subprocess.SubprocessError):  # no git here, or not ours to read: the version must do
             pass
     return found
-
-
-def replace_folder(new: Path, folder: Path) -> None:
-    """Puts a finished folder in the place of an old one. A kill in between leaves the old one as FOLDER.old."""
-    old = folder.with_name(folder.name + ".old")
-    if folder.exists():  # else FOLDER.old is all that a kill has left: it stays until the new one stands
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(folder, old)
-    os.replace(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load(folder: str | Path, device: str = "cpu") -> Detector:

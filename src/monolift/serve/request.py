@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from monolift.data.cameras import CameraChoice, KnownCamera
 from monolift.data.formats.kitti_format import parse_calib
-from monolift.data.sources import UNREADABLE, Photograph, photograph
+from monolift.data.sources import Photograph, photograph
 from monolift.errors import InputError
+from monolift.files import images
+from monolift.files.images import TooLargeError
 from monolift.geometry import Camera
 from monolift.inference.model import Shot
 
@@ -75,19 +74,11 @@ def read_picture(body: bytes, name: str, most_pixels: int) -> Photograph:
     if not body:
         raise RefusedError(422, "image", "expected a picture, got nothing")
     try:
-        with Image.open(io.BytesIO(body)) as picture:
-            width, height = picture.size
-            if width * height > most_pixels:
-                raise RefusedError(
-                    413, "image", f"expected at most {most_pixels:,} pixels, got {width} x {height}"
-                )
-            picture.load()
-            return photograph(picture, name)
+        return photograph(body, name, limits=images.Limits(pixels=most_pixels))
+    except TooLargeError as error:
+        raise RefusedError(413, "image", str(error).removeprefix(f"{name}: ")) from None
     except InputError as error:
-        raise RefusedError(422, "image", str(error)) from None
-    except UNREADABLE as error:
-        reason = str(error).split(" <")[0] or type(error).__name__
-        raise RefusedError(422, "image", f"not a readable picture ({reason[:120]})") from None
+        raise RefusedError(422, "image", str(error).removeprefix(f"{name}: ")) from None
 
 
 def _camera_choice(options: Mapping[str, str]) -> CameraChoice:

@@ -23,11 +23,10 @@ from monolift.data.formats.kitti_format import (
     KittiLabels,
     format_calib,
     format_labels,
-    write_atomically,
     write_split,
 )
 from monolift.errors import InputError
-from monolift.files.made_folder import claim
+from monolift.files.folders import claim, write_atomically
 from monolift.world.car_codes import CarCode, format_codes
 from monolift.world.labels import Labelled, label_scene
 from monolift.world.layout import Scene, sample_scene
@@ -279,5 +278,5 @@ def write_world(root: Path, world: World, images: int, workers: int = 1) -> Iter
 
 def _claim(root: Path, world: World) -> None:
     """Make the folders and note what they hold."""
-    folders = {str(Path(path).parent) for path in files_of(world, "0")}
+    folders = ["ImageSets", *sorted({f"training/{Path(path).parent}" for path in files_of(world, "0")})]
     claim(root, "synth.json", {"generator": GENERATOR, **asdict(world)}, folders, "synthetic world")

@@ -11,7 +11,7 @@ from typing import Any
 
 from monolift.data.formats.frames import FrameDataset
 from monolift.errors import InputError
-from monolift.files.text import write_atomically
+from monolift.files.folders import write_atomically
 
 
 class CocoTables(FrameDataset):

@@ -20,15 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from monolift.errors import InputError
-from monolift.files.text import (
-    number,
-    read_bytes,
-    short_name,
-    show,
-    split_rows,
-    text_of,
-    write_atomically,
-)
+from monolift.files.folders import write_atomically
+from monolift.files.text import number, read_bytes, short_name, show, split_rows, text_of
 
 __all__ = [
     "FIELDS",
@@ -187,7 +180,7 @@ def parse_labels(text: str | bytes, name: str = "labels", scored: bool | None = 
     several spaces, CRLF and a missing last newline are accepted. Raises InputError, beginning with
     `name:line:`, for all else.
     """
-    rows = split_rows(text)
+    rows = split_rows(text, name)
     want = None if scored is None else (N_RESULT if scored else N_LABEL)
     for line, words in rows:
         check_row(words, f"{name}:{line}")
@@ -325,7 +318,7 @@ def read_calib(path: str | os.PathLike[str]) -> KittiCalib:
 def parse_calib(text: str | bytes, name: str = "calib") -> KittiCalib:
     """Parse `NAME: numbers` lines; every matrix keeps its name and the file's order."""
     matrices: dict[str, FloatArray] = {}
-    for line, words in split_rows(text):
+    for line, words in split_rows(text, name):
         where = f"{name}:{line}"
         key = text_of(words[0], where)
         if not key.endswith(":") or len(key) < 2:
@@ -383,7 +376,7 @@ def read_split(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """
     name = short_name(path)
     seen: dict[str, int] = {}
-    for line, words in split_rows(read_bytes(path)):
+    for line, words in split_rows(read_bytes(path), name):
         image_id = text_of(words[0], f"{name}:{line}")
         if (
             len(words) != 1

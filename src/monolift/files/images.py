@@ -1,0 +1,395 @@
+"""Images: one reader, from whatever file or bytes to upright 8-bit RGB, with numpy and Pillow alone.
+
+Every image of the package comes through here: EXIF's rotation is applied; grey, palette, transparent and 16-bit images are
+brought to 8-bit RGB. The format is decided by the content before anything is decoded: only `FORMATS` are opened, none of which
+starts a program (an EPS named .jpg would run Ghostscript). The size is held against `Limits` before memory is taken. Whatever
+Pillow raises becomes an InputError that names the file.
+
+The runtime has a copy of `read_rgb` of its own, because it imports nothing of this package; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import stat
+import struct
+import zlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+
+from monolift.errors import InputError
+from monolift.files.folders import partial_file
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+UNDER_TRANSPARENCY = (128, 128, 128)
+
+# What Pillow raises for a file that is no image, is cut short or lies about its size.
+UNREADABLE: tuple[type[Exception], ...] = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    # of single decoders, on files made to break them
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+)
+
+UInt8Array = npt.NDArray[np.uint8]
+
+
+class TooLargeError(InputError):
+    """An image beyond the `Limits`."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large an image may be; checked on the header, before its pixels take memory."""
+
+    pixels: int = 80_000_000
+    """Width times height. As RGB 240 MB; cameras of 61 megapixels are within."""
+    side: int = 20_000
+    """Width and height. 32 x 781,250 is within any limit of pixels, and a bird's-eye view as wide as it is tall is not."""
+    aspect: float = 32.0
+    """The longer side divided by the shorter. KITTI has 3.3, panoramas have up to 8; in a narrower strip no car can be seen."""
+
+    def check(self, width: int, height: int, where: str) -> None:
+        """Raises TooLargeError, beginning with ``where``, for an image that is larger."""
+        got = f"got {width} x {height}"
+        if width < 1 or height < 1:
+            raise InputError(f"{where}: expected an image, {got} pixels")
+        if width * height > self.pixels:
+            raise TooLargeError(
+                f"{where}: expected at most {self.pixels:,} pixels, {got}: make it smaller first"
+            )
+        if max(width, height) > self.side:
+            raise TooLargeError(f"{where}: expected sides of at most {self.side:,} pixels, {got}")
+        if max(width, height) > self.aspect * min(width, height):
+            raise TooLargeError(
+                f"{where}: expected a longer side of at most {self.aspect:g} times the shorter, {got}"
+            )
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedImage:
+    """An image in memory.
+
+    pixels: (H, W, 3) uint8 RGB, upright. film_mm: 35 mm-equivalent focal length from EXIF, if it is there and the image was not
+    cropped since. warnings: what is doubtful about it, one line each.
+    """
+
+    pixels: UInt8Array
+    film_mm: float | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+def read_rgb(
+    source: str | os.PathLike[str] | bytes | Image.Image, name: str = "image", limits: Limits = LIMITS
+) -> DecodedImage:
+    """The image of a file, of a file's bytes, or of a PIL image: upright 8-bit RGB.
+
+    name: how messages call bytes and PIL images; files are called by their path.
+    16-bit grey is divided by 256; whole numbers beyond 16 bits and floating-point pixels are refused, because nothing says
+    which value is white. What is transparent becomes grey. Of an animation the first frame is taken.
+
+    Raises InputError for files that are missing, empty, cut short, no image, not of `FORMATS`, or beyond ``limits``.
+    """
+    if isinstance(source, Image.Image):
+        with _named(name):
+            return _decoded(source, name, limits)
+    where = _where(source, name)
+    with opened(source, name, limits) as picture:
+        return _decoded(picture, where, limits)
+
+
+def image_size(
+    source: str | os.PathLike[str] | bytes, name: str = "image", limits: Limits = LIMITS
+) -> tuple[int, int]:
+    """(width, height) of the upright image, from the header alone. Raises InputError as `read_rgb`."""
+    with opened(source, name, limits) as picture:
+        width, height = picture.size
+        if (
+            picture.format == "TIFF"
+        ):  # Pillow turns the size of some versions at once, of others with the pixels
+            tags = picture.tag_v2  # type: ignore[attr-defined]
+            width, height = int(tags[256]), int(tags[257])
+        if picture.format == "PNG" and not _png_has_exif(picture):
+            return width, height
+        turned = _orientation(picture)[0] in _SIDEWAYS
+        return (height, width) if turned else (width, height)
+
+
+@contextlib.contextmanager
+def opened(
+    source: str | os.PathLike[str] | bytes,
+    name: str = "image",
+    limits: Limits = LIMITS,
+    formats: Collection[str] = FORMATS,
+) -> Iterator[Image.Image]:
+    """A PIL image whose header is read and within ``limits``: for those who want its stored values (maps, textures).
+
+    Whatever Pillow raises within the block becomes an InputError that names the file.
+    """
+    where = _where(source, name)
+    with _named(where), _stream(source, where) as stream:
+        head = stream.read(64)
+        stream.seek(0)
+        if not head:
+            raise InputError(f"{where}: empty file (0 bytes): expected an image")
+        _refuse_foreign(head, where, formats)
+        with Image.open(stream, formats=tuple(formats)) as picture:
+            limits.check(*picture.size, where)
+            yield picture
+
+
+def write_image(path: str | os.PathLike[str], image: UInt8Array | Image.Image, **options: Any) -> None:
+    """Writes an image in the format of the path's suffix, complete or not at all. options: Pillow's, such as quality=95."""
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(np.ascontiguousarray(image))
+    with partial_file(path) as partial:
+        picture.save(partial, Image.registered_extensions().get(Path(path).suffix.lower()), **options)
+
+
+# --- opening
+
+
+def _where(source: str | os.PathLike[str] | bytes, name: str) -> str:
+    return name if isinstance(source, bytes) else str(source)
+
+
+@contextlib.contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Turns what Pillow raises into InputError, beginning with ``where``."""
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{where}: no such file") from None
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which comes before ours
+        found = re.search(r"[0-9]+", str(error))
+        got = f"{int(found[0]):,}" if found else "more"
+        raise TooLargeError(f"{where}: expected at most {LIMITS.pixels:,} pixels, got {got}") from None
+    except UNREADABLE as error:
+        reason = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        elif isinstance(error, MemoryError):
+            reason = "it takes more memory than there is"
+        raise InputError(f"{where}: not a readable image ({reason[:200]})") from None
+
+
+def _stream(source: str | os.PathLike[str] | bytes, where: str) -> contextlib.AbstractContextManager[Any]:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    kind = os.stat(source).st_mode
+    if stat.S_ISDIR(kind):
+        raise InputError(f"{where}: is a folder: expected an image")
+    if not stat.S_ISREG(kind):  # opening a pipe would wait for ever
+        raise InputError(f"{where}: not a regular file: expected an image")
+    return open(source, "rb")
+
+
+_FOREIGN = (
+    (b"%!PS", "an EPS or PostScript file"),
+    (b"\xc5\xd0\xd3\xc6", "an EPS file"),
+    (b"%PDF", "a PDF file"),
+    (b"8BPS", "a Photoshop file"),
+    (b"\xff\x0a", "a JPEG XL file"),
+    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL file"),
+    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 file"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 file"),
+    (b"\x93NUMPY", "a NumPy file"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"v/1\x01", "an OpenEXR file"),
+    (b"#?RADIANCE", "a Radiance HDR file"),
+    (b"\x00\x05\x16\x07", "a Mac's AppleDouble file (its picture is in the file without ._)"),
+    (b"<svg", "an SVG file"),
+    (b"<?xml", "an XML file"),
+    (b"<!DOC", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"version https://git-lfs", "a pointer to a file that Git LFS has not fetched"),
+)
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "a HEIC file"),
+    **dict.fromkeys((b"avif", b"avis"), "an AVIF file"),
+    b"crx ": "a camera's raw file",
+}
+
+
+def _refuse_foreign(head: bytes, where: str, formats: Collection[str]) -> None:
+    """Raises InputError for content that is known to be something else, by name."""
+    kind = next((name for mark, name in _FOREIGN if head.startswith(mark)), None)
+    if head[4:8] == b"ftyp":
+        kind = _BRANDS.get(head[8:12], "a video")
+        if head[8:12] in (b"mif1", b"msf1") and b"avif" in head[12:48]:
+            kind = "an AVIF file"
+    if kind:
+        raise InputError(
+            f"{where}: not a readable image: {kind}; expected {', '.join(formats)}: convert it to PNG or JPEG"
+        )
+
+
+# --- decoding
+
+_SIDEWAYS = (5, 6, 7, 8)
+
+
+def _decoded(picture: Image.Image, where: str, limits: Limits) -> DecodedImage:
+    limits.check(*picture.size, where)
+    picture.load()
+    film_mm, warnings = _film_length(picture)
+    orientation, readable = _orientation(picture)
+    if not readable and not warnings:
+        warnings = (EXIF_IGNORED,)
+    if orientation in _TURNS:
+        picture = _turned(picture, orientation)
+    pixels, doubts = _rgb(picture, where)
+    return DecodedImage(pixels, film_mm, warnings + doubts)
+
+
+EXIF_IGNORED = "EXIF cannot be read and is ignored"  # broken metadata on a sound image
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _turned(picture: Image.Image, orientation: int) -> Image.Image:
+    """The upright image; what `_rgb` asks of ``info`` stays with it."""
+    upright = picture.transpose(_TURNS[orientation])
+    upright.info.update({k: v for k, v in picture.info.items() if k == "transparency"})
+    return upright
+
+
+def _orientation(picture: Image.Image) -> tuple[int, bool]:
+    """EXIF's orientation, 1 where there is none; and whether EXIF could be read."""
+    try:
+        return int(picture.getexif().get(ExifTags.Base.Orientation) or 1), True
+    except UNREADABLE:
+        return 1, False
+
+
+def _png_has_exif(picture: Image.Image) -> bool:
+    """Whether a PNG holds EXIF or XMP, by its chunks' names: Pillow would unpack all pixels to know."""
+    if picture.info.keys() & {"exif", "XML:com.adobe.xmp", "Raw profile type exif", "xmp"}:
+        return True
+    stream = picture.fp
+    if stream is None:
+        return True
+    place = stream.tell()
+    try:
+        stream.seek(8)
+        while len(head := stream.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind in (b"eXIf", b"iTXt", b"zTXt", b"tEXt"):
+                return True
+            if kind == b"IEND":
+                break
+            stream.seek(length + 4, os.SEEK_CUR)
+        return False
+    finally:
+        stream.seek(place)
+
+
+def _rgb(picture: Image.Image, name: str) -> tuple[UInt8Array, tuple[str, ...]]:
+    """(H, W, 3) uint8 of an image of any mode, and what is doubtful; what is transparent becomes grey."""
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture).astype(np.int64)
+        least, most = int(values.min()), int(values.max())
+        if least < 0 or most > 65535:
+            raise InputError(f"{name}: expected 8 or 16 bits per pixel, got values from {least} to {most}")
+        doubts = ()
+        if 0 < most < 4096:
+            doubts = (
+                f"16-bit grey of values up to {most}, of 65535: it is read as nearly black; scale it to the full range first",
+            )
+        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, 2), doubts
+    if picture.mode == "F":
+        raise InputError(
+            f"{name}: expected 8 or 16 bits per pixel, got floating-point pixels: save it as PNG or JPEG"
+        )
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        return _composed(picture.convert("RGBA")), ()
+    return np.array(picture.convert("RGB")), ()
+
+
+def _composed(picture: Image.Image) -> UInt8Array:
+    """An RGBA image over grey, in strips: three whole copies of a large one would not fit."""
+    width, height = picture.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, 4_000_000 // width)
+    for top in range(0, height, rows):
+        strip = picture.crop((0, top, width, min(top + rows, height)))
+        ground = Image.new("RGBA", strip.size, (*UNDER_TRANSPARENCY, 255))
+        pixels[top : top + rows] = np.asarray(Image.alpha_composite(ground, strip).convert("RGB"))
+    return pixels
+
+
+def _film_length(picture: Image.Image) -> tuple[float | None, tuple[str, ...]]:
+    """EXIF's 35 mm-equivalent focal length; not that of an image whose shape has changed since it was taken."""
+    try:
+        tags = picture.getexif().get_ifd(ExifTags.IFD.Exif)
+        film_mm = float(tags.get(ExifTags.Base.FocalLengthIn35mmFilm) or 0)
+        taken = sorted(
+            int(tags.get(tag) or 0) for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
+        )
+    except UNREADABLE:
+        return None, (EXIF_IGNORED,)
+    if not 1 <= film_mm <= 5000:
+        return None, ()
+    now = sorted(picture.size)
+    if taken[0] > 0 and abs(taken[0] / taken[1] - now[0] / now[1]) > 0.01:
+        size = f"{picture.size[0]} x {picture.size[1]}"
+        return None, (
+            f"EXIF's focal length is ignored: taken as {taken[1]} x {taken[0]}, cropped to {size} since",
+        )
+    return film_mm, ()
+
+
+def rgb_of_array(array: npt.NDArray[Any], name: str = "image") -> UInt8Array:
+    """(H, W, 3) uint8 of an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16, RGB.
+
+    Raises InputError for another shape or number type: floats are not guessed at.
+    """
+    fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if not fits or array.size == 0 or array.dtype not in (np.uint8, np.uint16):
+        raise InputError(
+            f"{name}: expected an array (H, W, 3) of uint8, RGB, got {array.shape} of {array.dtype}"
+            + ("; for values 0 to 1 give (255 * array).astype('uint8')" if array.dtype.kind == "f" else "")
+        )
+    if array.dtype == np.uint16:
+        array = (array >> 8).astype(np.uint8)
+    return _rgb(Image.fromarray(np.ascontiguousarray(array)), name)[0]
