@@ -5,14 +5,15 @@ It honours the whole contract for pictures in, boxes out, so that camera, letter
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from monolift.data.sample import Detections
+from monolift.data.sample import Detections, Sample
 from monolift.geometry import Boxes3D, Camera
-from monolift.methods.base import Detector
+from monolift.methods.base import Detector, Targets
 
 COLORS = {"Car": (255, 0, 255), "Pedestrian": (0, 255, 255)}
 SIZES = {"Car": (4.0, 1.5, 1.6), "Pedestrian": (0.8, 1.8, 0.6)}
@@ -45,6 +46,12 @@ class FakeDetector(Detector):
 
     def normalise(self, image: Tensor) -> Tensor:
         return image.float()
+
+    def encode(self, samples: Sequence[Sample]) -> Targets:
+        raise NotImplementedError("it is not trained")
+
+    def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        raise NotImplementedError("it is not trained")
 
     def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
         return [self._find(image, cameras[i]) for i, image in enumerate(raw["image"])]

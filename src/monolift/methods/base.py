@@ -7,10 +7,10 @@ program may call stands here, so no program asks a detector what it happens to h
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -20,39 +20,46 @@ from monolift.data.sample import Detections, Sample
 from monolift.errors import InputError
 from monolift.geometry import Camera, clip_to_image
 from monolift.methods.recipe import Recipe
-from monolift.typing import Float, Tensor, UInt8
+from monolift.typing import Float, Int, Tensor, UInt8
 
 # ImageNet, RGB, [0, 1]: what every backbone here was trained on
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-@runtime_checkable
-class DetectorConfig(Protocol):
-    """What every method's configuration has: a frozen dataclass that JSON can hold, a docstring under each field."""
+@dataclass(frozen=True)
+class DetectorConfig:
+    """What every method's configuration has. A method's own is a frozen dataclass that JSON can hold, with defaults and a
+    docstring for each field, these four included."""
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names by label index."""
-        ...
-
-    @property
-    def input_width(self) -> int: ...
-    @property
-    def input_height(self) -> int: ...
-    @property
-    def fit(self) -> str:
-        """How an image is fitted to the input size: area, letterbox or width-crop."""
-        ...
+    classes: tuple[str, ...]
+    """Class names by label index."""
+    input_width: int
+    """Width of the training image, pixels."""
+    input_height: int
+    """Height of the training image, pixels."""
+    fit: str
+    """How an image is fitted to the input size: area, letterbox or width-crop."""
 
 
 @runtime_checkable
 class Targets(Protocol):
     """Training targets of a batch, made in a loader's worker and moved to the device."""
 
-    names: tuple[str, ...]
-    """Of the batch's samples, for messages."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the batch's samples, for messages."""
+        ...
+
+    @property
+    def label(self) -> Int[Tensor, " n"]:
+        """Class index of each object that trains boxes."""
+        ...
 
     def to(self, device: torch.device | str) -> Targets: ...
+
+
+Config = TypeVar("Config", bound=DetectorConfig)  # a method's own
+Encoded = TypeVar("Encoded", bound=Targets)
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class Renamed:
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(Generic[Config]):
     """One published system, as programs know it before a detector is built.
 
     name:            of the command line and the checkpoint, "smoke"
@@ -95,11 +102,11 @@ class Method:
 
     name: str
     title: str
-    config: type[Any]
-    detector: Callable[[Any], Detector]
-    presets: Mapping[str, Callable[[], Any]]
+    config: type[Config]
+    detector: Callable[[Config], Detector[Config, Any]]
+    presets: Mapping[str, Callable[[], Config]]
     recipes: Mapping[str, Recipe]
-    statistics: Callable[[Any, Sequence[Sample], Collection[str]], Any]
+    statistics: Callable[[Config, Sequence[Sample], Collection[str]], Config]
     fixed: frozenset[str] = frozenset()
     learns_depth: bool = False
     renamed: Mapping[str, Renamed] = field(default_factory=dict)
@@ -155,12 +162,13 @@ def focal_ratio(focal: Float[Tensor, "*b"], reference: float) -> Float[Tensor, "
     return focal / reference if reference else torch.ones_like(focal)
 
 
-def keeping(config: Any, measured: Any, keep: Collection[str]) -> Any:
+def keeping(config: Config, measured: Config, keep: Collection[str]) -> Config:
     """``measured``, with the fields named in ``keep`` as ``config`` has them: what the user sets takes precedence."""
-    return replace(measured, **{name: getattr(config, name) for name in keep if hasattr(config, name)})
+    set_by_user = {f.name for f in fields(config)} & set(keep)
+    return replace(measured, **{name: getattr(config, name) for name in set_by_user})
 
 
-class Detector(nn.Module):
+class Detector(nn.Module, ABC, Generic[Config, Encoded]):
     """A network with what turns images into its input and its output into boxes.
 
     A method gives ``method``, ``config``, ``network``, and `encode`, `loss`, `decode`; it may override `normalise`, `forward`
@@ -169,8 +177,7 @@ class Detector(nn.Module):
 
     method: ClassVar[str]
     """The name of its `Method`."""
-    config: Any
-    """A `DetectorConfig` of the method's own class."""
+    config: Config
     network: nn.Module
     """With a child named ``backbone``."""
 
@@ -218,11 +225,11 @@ class Detector(nn.Module):
     # -- targets, losses, detections --------------------------------------------------------------------------------
 
     @abstractmethod
-    def encode(self, samples: Sequence[Sample]) -> Targets:
+    def encode(self, samples: Sequence[Sample]) -> Encoded:
         """Training targets of samples whose images are network images of one size. Uses no weights: runs in workers."""
 
     @abstractmethod
-    def loss(self, raw: dict[str, Tensor], targets: Any) -> dict[str, Tensor]:
+    def loss(self, raw: dict[str, Tensor], targets: Encoded) -> dict[str, Tensor]:
         """Named scalars; "total" is what is minimised. A batch without objects has a loss with a gradient, too."""
 
     @abstractmethod

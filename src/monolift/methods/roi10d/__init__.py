@@ -40,7 +40,7 @@ from monolift.typing import Float, Tensor, UInt8
 __all__ = ["METHOD", "PRESETS", "ROI10D", "Lifted", "LiftedDetections", "ROI10DConfig", "paper"]
 
 
-class ROI10D(Detector):
+class ROI10D(Detector[ROI10DConfig, Targets]):
     """The detector: network, codec and loss of one configuration.
 
     It works in two stages: ``forward`` gives what regions are found in and read from; ``loss`` reads regions round the

@@ -13,7 +13,7 @@ from monolift.augment.view import training_view
 from monolift.data.kitti_facts import CAR_DEVIATION, CAR_SIZE
 from monolift.data.sample import Sample
 from monolift.errors import InputError, check_choices
-from monolift.methods.base import keeping
+from monolift.methods.base import DetectorConfig, keeping
 from monolift.methods.recipe import Recipe
 
 CHOICES = {
@@ -29,7 +29,7 @@ SHAPE = 6  # numbers of a shape code
 
 
 @dataclass(frozen=True)
-class ROI10DConfig:
+class ROI10DConfig(DetectorConfig):
     """Defaults are ours: small, for CPUs. ``paper()`` follows the publication."""
 
     classes: tuple[str, ...] = field(default=("Car",), metadata={"decides": ("sizes", "size_deviations")})

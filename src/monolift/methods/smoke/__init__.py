@@ -40,7 +40,7 @@ from monolift.typing import Float, Tensor, UInt8
 __all__ = ["METHOD", "PRESETS", "Smoke", "SmokeConfig", "official", "paper"]
 
 
-class Smoke(Detector):
+class Smoke(Detector[SmokeConfig, Targets]):
     """The detector: network, targets, loss and decoding of one configuration."""
 
     method = "smoke"

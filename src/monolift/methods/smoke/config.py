@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from monolift.augment.augment import Augmentation
 from monolift.data import kitti_facts
 from monolift.data.sample import Sample
 from monolift.errors import InputError, check_choices
-from monolift.methods.base import Renamed, keeping
+from monolift.methods.base import DetectorConfig, Renamed, keeping
 from monolift.methods.recipe import Recipe
 from monolift.methods.statistics import split_statistics
 
@@ -52,7 +52,7 @@ RELEASED = replace(PUBLISHED, bgr=True, intrinsics_only=True, height_leak=True, 
 
 
 @dataclass(frozen=True)
-class SmokeConfig:
+class SmokeConfig(DetectorConfig):
     """Defaults are ours: small, for CPUs, the known issues of the sources fixed. ``paper()`` and ``official()`` follow them."""
 
     classes: tuple[str, ...] = field(
@@ -180,7 +180,7 @@ RENAMED = {
 }
 """Fields of earlier versions, whose checkpoints and run folders still load."""
 
-PRESETS = {"default": SmokeConfig, "paper": paper, "official": official}
+PRESETS: dict[str, Callable[[], SmokeConfig]] = {"default": SmokeConfig, "paper": paper, "official": official}
 
 # the published schedule: Adam 2.5e-4, a tenth at 40 and 72 % of the run, biases at twice the rate, 32 pictures a step
 _PUBLISHED = Recipe(

@@ -36,11 +36,12 @@ def decode_maps(codec: SmokeCodec, raw: dict[str, Tensor], cameras: Camera) -> l
             # a sure keypoint at an unsure place is a poor 3D box: the expected error lowers the rank
             score = score * torch.exp(-torch.exp(codec.log_scale(numbers)))
         ahead = torch.nonzero(boxes.center[:, 2] > NEAREST).flatten()
-        one = Detections(boxes, score, label, boxes2d, tuple(config.classes))[ahead]
+        boxes2d, score, label = boxes2d[ahead], score[ahead], label[ahead]
+        one = Detections(boxes[ahead], score, label, boxes2d, config.classes)
         if config.nms:
-            order = batched_nms(one.boxes2d, one.scores, one.labels, config.nms)
+            order = batched_nms(boxes2d, score, label, config.nms)
         else:
-            order = torch.argsort(one.scores, descending=True, stable=True)
+            order = torch.argsort(score, descending=True, stable=True)
         found.append(one[order])
     return found
 

@@ -43,7 +43,7 @@ from monolift.typing import Tensor
 __all__ = ["METHOD", "PRESETS", "SS3D", "SS3DConfig", "author", "paper", "through_fit"]
 
 
-class SS3D(Detector):
+class SS3D(Detector[SS3DConfig, Targets]):
     """The detector: network, codec and loss of one configuration."""
 
     method = "ss3d"

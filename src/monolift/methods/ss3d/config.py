@@ -13,7 +13,7 @@ from monolift.augment.view import training_view
 from monolift.data.kitti_facts import CAR_SIZE
 from monolift.data.sample import Sample
 from monolift.errors import InputError, check_choices
-from monolift.methods.base import keeping
+from monolift.methods.base import DetectorConfig, keeping
 from monolift.methods.recipe import Recipe
 
 CHOICES = {
@@ -28,7 +28,7 @@ CHOICES = {
 
 
 @dataclass(frozen=True)
-class SS3DConfig:
+class SS3DConfig(DetectorConfig):
     """Defaults are ours: small, for CPUs. ``paper()`` follows what is known of the publication."""
 
     classes: tuple[str, ...] = ("Car", "Pedestrian", "Cyclist")
