@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from monolift.data.formats.convert import convert as convert
     from monolift.data.sample import Detections as Detections
+    from monolift.data.sample import Objects as Objects
     from monolift.data.sample import Sample as Sample
     from monolift.errors import InputError as InputError
     from monolift.evaluation import evaluate as evaluate
@@ -39,6 +40,7 @@ _HOME = {
     "Detections": "monolift.data.sample",
     "InputError": "monolift.errors",
     "Model": "monolift.inference.model",
+    "Objects": "monolift.data.sample",
     "Results3D": "monolift.inference.results",
     "Sample": "monolift.data.sample",
     "TrainOptions": "monolift.training.train",

@@ -18,9 +18,12 @@ import tyro
 from PIL import Image
 
 import monolift.commands
+import monolift.inference.model
 from fake_detector import FakeDetector
 from monolift.cli import VERBS, main
+from monolift.data.sources import Photograph
 from monolift.inference.model import Model
+from monolift.inference.results import Results3D
 from street import street
 
 FOUR = "--camera=700,700,620.5,187"
@@ -51,7 +54,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_verb_has_a_file_and_every_file_a_verb() -> None:
     shared = ["output"]  # what several of them write with
-    assert sorted([*VERBS, *shared]) == sorted(m.name for m in pkgutil.iter_modules(monolift.commands.__path__))
+    assert sorted([*VERBS, *shared]) == sorted(
+        m.name for m in pkgutil.iter_modules(monolift.commands.__path__)
+    )
 
 
 def test_help_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,6 +209,73 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(
     assert "photos/a.png has the same name" in capsys.readouterr().err
     assert main(["detect", "photos/a.png", FOUR, "--out", "photos"]) == 2
     assert "is the picture itself" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("fake")
+def test_an_unexpected_exception_of_one_file_is_named_and_the_others_are_done(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    street().save(folder / "photos" / "aa.png")
+    read = monolift.inference.model.read_photograph
+
+    def breaks(path: Path) -> Photograph:
+        if path.name == "aa.png":
+            raise OverflowError("of a kind that nobody thought of\nand more")
+        return read(path)
+
+    monkeypatch.setattr("monolift.inference.model.read_photograph", breaks)
+    assert main(["detect", "photos", FOUR, "--save", "kitti", "--json", "all.json", "--batch", "2"]) == 2
+    captured = capsys.readouterr()
+    assert "photos/aa.png: OverflowError: of a kind that nobody thought of\n" in captured.err
+    assert "2 objects in 2 pictures; 1 of 3 files failed" in captured.out
+    rows = json.loads((folder / "all.json").read_text())
+    assert [row.get("name") for row in rows] == ["a", None, "b"]
+    assert rows[1]["error"].startswith("photos/aa.png: OverflowError")
+    assert sorted(p.name for p in (folder / "out").iterdir()) == ["a.txt", "b.txt"]
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_picture_whose_files_cannot_be_written_does_not_end_the_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "out" / "a.txt").mkdir(parents=True)
+    (folder / "out" / "a.txt" / "kept").write_text("a folder where the file should be")
+    assert main(["detect", "photos", FOUR, "--save", "kitti", "--json", "all.json"]) == 2
+    assert "out/a.txt" in capsys.readouterr().err
+    assert [("error" in row) for row in json.loads((folder / "all.json").read_text())] == [True, False]
+    assert (folder / "out" / "b.txt").is_file()
+
+
+@pytest.mark.usefixtures("fake")
+def test_json_holds_what_is_done_when_the_job_is_stopped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save = Results3D.save_kitti
+
+    def stopped(result: Results3D, path: Path) -> None:
+        if result.name == "b":
+            raise KeyboardInterrupt
+        save(result, path)
+
+    monkeypatch.setattr(Results3D, "save_kitti", stopped)
+    assert main(["detect", "photos", FOUR, "--save", "kitti", "--json", "all.json"]) == 130
+    assert [row["name"] for row in json.loads((folder / "all.json").read_text())] == ["a"]
+    capsys.readouterr()
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_place_that_cannot_be_written_is_found_before_the_first_picture(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("nothing is loaded before the folder is known to be writable")
+
+    monkeypatch.setattr("monolift.inference.model.load", never)
+    (folder / "file").write_text("")
+    for arguments in (("--out", "file/out"), ("--save", "none", "--json", "file/all.json")):
+        line = complaint(capsys, "detect", "photos", FOUR, *arguments)
+        assert "file" in line and "cannot write" in line
+    assert not (folder / "out").exists()
 
 
 # -- bad input: exit code 2 and one line that says where, what was expected and what came ----------------------------------

@@ -38,7 +38,7 @@ class Demo:
     model: str = "smoke"
     """A name that `monolift models` lists, or a checkpoint folder."""
     score: float | None = None
-    """Lowest score that is kept; by default the model's own, which weighs misses against false alarms."""
+    """Score threshold; default: the model's own, best F1 on its validation split."""
     device: str = "auto"
     """cpu, cuda or auto."""
     out: Path = Path("out/demo")

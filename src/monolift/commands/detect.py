@@ -31,7 +31,7 @@ SHOWN_IN_FULL = 3  # with more pictures than this each gets a line instead of a 
 
 @dataclass(frozen=True)
 class Detect:
-    """3D boxes of images, folders, globs and videos: a table, and files in --out named like the pictures.
+    """3D boxes of images, folders, globs and videos: a table, and files in --out named like the images.
 
     monolift detect street.jpg --fov 70 --save image,json,kitti --out out
     """
@@ -47,7 +47,7 @@ class Detect:
     fov: Annotated[float | None, tyro.conf.arg(metavar="DEGREES")] = None
     """Horizontal field of view, degrees. With no camera at all: EXIF, else a guess and a warning."""
     score: float | None = None
-    """Lowest score that is kept; by default the model's own, which weighs misses against false alarms."""
+    """Score threshold; default: the model's own, best F1 on its validation split."""
     classes: Annotated[str | None, tyro.conf.arg(metavar="CLASS,...")] = None
     """Only these classes."""
     device: str = "auto"
@@ -61,7 +61,7 @@ class Detect:
     json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """All results as one JSON list in this file, or on standard output with "-"."""
     hints: bool = False
-    """In --json, also the named measurements behind each box and which disagree with it (ss3d)."""
+    """In --json, also the predicted parameters behind each box, their uncertainties and residuals (ss3d)."""
     quiet: bool = False
     """Only warnings and errors."""
 

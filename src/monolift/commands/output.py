@@ -19,6 +19,7 @@ def write_json(target: str, content: Any) -> None:
     if target == "-":
         sys.stdout.write(text)
     else:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, text.encode())
 
 

@@ -36,9 +36,9 @@ class Serve:
     max_seconds: float = 30.0
     """Longest time to an answer."""
     batch: Annotated[int, tyro.conf.arg(metavar="N")] = 4
-    """Pictures that go through the network together at most."""
+    """Images that go through the network together at most."""
     waiting: Annotated[int, tyro.conf.arg(metavar="N")] = 64
-    """Pictures that may wait; further ones are answered 503."""
+    """Maximum queue size; a request beyond it gets 503."""
     quiet: bool = False
     """No line per request."""
 
