@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from camera_files import SAVED
-from monolift.data.cameras import CameraChoice, camera_from_film, parse_camera, plausible
+from monolift.data.cameras import CameraChoice, camera_from_film, check_camera, parse_camera
 from monolift.errors import InputError, MissingExtraError
 from monolift.geometry import Camera
 
@@ -52,7 +52,7 @@ def test_the_whole_p2_is_used(tmp_path: Path) -> None:
 
 def test_a_folder_of_calibrations_is_matched_by_name(tmp_path: Path) -> None:
     (tmp_path / "000001.txt").write_text(P2)
-    with pytest.raises(InputError, match=r"000002\.txt: no calibration for picture 000002"):
+    with pytest.raises(InputError, match=r"000002\.txt: no calibration for image 000002"):
         CameraChoice.of(calib=tmp_path).for_picture("000002", 1242, 375)
 
 
@@ -110,9 +110,9 @@ def test_what_cannot_be_a_camera_is_refused(arguments: dict[str, object], messag
     [
         ((26.0, 26.0, 620.0, 187.0), (1242, 375), "field of view of 175 degrees.*not in millimetres"),
         ((0.58, 1.92, 620.0, 187.0), (1242, 375), "not in millimetres or shares"),
-        (KITTI, (640, 192), r"does not fit a picture of 640 x 192 \(it would suit one of about 1220 x 347\)"),
-        (KITTI, (2484, 750), "does not fit a picture of 2484 x 750"),
-        (KITTI, (1242, 100), "does not fit a picture of 1242 x 100"),
+        (KITTI, (640, 192), r"does not fit an image of 640 x 192 \(it would suit one of about 1220 x 347\)"),
+        (KITTI, (2484, 750), "does not fit an image of 2484 x 750"),
+        (KITTI, (1242, 100), "does not fit an image of 1242 x 100"),
     ],
 )
 def test_a_camera_that_cannot_belong_to_the_picture_is_refused_with_its_numbers(
@@ -125,7 +125,7 @@ def test_a_camera_that_cannot_belong_to_the_picture_is_refused_with_its_numbers(
 
 def test_odd_cameras_are_warned_about() -> None:
     def warnings(*fields: float) -> str:
-        return " ".join(plausible(Camera(*fields, width=1242, height=375), "calib"))
+        return " ".join(check_camera(Camera(*fields, width=1242, height=375), "calib"))
 
     assert "far from the middle" in warnings(721, 721, 850, 173)
     assert "differ much" in warnings(721, 400, 610, 173)
@@ -133,7 +133,7 @@ def test_odd_cameras_are_warned_about() -> None:
     assert warnings(*KITTI) == ""
 
 
-def test_every_kitti_calibration_is_plausible(shared: Path) -> None:
+def test_every_kitti_calibration_is_check_camera(shared: Path) -> None:
     """None of 1,184 real pictures is refused or warned about."""
     from PIL import Image
 
@@ -142,7 +142,7 @@ def test_every_kitti_calibration_is_plausible(shared: Path) -> None:
     root = shared / "kitti" / "training"
     for path in sorted((root / "calib").glob("*.txt"))[::20]:
         with Image.open(find_image(root, path.stem)) as picture:
-            assert plausible(read_camera(path, *picture.size), path.name) == ()
+            assert check_camera(read_camera(path, *picture.size), path.name) == ()
 
 
 def test_parse_accepts_numbers_as_well_as_text() -> None:

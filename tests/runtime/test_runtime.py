@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monolift.augment.view import View, letterbox, network_view
+from monolift.data.cameras import CameraChoice
+from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
 from monolift.inference.results import Results3D
 from monolift.methods.base import in_source
@@ -23,7 +25,7 @@ from monolift.methods.smoke import SmokeConfig, official, paper
 from monolift.methods.smoke.codec import SmokeCodec
 from monolift.methods.smoke.config import Quirks
 from monolift.methods.smoke.decode import decode_maps
-from monolift.runtime import Model, RuntimeInputError, load, smoke
+from monolift.runtime import Model, RuntimeInputError, load, read_camera, smoke
 from monolift.runtime.lens import Lens, best_of_rivals, rectangles
 from monolift.runtime.picture import window_for
 
@@ -180,7 +182,7 @@ def test_pictures_of_different_sizes_come_back_in_order() -> None:
         (np.zeros((375, 1242, 3), np.uint8), (700, 700, 600), "fx,fy,cx,cy"),
         (np.zeros((375, 1242, 3), np.uint8), "a,b", "fx,fy,cx,cy"),
         (np.zeros((375, 1242, 3), np.uint8), (-700, 700, 600, 180), "positive focal"),
-        (np.zeros((375, 1242, 3), np.uint8), [[700, 3, 600], [0, 700, 180], [0, 0, 1]], "without skew"),
+        (np.zeros((375, 1242, 3), np.uint8), [[700, 3, 600], [0, 700, 180], [0, 0, 1]], "no skew"),
         ("nowhere.png", (700, 700, 600, 180), "nowhere.png"),
     ],
 )
@@ -205,3 +207,72 @@ def test_imports_no_torch() -> None:
     code = "import sys; sys.modules['torch'] = None; import monolift.runtime; import monolift.runtime.smoke; print('ok')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "ok", done.stderr
+
+
+def test_a_camera_of_another_image_is_refused_as_by_detect() -> None:
+    model, _ = model_of_noise()
+    half = np.zeros((188, 621, 3), np.uint8)
+    with pytest.raises(RuntimeInputError, match="does not fit an image of 621 x 188") as ours:
+        model.detect(half, KITTI.matrix.numpy())
+    with pytest.raises(InputError) as theirs:
+        CameraChoice.of("721.5377,721.5377,609.5593,172.854").for_picture("a", 621, 188)
+    assert str(ours.value).split(": ", 1)[1] == str(theirs.value).split(": ", 1)[1]
+    for camera in (
+        (26, 26, 609, 172),
+        (1e38, 1e38, 609, 172),
+        (721, 721, math.nan, 172),
+        (721, 721, 609, 172, 9e9, 3),
+    ):
+        with pytest.raises(RuntimeInputError, match="camera: "):
+            model.detect(np.zeros((375, 1242, 3), np.uint8), camera)
+
+
+def test_a_camera_of_another_size_follows_the_resize_and_oddities_are_in_the_json() -> None:
+    model, _ = model_of_noise()
+    half = np.zeros((188, 621, 3), np.uint8)
+    stated = model.detect(half, "721.5,721.5,609.6,172.9,1242,376")
+    known = CameraChoice.of("721.5,721.5,609.6,172.9,1242,376").for_picture("a", 621, 188)
+    assert stated.lens.fx == float(known.camera.fx) and stated.lens.cx == float(known.camera.cx)
+    with pytest.raises(RuntimeInputError, match="another shape"):
+        model.detect(half, "721.5,721.5,609.6,172.9,1242,800")
+    odd = model.detect(np.zeros((375, 1242, 3), np.uint8), (721.5, 721.5, 850, 172.9))
+    assert "far from the middle" in odd.to_dict()["warnings"][0] and stated.to_dict()["warnings"] == []
+
+
+P2 = "P2: 721.5 0 609.5 44.8 0 721.5 172.8 0.2 0 0 1 0.003\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"P0: {'0 ' * 12}\n{P2}",
+        "\ufeff" + P2.replace("\n", "\r\n"),
+        f"{P2}R_rect 1 0 0 0 1 0 0 0 1\n",
+        f"calib_time: 09-Jan-2012\nS_rect_02: 1.242e+03 3.75e+02\nP_rect_02: {P2[4:]}",
+        '{"fx": 721.5, "fy": 721.5, "cx": 609.5, "cy": 172.8}',
+        '{"fx": 721.5, "fy": 721.5, "ppx": 1219.5, "ppy": 345.8, "width": 2484, "height": 750}',
+        '{"K": [[721.5, 0, 609.5], [0, 721.5, 172.8], [0, 0, 1]]}',
+        '{"K": [721.5, 0, 609.5, 0, 721.5, 172.8, 0, 0, 1]}',
+        '{"schema": "monolift.inference.results/1", "image": {"width": 1242, "height": 375}, "camera": '
+        '{"fx": 721.5, "fy": 721.5, "cx": 609.5, "cy": 172.8, "translation": [0.06, 0, 0.003]}}',
+    ],
+)
+def test_camera_files_are_read_as_by_monolift(tmp_path: Path, text: str) -> None:
+    (tmp_path / "camera").write_text(text, encoding="utf-8")
+    lens, _ = Lens.checked(read_camera(str(tmp_path / "camera")), 1242, 375)
+    camera = CameraChoice.of(calib=tmp_path / "camera").for_picture("a", 1242, 375).camera
+    for name in ("fx", "fy", "cx", "cy", "tx", "ty", "tz"):
+        assert getattr(lens, name) == pytest.approx(float(getattr(camera, name)), abs=1e-12), name
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "P2: 1 2", P2.replace("609.5", "nan"), "{", "{}", '{"fx": null, "fy": 1, "cx": 1, "cy": 1}', '{"K": [1]}', "x",
+     '{"fx": ' + "9" * 400 + ', "fy": 1, "cx": 1, "cy": 1}', '{"a":' * 100_000,
+     '{"fx": 1, "fy": 1, "cx": 1, "cy": 1, "translation": 3}'],
+)  # fmt: skip
+def test_camera_files_that_are_none_are_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "camera").write_text(text)
+    with pytest.raises(ValueError, match="camera") as error:
+        read_camera(str(tmp_path / "camera"))
+    assert "\n" not in str(error.value)

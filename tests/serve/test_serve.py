@@ -321,3 +321,47 @@ def test_the_command_serves_the_bundled_model_on_loopback_and_stops(tmp_path: Pa
 def test_bad_options(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("camera", "1,1,1,1,1e400,1"),
+        ("camera", "1,1,1,1,nan,1"),
+        ("camera", "1,1,1,1,inf,inf"),
+        ("camera", "1,1,1,1," + "9" * 400 + ",1"),
+        ("camera", "1e38,1e38,160,48,320,96"),
+        ("camera", "200,200,1e38,48,640,192"),
+        ("camera", "200,200,160,-1e308"),
+        ("camera", "700,1e38,320,96"),
+        ("camera", "1e400,1,1,1"),
+        ("camera", "350,350,160,48"),  # of an image of half the size
+        ("calib", "P2: 200 0 160 1e38 0 200 48 1e38 0 0 1 1e38"),
+        ("calib", "P2: 700 0 320 42000 0 700 96 200 0 0 1 2.7"),  # millimetres
+        ("calib", "P2: 1400 0 640 42 0 1400 192 0.2 0 0 1 0.003"),  # of an image of double the size
+        ("calib", '{"fx": 1e999, "fy": 1, "cx": 1, "cy": 1}'),
+        ("calib", "[" * 100_000),
+        ("calib", "\ud800"),
+        ("fov", "1e400"),
+        ("fov", "1e-300"),
+    ],
+)
+def test_no_number_of_a_camera_is_an_error_of_ours(client: TestClient, field: str, text: str) -> None:
+    answer = client.post(
+        "/v1/detect", files={"image": picture_bytes()}, data={field: text.encode("utf-8", "replace").decode()}
+    )
+    assert (answer.status_code, answer.json()["error"]["field"]) == (422, field), answer.text
+
+
+def test_the_service_reads_the_camera_files_that_detect_reads(client: TestClient) -> None:
+    for calib in (
+        '{"width": 640, "height": 192, "fx": 700, "fy": 700, "ppx": 320, "ppy": 96}',
+        "700 0 320\n0 700 96\n0 0 1\n",
+        "\ufeffP2: 700 0 320 0 0 700 96 0 0 0 1 0\r\nR_rect 1 0 0 0 1 0 0 0 1\r\n",
+    ):
+        answer = client.post("/v1/detect", files={"image": picture_bytes(), "calib": ("c", calib.encode())})
+        assert answer.status_code == 200 and answer.json()["camera"]["fx"] == 700, answer.text
+    odd = client.post(
+        "/v1/detect", files={"image": picture_bytes()}, data={"calib": "P2: 700 0 450 0 0 700 96 0 0 0 1 0"}
+    )
+    assert "far from the middle" in odd.json()["warnings"][0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,8 @@ from typing import Annotated, Literal
 import tyro
 
 from monolift.errors import InputError
+
+SHOWN = 20  # images that cannot be used
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,19 @@ class Convert:
     to: Literal["kitti", "omni3d", "coco"]
     """The format to write."""
     out: Path
-    """A new folder for kitti (pictures are copied), a file for omni3d and coco (pictures stay where they are)."""
+    """A new folder for kitti (images are copied), a file for omni3d and coco (images stay where they are)."""
     split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Only these ids of a KITTI folder."""
     images: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where the picture paths in an Omni3D or COCO file start; by default beside the file."""
+    """Where the image paths in an Omni3D or COCO file start; by default beside the file."""
     channel: str = "CAM_FRONT"
     """Camera of a nuScenes folder."""
     version: Annotated[str | None, tyro.conf.arg(metavar="v1.0-...")] = None
     """Tables of a nuScenes folder that has several."""
+    scenes: Annotated[str | None, tyro.conf.arg(metavar="NAMES")] = None
+    """Only these scenes of a nuScenes folder, separated by commas: scene-0061,scene-0103."""
+    skip_missing: bool = False
+    """Images that are not there are left out without being failures, as they always are of a nuScenes folder."""
     camera: Annotated[str | None, tyro.conf.arg(metavar="FX,FY,CX,CY")] = None
     """For data sets that know no cameras: intrinsics in pixels."""
     fov: Annotated[float | None, tyro.conf.arg(metavar="DEGREES")] = None
@@ -47,7 +54,10 @@ class Convert:
 
 
 def run(options: Convert) -> int:
-    """Raises InputError for sources that cannot be read and an --out that is there already."""
+    """Writes what can be read; images that cannot be used are named, and the exit code is 2.
+
+    Raises InputError for sources that cannot be read at all and an --out that is there already.
+    """
     from monolift.commands.output import write_json
     from monolift.data.cameras import CameraChoice
     from monolift.data.formats.convert import convert, open_dataset
@@ -56,8 +66,11 @@ def run(options: Convert) -> int:
     rename = dict(_pair(text) for text in options.rename)
     given = options.camera is not None or options.fov is not None
     choice = CameraChoice.of(options.camera, None, options.fov) if given else None
-    dataset = open_dataset(options.source, options.split, options.images, options.version, options.channel)
-    with Progress(len(dataset), "pictures", options.quiet) as progress:
+    scenes = [name.strip() for name in (options.scenes or "").split(",") if name.strip()]
+    dataset = open_dataset(
+        options.source, options.split, options.images, options.version, options.channel, scenes
+    )
+    with Progress(len(dataset), "images", options.quiet) as progress:
         done = convert(
             dataset,
             options.to,
@@ -65,21 +78,41 @@ def run(options: Convert) -> int:
             camera=choice,
             rename=rename,
             advance=lambda frame: progress.advance(1, frame.name),
+            skip_missing=options.skip_missing,
         )
-        progress.say(f"{done.out}: {done.frames} pictures with {done.objects} objects and regions")
+        progress.say(f"{done.out}: {done.frames} images with {done.objects} objects and regions")
     for warning in done.warnings:  # also when quiet
         sys.stderr.write(f"monolift: warning: {warning}\n")
-    if options.json is not None:
-        write_json(
-            options.json,
-            {
-                "out": str(done.out),
-                "pictures": done.frames,
-                "objects": done.objects,
-                "warnings": list(done.warnings),
-            },
+    _report(done.failed, options.json is not None)
+    if options.skip_missing and done.missing:
+        sys.stderr.write(
+            f"monolift: {len(done.missing)} images are not there and left out, first {done.missing[0]}\n"
         )
-    return 0
+    if options.json is not None:
+        content = {
+            "out": str(done.out),
+            "pictures": done.frames,
+            "objects": done.objects,
+            "warnings": list(done.warnings),
+        }
+        if done.failed:
+            content["failed"] = dict(done.failed)
+        if done.missing:
+            content["missing"] = list(done.missing)
+        write_json(options.json, content)
+    return 2 if done.failed else 0
+
+
+def _report(failed: Sequence[tuple[str, str]], in_json: bool) -> None:
+    """The images that are not in the output, each on a line of standard error."""
+    for _, error in failed[:SHOWN]:
+        sys.stderr.write(f"monolift: {' '.join(error.split())}\n")
+    if failed:
+        more = len(failed) - SHOWN
+        rest = (
+            f"; {more} more are " + ("in --json" if in_json else "listed by --json FILE") if more > 0 else ""
+        )
+        sys.stderr.write(f"monolift: {len(failed)} images cannot be used and are left out{rest}\n")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -43,7 +43,8 @@ class Detect:
     camera: Annotated[str | None, tyro.conf.arg(metavar="FX,FY,CX,CY")] = None
     """Intrinsics in pixels; FX,FY,CX,CY,WIDTH,HEIGHT where calibrated at another size."""
     calib: Annotated[Path | None, tyro.conf.arg(metavar="FILE-or-DIR")] = None
-    """KITTI calib file or ROS camera_info .yaml, or a folder of them matched by name."""
+    """Camera file (KITTI calib, ROS camera_info, OpenCV, RealSense, JSON with fx, fy, cx, cy or K), or a folder of them
+    matched by name."""
     fov: Annotated[float | None, tyro.conf.arg(metavar="DEGREES")] = None
     """Horizontal field of view, degrees. With no camera at all: EXIF, else a guess and a warning."""
     score: float | None = None

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from monolift.data.camera_check import CameraNumbers, check_numbers
 from monolift.data.formats.depth_maps import read_depth, read_numbers
 from monolift.data.formats.kitti_format import KittiLabels, read_calib, read_labels, read_split
 from monolift.data.sample import Detections, Sample
 from monolift.errors import InputError
+from monolift.files.text import short_name
 from monolift.geometry import Boxes3D, Camera
 from monolift.typing import Tensor, UInt8
 
@@ -111,12 +113,15 @@ def read_image(path: str | Path) -> UInt8[Tensor, "3 H W"]:
 
 
 def read_camera(path: str | Path, width: int, height: int) -> Camera:
-    """The picture's camera from a calib file: the whole of P2."""
-    try:
-        return Camera.from_matrix(read_calib(path).p2, width, height)
-    except InputError as error:
-        message = str(error)
-        raise InputError(message if Path(path).name in message else f"{path}: {message}") from None
+    """The image's camera from a calib file: the whole of P2. Raises InputError where it does not fit an image of this size."""
+    numbers = read_camera_numbers(path)
+    check_numbers(numbers, width, height, short_name(path))
+    return Camera(numbers.fx, numbers.fy, numbers.cx, numbers.cy, *numbers.translation, width, height)
+
+
+def read_camera_numbers(path: str | Path) -> CameraNumbers:
+    """P2 of a calib file as plain numbers. Raises InputError naming the file."""
+    return CameraNumbers.of_projection(read_calib(path).p2.tolist(), f"{short_name(path)}: P2")
 
 
 def read_sample(

@@ -12,30 +12,26 @@ from monolift.errors import InputError
 from monolift.files.folders import replace_folder
 
 _DETECT = '''\
-"""Objects of one photograph: python detect.py PICTURE FX,FY,CX,CY (or a KITTI calib file) -> JSON."""
+"""Objects of one image: python detect.py IMAGE CAMERA -> JSON.
+
+CAMERA: FX,FY,CX,CY in pixels (,WIDTH,HEIGHT behind them where it was calibrated at another size), a KITTI calib file, or JSON.
+"""
 
 import sys
 from pathlib import Path
 
-from monolift_runtime import RuntimeInputError, load
-
-
-def camera_of(text):
-    if "," in text:
-        return text
-    rows = Path(text).read_text().splitlines()
-    numbers = next(row.split()[1:] for row in rows if row.startswith("P2:"))
-    return [[float(v) for v in numbers[i : i + 4]] for i in (0, 4, 8)]
-
+from monolift_runtime import load, read_camera
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     try:
-        model = load(Path(__file__).parent)
-        print(model.detect(sys.argv[1], camera_of(sys.argv[2])).to_json())
-    except (RuntimeInputError, OSError, StopIteration) as error:
-        sys.exit(f"detect.py: {error or 'no P2 in the calib file'}")
+        found = load(Path(__file__).parent).detect(sys.argv[1], read_camera(sys.argv[2]))
+    except (ValueError, OSError) as error:
+        sys.exit(f"detect.py: {error}")
+    for warning in found.warnings:
+        print(f"detect.py: warning: {warning}", file=sys.stderr)
+    print(found.to_json())
 '''
 
 _README = """\

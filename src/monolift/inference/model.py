@@ -125,8 +125,8 @@ class Model:
 
         source: a path; (H, W, 3) uint8 RGB array; PIL image; (3, H, W) uint8 tensor; or a list of them. For a folder, a glob
             or a video see :meth:`stream`.
-        camera: fx, fy, cx, cy in pixels (Camera, numbers or "fx,fy,cx,cy"); calib: KITTI calib file or ROS
-            camera_info .yaml, or a folder of them matched by name; fov: horizontal, degrees. Without any of them EXIF
+        camera: fx, fy, cx, cy in pixels (Camera, numbers or "fx,fy,cx,cy"); calib: camera file (KITTI, ROS,
+            OpenCV, RealSense, JSON), or a folder of them matched by name; fov: horizontal, degrees. Without any of them EXIF
             decides, and failing that a guess: the result's warnings report it, because all distances scale with it.
         score: the lowest score that is kept; by default the model's own, see :attr:`score`.
         batch: of a list, images in one batch at most; they must agree in network size.

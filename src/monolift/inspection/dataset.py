@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from monolift.data.camera_tally import CameraTally
 from monolift.data.formats import kitti_format as fmt
 from monolift.errors import InputError
 from monolift.evaluation.protocol import DONT_CARE, LEVELS
@@ -143,6 +144,8 @@ def inspect(
     found, table = _read_labels([labels[i] for i in ids if i in labels], errors)
     cameras = _read_calibs(ids, calibs, errors)
     sizes = _read_images(ids, images, errors, decode)
+    tally = _check_cameras(cameras, sizes)
+    errors += tally.errors
     objects = np.array([n.lower() != DONT_CARE for n in table.names], dtype=bool)
     filled = {found[row][0] for row in np.flatnonzero(objects)}
     return Inspection(
@@ -152,7 +155,8 @@ def inspect(
         classes=_statistics(table),
         calibs=_group(cameras, sizes),
         errors=errors,
-        odd=oddities.find(table, found, cameras, sizes),
+        odd=oddities.find(table, found, cameras, sizes)
+        | ({"unusual cameras": list(tally.warnings)} if tally.warnings else {}),
         ids=tuple(ids),
     )
 
@@ -228,6 +232,15 @@ def _read_images(
             except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken files
                 errors.append(f"{fmt.short_name(paths[i])}: does not decode as an image: {error}")
     return sizes
+
+
+def _check_cameras(cameras: dict[str, FloatArray], sizes: dict[str, tuple[int, int]]) -> CameraTally:
+    """Whether each camera can belong to its image."""
+    tally = CameraTally()
+    for i, p2 in cameras.items():
+        if i in sizes:
+            tally.add(f"calib/{i}.txt", p2.tolist(), *sizes[i])
+    return tally
 
 
 def _statistics(table: fmt.KittiLabels) -> dict[str, ClassStatistics]:

@@ -13,13 +13,16 @@ against the originals.
     model       a session, its description, from a photograph to objects
     picture     the window through which a network sees a picture
     lens        camera and boxes in numpy
+    camera_check  whether a camera can belong to its image
+    camera_file   the camera in a calib file
     smoke       SMOKE's raw maps to boxes
     found       what comes out: arrays, JSON, KITTI rows
 """
 
 from __future__ import annotations
 
+from .camera_file import read_camera
 from .found import Found
 from .model import Model, RuntimeInputError, load
 
-__all__ = ["Found", "Model", "RuntimeInputError", "load"]
+__all__ = ["Found", "Model", "RuntimeInputError", "load", "read_camera"]

@@ -41,6 +41,7 @@ class Found:
 
     center: (N, 3) metres, camera frame x right, y down, z forward; size: (N, 3) length, height, width; yaw: (N,) radians
     scores: (N,) 0 to 1; classes: N names; boxes2d: (N, 4) x1, y1, x2, y2 pixels of the photograph; lens: its camera
+    warnings: what is odd about the camera
     """
 
     center: Array
@@ -51,12 +52,15 @@ class Found:
     boxes2d: Array
     lens: Lens
     name: str = "image"
+    warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, objects: Objects, names: Sequence[str], lens: Lens, name: str) -> Found:
+    def of(
+        cls, objects: Objects, names: Sequence[str], lens: Lens, name: str, warnings: tuple[str, ...] = ()
+    ) -> Found:
         classes = tuple(names[k] for k in objects.labels.tolist())
         parts = objects.center, objects.size, objects.yaw, objects.scores
-        return cls(*parts, classes, objects.boxes2d, lens, name)
+        return cls(*parts, classes, objects.boxes2d, lens, name, warnings)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -67,7 +71,7 @@ class Found:
         return wrap(self.yaw - np.arctan2(self.center[:, 0], self.center[:, 2]))
 
     def to_dict(self) -> dict[str, Any]:
-        """As the JSON of ``monolift detect``: schema, name, image, camera, objects."""
+        """As the JSON of ``monolift detect``: schema, name, image, camera, objects, warnings."""
         lens = self.lens
         return {
             "schema": SCHEMA,
@@ -93,6 +97,7 @@ class Found:
                 }
                 for i in range(len(self))
             ],
+            "warnings": list(self.warnings),
         }
 
     def to_json(self) -> str:

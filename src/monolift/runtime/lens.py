@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .camera_check import CameraNumbers, check_numbers
+
 Array = npt.NDArray[Any]
+LARGEST_SIDE = 1_000_000  # pixels of a stated image size
 NEAR_PLANE = 0.1  # metres; what lies nearer is cut off before projecting
 
 # corners 0-3 go round the bottom (+y), 4-7 round the top, each from the front on the +z side
@@ -41,30 +44,61 @@ class Lens:
 
         Raises ValueError that says what was expected.
         """
-        try:
-            numbers = np.asarray(camera.split(",") if isinstance(camera, str) else camera, np.float64)
-        except (TypeError, ValueError):
-            numbers = np.empty(0)
-        if numbers.shape == (4,):
-            fx, fy, cx, cy = numbers
-            t = np.zeros(3)
-        elif numbers.shape in ((3, 3), (3, 4)):
-            if any(numbers[i, j] for i, j in ((0, 1), (1, 0), (2, 0), (2, 1))) or numbers[2, 2] != 1:
-                raise ValueError("camera: expected a matrix [[fx,0,cx],[0,fy,cy],[0,0,1]] without skew")
-            fx, fy, cx, cy = numbers[0, 0], numbers[1, 1], numbers[0, 2], numbers[1, 2]
-            t = np.zeros(3)
-            if numbers.shape == (3, 4):
-                tz = numbers[2, 3]
-                t = np.array([(numbers[0, 3] - cx * tz) / fx, (numbers[1, 3] - cy * tz) / fy, tz])
-        else:
+        numbers = _numbers(camera)
+        if numbers.shape == (6,):
+            raise ValueError("camera: expected fx,fy,cx,cy in pixels, or a 3x3 or 3x4 matrix, got 6 numbers")
+        return cls._of(numbers, width, height)
+
+    @classmethod
+    def checked(cls, camera: Any, width: int, height: int) -> tuple[Lens, tuple[str, ...]]:
+        """The camera of an image of this size, and what is odd about it.
+
+        camera: as for :meth:`of`, or fx, fy, cx, cy, width, height of the images that it was calibrated on.
+        Raises ValueError where it cannot belong to the image, as ``monolift detect`` does.
+        """
+        numbers = _numbers(camera)
+        if numbers.shape != (6,):
+            lens = cls._of(numbers, width, height)
+            return lens, check_numbers(lens.numbers, width, height, "camera")
+        own = numbers[4:].tolist()
+        if not all(1 <= side <= LARGEST_SIDE and side == int(side) for side in own):
+            raise ValueError(f"camera: expected a size of whole pixels, got {own[0]:g} x {own[1]:g}")
+        lens = cls._of(numbers[:4], int(own[0]), int(own[1]))
+        odd = check_numbers(lens.numbers, lens.width, lens.height, "camera", stated=True)
+        if abs(lens.width * height - lens.height * width) > max(lens.width, lens.height) + max(width, height):
             raise ValueError(
-                "camera: expected fx,fy,cx,cy in pixels, or a 3x3 or 3x4 matrix, got " + repr(camera)
+                f"camera: it is for images of {lens.width} x {lens.height}, this one has {width} x {height}: another shape, so "
+                "it was cropped; give the cropped image's camera"
             )
-        values = [float(v) for v in (fx, fy, cx, cy, *t)]
-        if not all(map(math.isfinite, values)) or fx <= 0 or fy <= 0:
+        return lens._resized(width, height), odd
+
+    @classmethod
+    def _of(cls, numbers: Array, width: int, height: int) -> Lens:
+        if numbers.shape == (4,):
+            c = CameraNumbers(*numbers.tolist())
+        else:
+            c = CameraNumbers.of_projection(numbers.tolist(), "camera")
+        values = [c.fx, c.fy, c.cx, c.cy, *c.translation]
+        if not all(map(math.isfinite, values)) or c.fx <= 0 or c.fy <= 0:
             raise ValueError(f"camera: expected finite numbers and positive focal lengths, got {values[:4]}")
-        fx, fy, cx, cy, tx, ty, tz = values
-        return cls(fx, fy, cx, cy, tx, ty, tz, width, height)
+        return cls(c.fx, c.fy, c.cx, c.cy, *c.translation, width, height)
+
+    @property
+    def numbers(self) -> CameraNumbers:
+        return CameraNumbers(self.fx, self.fy, self.cx, self.cy, self.translation)
+
+    def _resized(self, width: int, height: int) -> Lens:
+        """Camera of the same image at another size."""
+        sx, sy = width / self.width, height / self.height
+        return replace(
+            self,
+            fx=self.fx * sx,
+            fy=self.fy * sy,
+            cx=sx * (self.cx + 0.5) - 0.5,
+            cy=sy * (self.cy + 0.5) - 0.5,
+            width=width,
+            height=height,
+        )
 
     @property
     def translation(self) -> tuple[float, float, float]:
@@ -102,6 +136,19 @@ class Lens:
             return boxes2d
         limit = np.array([self.width - 1, self.height - 1] * 2, boxes2d.dtype)
         return np.minimum(np.maximum(boxes2d, 0), limit)
+
+
+def _numbers(camera: Any) -> Array:
+    """(4,), (6,), (3, 3) or (3, 4) numbers, float64. Raises ValueError for anything else."""
+    try:
+        numbers = np.asarray(camera.split(",") if isinstance(camera, str) else camera, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.empty(0)
+    if numbers.shape not in ((4,), (6,), (3, 3), (3, 4)):
+        raise ValueError(
+            f"camera: expected fx,fy,cx,cy in pixels, or a 3x3 or 3x4 matrix, got {repr(camera)[:80]}"
+        )
+    return numbers
 
 
 def wrap(angle: Array) -> Array:

@@ -56,7 +56,8 @@ class Model:
     def detect(self, image: Any, camera: Any, score: float | None = None) -> Found:
         """The objects of one photograph.
 
-        image: path, PIL image, or (H, W, 3) uint8 RGB array. camera: fx, fy, cx, cy in pixels, a 3x3 K or a 3x4 projection.
+        image: path, PIL image, or (H, W, 3) uint8 RGB array. camera: fx, fy, cx, cy in pixels, a 3x3 K or a 3x4 projection;
+        fx, fy, cx, cy, width, height where it was calibrated at another size. One that cannot belong to the image is refused.
         score: lowest score kept; the model's own by default. Raises RuntimeInputError for what cannot be used.
         """
         return self.detect_batch([image], [camera], score)[0]
@@ -74,9 +75,11 @@ class Model:
         limit = self.score if score is None else score
         photos = [_photo(image) for image in images]
         try:
-            lenses = [Lens.of(c, p.shape[1], p.shape[0]) for c, (_, p) in zip(cameras, photos, strict=True)]
+            pairs = zip(cameras, photos, strict=True)
+            checked = [Lens.checked(c, p.shape[1], p.shape[0]) for c, (_, p) in pairs]
         except ValueError as error:
             raise RuntimeInputError(str(error)) from None
+        lenses = [lens for lens, _ in checked]
         windows = [window_for(self.config, p.shape[1], p.shape[0]) for _, p in photos]
         results: dict[int, Found] = {}
         for shape in dict.fromkeys((w.width, w.height) for w in windows):
@@ -86,9 +89,8 @@ class Model:
                 one = {name: maps[row] for name, maps in raw.items()}
                 found = DECODERS[self.method](one, windows[i].lens(lenses[i]), self.config)
                 kept = found[found.scores >= limit]
-                results[i] = Found.of(
-                    _in_photo(kept, windows[i], lenses[i]), self.classes, lenses[i], photos[i][0]
-                )
+                objects = _in_photo(kept, windows[i], lenses[i])
+                results[i] = Found.of(objects, self.classes, lenses[i], photos[i][0], checked[i][1])
         return [results[i] for i in range(len(photos))]
 
 

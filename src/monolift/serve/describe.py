@@ -22,7 +22,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "fov": {"description": "Horizontal field of view, degrees", "example": "81"},
     "calib": {
-        "description": "The text of a KITTI calibration file (in a form: text or a file); its P2 is used",
+        "description": "The text of a camera file (in a form: text or a file): KITTI calib, whose P2 is used, ROS camera_info, "
+        "OpenCV, RealSense, JSON",
         "example": "P2: 721.5 0 609.6 44.9 0 721.5 172.9 0.2 0 0 1 0.003",
     },
     "score": {

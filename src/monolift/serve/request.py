@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from monolift.data.cameras import CameraChoice, KnownCamera
-from monolift.data.formats.kitti_format import parse_calib
+from monolift.data.cameras import CalibText, CameraChoice, KnownCamera
 from monolift.data.sources import Photograph, photograph
-from monolift.errors import InputError
+from monolift.errors import InputError, MissingExtraError
 from monolift.files import images
 from monolift.files.images import TooLargeError
-from monolift.geometry import Camera
 from monolift.inference.model import Shot
 
 FORMATS = {"json": "application/json", "kitti": "text/plain", "png": "image/png", "html": "text/html"}
@@ -92,7 +90,8 @@ def _camera_choice(options: Mapping[str, str]) -> CameraChoice:
     if fov is not None and not math.isfinite(fov):
         raise RefusedError(422, "fov", f"expected finite degrees, got {fov}")
     try:
-        return CameraChoice.of(options.get("camera") or None, None, fov)
+        calib = CalibText(options["calib"]) if options.get("calib") else None
+        return CameraChoice.of(options.get("camera") or None, calib, fov)
     except InputError as error:
         raise RefusedError(422, given[0] if given else "camera", str(error)) from None
 
@@ -100,11 +99,8 @@ def _camera_choice(options: Mapping[str, str]) -> CameraChoice:
 def _camera(choice: CameraChoice, options: Mapping[str, str], photo: Photograph) -> KnownCamera:
     height, width = photo.image.shape[1:]
     try:
-        if options.get("calib"):
-            p2 = parse_calib(options["calib"], "calib").p2
-            choice = CameraChoice(camera=Camera.from_matrix(p2, width, height))
         return choice.for_picture(photo.name, width, height, photo.film_mm)
-    except InputError as error:
+    except (InputError, MissingExtraError) as error:
         field = next((name for name in ("camera", "fov", "calib") if options.get(name)), "camera")
         raise RefusedError(422, field, str(error)) from None
 

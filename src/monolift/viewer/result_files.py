@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from monolift.data.cameras import check_camera
 from monolift.data.sample import Objects
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
@@ -61,9 +62,10 @@ def scene_of_row(row: dict[str, Any], file: Path, images: Path | None = None) ->
     size = reader.field(row, "image", dict)
     width, height = (int(reader.number(size, key, "image.")) for key in ("width", "height"))
     camera = _camera(reader, reader.field(row, "camera", dict), width, height)
+    odd = check_camera(camera, f"{file}: camera", stated=True)
     picture, missing = _picture(row.get("source"), name, file, images)
     objects = _objects(reader, reader.field(row, "objects", list))
-    warnings = (*map(str, row.get("warnings") or ()), *([missing] if missing else ()))
+    warnings = (*map(str, row.get("warnings") or ()), *odd, *([missing] if missing else ()))
     return Scene(name, picture, camera, objects, warnings=warnings)
 
 

@@ -143,8 +143,118 @@ def test_what_cannot_be_converted(
     assert "x.json: expected an Omni3D or COCO file" in said("x.json", "kitti")
     assert "there: is there already and is not overwritten" in said(kitti, "kitti", "there")
     assert "expected a KITTI folder" in said("there", "coco")
-    assert "gone.jpg: no such picture" in said("nu", "kitti")
+    assert "gone.jpg: no such image" in said("nu", "kitti")
     assert "a split belongs to a KITTI folder" in said("nu", "kitti", "new", "--split", "x.json")
     assert "expected OLD=NEW, got 'person'" in said(kitti, "coco", "new.json", "--rename", "person")
     assert not (tmp_path / "new").exists() and not (tmp_path / "new.partial").exists()
     assert (tmp_path / "there" / "mine.txt").read_text() == "precious"
+
+
+def three_images(folder: Path) -> Path:
+    """A COCO file of three images of 640 x 480 with one object each."""
+    for name in "abc":
+        Image.new("RGB", (640, 480)).save(folder / f"{name}.png")
+    tables = {
+        "images": [
+            {"id": k, "width": 640, "height": 480, "file_name": f"{n}.png"} for k, n in enumerate("abc")
+        ],
+        "categories": [{"id": 1, "name": "car"}],
+        "annotations": [
+            {"id": k, "image_id": k, "category_id": 1, "bbox": [10, 20, 30, 60]} for k in range(3)
+        ],
+    }
+    (folder / "instances.json").write_text(json.dumps(tables))
+    return folder / "instances.json"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "b.png"),
+        (b"no image", "b.png"),
+        (None, "b.png: no such image"),
+        ((320, 240), "expected 640 x 480 pixels as its annotations say, got 320 x 240"),
+        ((480, 640), "got 480 x 640"),
+    ],
+)
+@pytest.mark.parametrize("to", ["kitti", "coco"])
+def test_a_folder_is_finished_although_one_image_is_bad(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    to: str,
+    content: bytes | tuple[int, int] | None,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    three_images(tmp_path)
+    bad = tmp_path / "b.png"
+    bad.unlink()
+    if isinstance(content, bytes):
+        bad.write_bytes(content)
+    elif content is not None:
+        Image.new("RGB", content).save(bad)
+    arguments = [
+        "convert",
+        "instances.json",
+        "--to",
+        to,
+        "--out",
+        "out",
+        "--fov",
+        "60",
+        "--quiet",
+        "--json",
+        "j.json",
+    ]
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert message in lines[-2] and "1 images cannot be used and are left out" in lines[-1]
+    report = json.loads((tmp_path / "j.json").read_text())
+    assert report["pictures"] == 2 and list(report["failed"]) == ["b"]
+    if to == "kitti":
+        assert read_split("out/ImageSets/all.txt") == ("a", "c")
+    else:
+        assert len(json.loads((tmp_path / "out").read_text())["images"]) == 2
+
+
+def test_images_that_are_missing_can_be_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    three_images(tmp_path)
+    (tmp_path / "b.png").unlink()
+    arguments = ["convert", "instances.json", "--to", "kitti", "--fov", "60", "--quiet", "--skip-missing"]
+    assert main([*arguments, "--out", "out", "--json", "j.json"]) == 0
+    assert "1 images are not there and left out, first b.png" in capsys.readouterr().err
+    assert json.loads((tmp_path / "j.json").read_text())["missing"] == ["b.png"]
+    for name in "ac":
+        (tmp_path / f"{name}.png").unlink()
+    assert main([*arguments, "--out", "none"]) == 2
+    assert "no such image (and 2 more: no image can be converted)" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_camera_of_another_size_is_one_bad_image(kitti: Path, tmp_path: Path) -> None:
+    convert(kitti, "omni3d", tmp_path / "tables.json")
+    tables = json.loads((tmp_path / "tables.json").read_text())
+    tables["images"][1]["K"] = [[2 * v for v in row] for row in tables["images"][1]["K"][:2]] + [[0, 0, 1]]
+    (tmp_path / "tables.json").write_text(json.dumps(tables))
+    done = convert(tmp_path / "tables.json", "kitti", tmp_path / "out")
+    ((name, why),) = done.failed
+    assert name == "000004" and "does not fit an image of 621 x 187" in why and done.frames == 1
+
+
+def test_a_key_frame_that_is_missing_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    front = TABLES["sample_data"][0]
+    more = {**front, "token": "d-2", "filename": "samples/CAM_FRONT/two.jpg"}
+    write_nuscenes(tmp_path / "nu", sample_data=[*TABLES["sample_data"], more])
+    arguments = ["convert", "nu", "--to", "kitti", "--quiet"]
+    assert main([*arguments, "--out", "all"]) == 0
+    assert "1 of 2 key frames" in capsys.readouterr().err
+    assert main([*arguments, "--out", "one", "--scenes", "scene-0001"]) == 0
+    assert main([*arguments, "--out", "no", "--scenes", "scene-9999"]) == 2
+    assert "no scene 'scene-9999'" in capsys.readouterr().err

@@ -108,3 +108,82 @@ def test_versions_and_channels(tmp_path: Path) -> None:
     (root / "v1.0-mini" / "category.json").write_text("[")
     with pytest.raises(InputError, match=r"category\.json: not JSON"):
         NuscenesDataset(root, "v1.0-mini")
+
+
+def two_scenes() -> dict[str, list[dict[str, object]]]:
+    """A second key frame, in a scene of its own, whose image write_nuscenes does not write."""
+    front = next(row for row in TABLES["sample_data"] if row["token"] == "d-front")
+    return {
+        "scene": [*TABLES["scene"], {"token": "scene2", "name": "scene-0002"}],
+        "sample": [*TABLES["sample"], {"token": "sample2", "timestamp": 5, "scene_token": "scene2"}],
+        "sample_data": [
+            *TABLES["sample_data"],
+            {**front, "token": "d-2", "sample_token": "sample2", "filename": "samples/CAM_FRONT/two.jpg", "timestamp": 5},
+        ],
+    }  # fmt: skip
+
+
+def test_a_part_of_the_blobs_is_taken_and_the_rest_is_named(tmp_path: Path) -> None:
+    dataset = NuscenesDataset(write_nuscenes(tmp_path, **two_scenes()))
+    assert dataset.ids == ("front",) and dataset.missing == ("samples/CAM_FRONT/two.jpg",)
+    assert "1 of 2 key frames of CAM_FRONT are left out" in dataset.warnings[0]
+    assert "samples/CAM_FRONT/two.jpg" in dataset.warnings[0]
+
+
+def test_scenes_can_be_chosen(tmp_path: Path) -> None:
+    root = write_nuscenes(tmp_path, **two_scenes())
+    one = NuscenesDataset(root, scenes=["scene-0001"])
+    assert one.ids == ("front",) and one.warnings == ()
+    with pytest.raises(InputError, match=r"two\.jpg: no such image, and none of the 1 key frames"):
+        NuscenesDataset(root, scenes=["scene-0002"])
+    with pytest.raises(InputError, match=r"no scene 'scene-1' among 2: expected names such as scene-000"):
+        NuscenesDataset(root, scenes=["scene-1"])
+
+
+def test_why_there_is_no_ground_truth(tmp_path: Path) -> None:
+    test_split = NuscenesDataset(write_nuscenes(tmp_path / "a", "v1.0-test", sample_annotation=[]))
+    assert "no ground truth" in test_split.warnings[0] and "test split" in test_split.warnings[0]
+    assert len(test_split.frame(0).labels) == 0
+    unseen = without("sample_annotation", num_lidar_pts=0, num_radar_pts=0)
+    assert (
+        "since no LiDAR"
+        in NuscenesDataset(write_nuscenes(tmp_path / "b", sample_annotation=unseen)).warnings[0]
+    )
+    elsewhere = without("sample_annotation", sample_token="another")
+    assert (
+        "none of 9 annotations"
+        in NuscenesDataset(write_nuscenes(tmp_path / "c", sample_annotation=elsewhere)).warnings[0]
+    )
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, 10**19, "x", None, True])
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ("sample_annotation", "instance_token"), ("sample_annotation", "visibility_token"),
+        ("sample_annotation", "attribute_tokens"), ("sample_annotation", "num_lidar_pts"), ("sample_annotation", "size"),
+        ("sample_annotation", "rotation"), ("sample_data", "timestamp"), ("sample_data", "width"),
+        ("sample_data", "filename"), ("sample_data", "calibrated_sensor_token"), ("sensor", "channel"),
+        ("calibrated_sensor", "camera_intrinsic"), ("category", "name"), ("scene", "name"), ("ego_pose", "translation"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_is_one_named_error_or_no_matter(
+    tmp_path: Path, table: str, key: str, value: object
+) -> None:
+    root = write_nuscenes(tmp_path, **{table: without(table, **{key: value})})
+    try:
+        NuscenesDataset(root).frame(0)
+    except InputError as error:
+        assert len(str(error)) < 400
+
+
+@pytest.mark.parametrize("rows", [[None], [{}], [{"token": [1]}], {"token": "a"}, "x", [1]])
+def test_a_table_without_tokens(tmp_path: Path, rows: object) -> None:
+    with pytest.raises(InputError, match=r"instance\.json: "):
+        NuscenesDataset(write_nuscenes(tmp_path, instance=rows))  # type: ignore[arg-type]
+
+
+def test_a_token_that_comes_twice(tmp_path: Path) -> None:
+    rows = [*TABLES["instance"], TABLES["instance"][0]]
+    with pytest.raises(InputError, match=r"instance\.json: row 4: token 'i-car' comes a second time"):
+        NuscenesDataset(write_nuscenes(tmp_path, instance=rows))

@@ -150,9 +150,9 @@ def test_boxes_that_lean_are_said(tmp_path: Path) -> None:
         ("annotations", {"image_id": 2}, r"annotations\[0\]: image_id 2 is not in the file"),
         ("annotations", {"center_cam": [1, None, 2]}, r"center_cam: expected 3 finite numbers"),
         ("annotations", {"R_cam": [[2, 0, 0], [0, 1, 0], [0, 0, 1]]}, "R_cam: expected a rotation"),
-        ("annotations", {"bbox2D_trunc": None, "bbox2D_proj": None}, "expected one of bbox2D_tight"),
-        ("images", {"K": [1, 2, 3, 4]}, r"images\[0\]: K: expected three rows"),
-        ("images", {"width": "wide"}, r"images\[0\]: width: expected 1 finite number"),
+        ("annotations", {"bbox2D_trunc": [1, 2, 3]}, r"annotations\[0\]: bbox2D_trunc: expected 4 finite"),
+        ("images", {"K": [1, 2, 3, 4]}, r"images\[0\]: K: expected 3 rows"),
+        ("images", {"width": "wide"}, r"images\[0\]: width: expected a whole number"),
     ],
 )
 def test_broken_files_are_named(tmp_path: Path, table: str, change: dict[str, Any], message: str) -> None:
@@ -162,3 +162,71 @@ def test_broken_files_are_named(tmp_path: Path, table: str, change: dict[str, An
         Omni3dDataset(written(tmp_path, content)).frame(0)
     with pytest.raises(InputError, match="expected categories, a list"):
         Omni3dDataset(written(tmp_path, {"images": []}))
+
+
+def second(**fields: Any) -> dict[str, Any]:
+    """The file with one more car, whose fields are changed."""
+    content: dict[str, Any] = copy.deepcopy(BY_HAND)
+    content["annotations"].append({**content["annotations"][0], "id": 99, **fields})
+    return content
+
+
+NO_BOXES = {"bbox2D_tight": [-1] * 4, "bbox2D_proj": [-1] * 4, "bbox2D_trunc": [-1] * 4}
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "reason"),
+    [
+        ({**NO_BOXES, "behind_camera": True}, None, "1 behind the camera"),
+        (
+            {"behind_camera": True, "center_cam": [1, 1, -3], "bbox2D_tight": [5, 5, 60, 60]},
+            None,
+            "1 behind the",
+        ),
+        (NO_BOXES, None, "1 without a 2D box"),
+        (dict.fromkeys(NO_BOXES), None, "1 without a 2D box"),
+        ({"lidar_pts": 0}, "DontCare", "1 without a LiDAR point"),
+        ({"segmentation_pts": 0}, "DontCare", "1 without a pixel"),
+        ({"visibility": 0}, "DontCare", "1 occluded"),
+        ({"truncation": 0.999}, "DontCare", "1 truncated"),
+        ({"depth_error": 0.7}, "DontCare", "1 at a doubtful depth"),
+        ({"visibility": 0.02, "truncation": 0.98, "lidar_pts": 1, "segmentation_pts": 1}, "Car", None),
+        ({"visibility": -1, "truncation": -1, "lidar_pts": None, "behind_camera": None}, "Car", None),
+    ],
+)
+def test_what_is_no_ground_truth_is_told_as_by_the_official_loader(
+    tmp_path: Path, fields: dict[str, Any], name: str | None, reason: str | None
+) -> None:
+    dataset = Omni3dDataset(written(tmp_path, second(**fields)))
+    assert dataset.frame(0).labels.names == ("Car", "traffic_cone", "DontCare", *filter(None, (name,)))
+    if reason is None:
+        assert dataset.warnings == ()
+    else:
+        assert (
+            "1 of 4 annotations are no ground truth" in dataset.warnings[0] and reason in dataset.warnings[0]
+        )
+    assert dataset[0].classes == ("Car", "Car") if name == "Car" else ("Car",)
+
+
+def test_all_filtered_is_said(tmp_path: Path) -> None:
+    content = copy.deepcopy(BY_HAND)
+    content["annotations"] = [{**content["annotations"][0], "behind_camera": True}]
+    assert Omni3dDataset(written(tmp_path, content)).warnings[0].endswith("nothing is left")
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, "x", 10**19, [], [1, 2, 3], [[1]], True, 1e308])
+@pytest.mark.parametrize(
+    "key",
+    ["bbox2D_tight", "bbox2D_trunc", "center_cam", "dimensions", "R_cam", "behind_camera", "visibility", "truncation",
+     "lidar_pts", "segmentation_pts", "depth_error", "valid3D", "category_name", "K", "width"],
+)  # fmt: skip
+def test_a_value_of_another_type_is_one_named_error_or_no_matter(
+    tmp_path: Path, key: str, value: Any
+) -> None:
+    table = "images" if key in ("K", "width") else "annotations"
+    content = copy.deepcopy(BY_HAND)
+    content[table][0][key] = value
+    try:
+        Omni3dDataset(written(tmp_path, content)).frame(0)
+    except InputError as error:
+        assert f"{table}[0]: {key}: expected" in str(error) and len(str(error)) < 400

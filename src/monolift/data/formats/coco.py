@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from monolift.data.formats.coco_json import CocoTables, numbers, path_from, value
+from monolift.data.formats.coco_json import CocoTables, matrix_of, path_from
 from monolift.data.formats.frames import (
     DECIMALS,
     Frame,
@@ -28,8 +28,19 @@ from monolift.data.formats.frames import (
     labels_from_columns,
 )
 from monolift.errors import InputError
+from monolift.files.json_text import (
+    flag_of,
+    integer_of,
+    number_of,
+    numbers,
+    object_of,
+    optional,
+    show_value,
+    value,
+)
 
 HALF_PIXEL = 0.5
+MAX_LEVEL = 9  # of occlusion; KITTI's are 0 to 3
 
 
 class CocoDataset(CocoTables):
@@ -39,18 +50,20 @@ class CocoDataset(CocoTables):
     Raises InputError naming file, table and row.
     """
 
+    def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
+        super().__init__(path, root)
+        bare = [row for rows in self.of_image.values() for _, row in rows if not row.get("bbox")]
+        if bare:
+            self.warnings += (
+                f"{self.path}: {len(bare)} annotations without bbox are left out (first: id {show_value(bare[0].get('id'))})",
+            )
+
     def frame(self, index: int) -> Frame:
         image, width, height = self.picture(index)
         row, where = self.images[index], f"{self.path}: images[{index}]"
-        projection = None
-        if "projection" in row:
-            lines = row["projection"]
-            if not isinstance(lines, list) or len(lines) != 3:
-                raise InputError(
-                    f"{where}: projection: expected three rows of four numbers, got {str(lines)[:80]}"
-                )
-            projection = np.array([numbers(line, 4, f"{where}: projection") for line in lines])
-        read = [self._object(where, row) for where, row in self.of_image[row["id"]]]
+        lines = optional(row, "projection", lambda v, place: matrix_of(v, place, 3, 4), where)
+        projection = None if lines is None else np.array(lines)
+        read = [self._object(where, row) for where, row in self.rows_of(index) if row.get("bbox")]
         names, boxes2d, center, size, yaw, truncation, occlusion = (
             zip(*read, strict=True) if read else ((),) * 7
         )
@@ -62,20 +75,22 @@ class CocoDataset(CocoTables):
         if w < 0 or h < 0:
             raise InputError(f"{where}: bbox: expected x, y, width, height, got {row['bbox']}")
         center, size, yaw = [math.nan] * 3, [-1.0] * 3, 0.0
-        if "box3d" in row:
+        if (box := optional(row, "box3d", object_of, where)) is not None:
             inner = f"{where}: box3d"
-            center = numbers(value(row["box3d"], "center", inner), 3, f"{inner}: center")
-            size = numbers(value(row["box3d"], "size", inner), 3, f"{inner}: size")
-            (yaw,) = numbers(value(row["box3d"], "yaw", inner), 1, f"{inner}: yaw")
-        name = "DontCare" if row.get("iscrowd") else kitti_name(self.categories[row["category_id"]])
+            center = numbers(value(box, "center", inner), 3, f"{inner}: center")
+            size = numbers(value(box, "size", inner), 3, f"{inner}: size")
+            yaw = number_of(value(box, "yaw", inner), f"{inner}: yaw")
+        crowd = optional(row, "iscrowd", flag_of, where, False)
+        name = "DontCare" if crowd else kitti_name(self.category_of(row, where))
+        unknown = -1 if name == "DontCare" else 3
         return (
             name,
             [x - HALF_PIXEL, y - HALF_PIXEL, x + w - HALF_PIXEL, y + h - HALF_PIXEL],
             center,
             size,
             yaw,
-            float(row.get("truncation", -1)),
-            int(row.get("occlusion", -1 if name == "DontCare" else 3)),
+            optional(row, "truncation", lambda v, place: number_of(v, place, -1, 1), where, -1.0),
+            optional(row, "occlusion", lambda v, place: integer_of(v, place, -1, MAX_LEVEL), where, unknown),
         )
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from monolift.data.camera_check import CameraNumbers, check_numbers
 from monolift.data.formats.kitti_format import (
     KittiCalib,
     KittiLabels,
@@ -92,6 +93,8 @@ class FrameDataset(ABC):
             raise InputError(
                 f"{frame.name}: this data set knows no cameras: convert it with one to KITTI's format"
             )
+        numbers = CameraNumbers.of_projection(frame.projection.tolist(), f"{frame.name}: camera")
+        check_numbers(numbers, frame.width, frame.height, f"{frame.name}: camera")
         camera = Camera.from_matrix(frame.projection, frame.width, frame.height)
         return sample_from_labels(frame.name, image, camera, without_3d_ignored(frame.labels))
 

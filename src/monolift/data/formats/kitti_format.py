@@ -268,6 +268,8 @@ _SHAPES: dict[str, tuple[int, int]] = {
     "P0": (3, 4), "P1": (3, 4), "P2": (3, 4), "P3": (3, 4),
     "R0_rect": (3, 3), "Tr_velo_to_cam": (3, 4), "Tr_imu_to_velo": (3, 4),
 }  # fmt: skip
+_TRACKING = {"R_rect": "R0_rect", "Tr_velo_cam": "Tr_velo_to_cam", "Tr_imu_velo": "Tr_imu_to_velo"}
+"""Names in the calibrations of KITTI's tracking data, and what the same matrices are called in those of the object data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,11 +323,13 @@ def parse_calib(text: str | bytes, name: str = "calib") -> KittiCalib:
     for line, words in split_rows(text, name):
         where = f"{name}:{line}"
         key = text_of(words[0], where)
+        if key in _TRACKING:  # which ends only the names of its projections with a colon
+            key += ":"
         if not key.endswith(":") or len(key) < 2:
             raise InputError(
                 f"{where}: expected a line such as 'P2: ' followed by 12 numbers, got {show(words[0])}"
             )
-        key = key[:-1]
+        key = _TRACKING.get(key[:-1], key[:-1])
         if key in matrices:
             raise InputError(f"{where}: {key} comes a second time")
         numbers = [number(w, f"{where}: {key}, number {i}") for i, w in enumerate(words[1:], 1)]

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from monolift.data.formats.coco_json import numbers, read_json, value
 from monolift.data.formats.depth_maps import read_numbers
 from monolift.data.formats.frames import kitti_name
 from monolift.data.formats.rle import decode_rle
 from monolift.errors import InputError
+from monolift.files.json_text import numbers, read_json, value
 from monolift.typing import Float, Int, Tensor
 
 OWN, BACKGROUND, OTHER = 1, 0, -1

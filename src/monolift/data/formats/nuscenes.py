@@ -9,16 +9,27 @@ camera describes them whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from monolift.data.formats.coco_json import numbers, read_json, value
 from monolift.data.formats.frames import FloatArray, Frame, FrameDataset, labels_from_columns
 from monolift.errors import InputError
+from monolift.files.json_text import (
+    integer_of,
+    list_of,
+    number_of,
+    numbers,
+    optional,
+    read_json,
+    show_value,
+    text_value,
+    value,
+)
 from monolift.geometry import Boxes3D, Camera
 from monolift.geometry.rotations import matrix_from_quaternion, yaw_from_matrix
 from monolift.typing import Tensor
@@ -47,6 +58,7 @@ CLASSES = {
 """By the beginning of the category's name; all others are Misc. KITTI's names where they mean the same: its Cyclist is a
 bicycle with its rider, which nuScenes labels as one object with the attribute cycle.with_rider."""
 
+LARGEST_SIDE = 1_000_000  # pixels
 NEAREST = 0.1  # metres: the centre of an object must lie before the camera
 
 
@@ -56,50 +68,120 @@ class NuscenesDataset(FrameDataset):
     root: the folder that holds samples/ and v1.0-mini/, v1.0-trainval/ or the like.
     version: which of these; needed where there are several. channel: the camera.
 
+    scenes: names of the scenes to take; all without it.
+
+    Key frames whose image is not there are left out, since many download a part of the blobs; how many is a warning.
     Objects that no LiDAR or radar point hits are left out, as in nuScenes' own evaluation: nobody saw them when labelling.
-    Truncation is the share of the projected box's area outside the picture. ``Frame.group`` is the scene.
-    Raises InputError for missing tables, tokens that lead nowhere, and an unknown channel.
+    Truncation is the share of the projected box's area outside the image. ``Frame.group`` is the scene.
+    Raises InputError for missing tables, tokens that lead nowhere, an unknown channel or scene, and where no image is there.
     """
 
-    def __init__(self, root: str | Path, version: str | None = None, channel: str = "CAM_FRONT") -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        version: str | None = None,
+        channel: str = "CAM_FRONT",
+        scenes: Collection[str] = (),
+    ) -> None:
         self.root, self.channel = Path(root), channel
         self.folder = _tables_folder(self.root, version)
         self.tables = {name: _by_token(self.folder / f"{name}.json") for name in TABLES}
         found = {
-            str(value(row, "channel", f"{self.folder}: sensor {t}"))
+            text_value(
+                value(row, "channel", f"{self.folder}: sensor {t}"), f"{self.folder}: sensor {t}: channel"
+            )
             for t, row in self.tables["sensor"].items()
         }
         if channel not in found:
             raise InputError(
                 f"{self.folder}: no channel {channel!r}: expected one of {', '.join(sorted(found))}"
             )
-        self.pictures = sorted(
-            (
-                row
-                for row in self.tables["sample_data"].values()
-                if row.get("is_key_frame") and self._channel(row) == channel
-            ),
-            key=lambda row: (row.get("timestamp", 0), row["token"]),
-        )
+        pictures = [
+            row
+            for row in self.tables["sample_data"].values()
+            if row.get("is_key_frame") and self._channel(row) == channel
+        ]
+        self.pictures = sorted(pictures, key=lambda row: (self._time(row), row["token"]))
         if not self.pictures:
             raise InputError(f"{self.folder}: no key frames of {channel}")
+        if scenes:
+            self._keep_scenes(scenes)
+        self.missing = self._leave_out_missing()
         # the trainval tables have millions of sensor readings and poses: only these pictures' are kept in memory
-        needed = {row.get("ego_pose_token") for row in self.pictures}
+        needed = {str(row.get("ego_pose_token")) for row in self.pictures}
         self.tables["ego_pose"] = {t: row for t, row in self.tables["ego_pose"].items() if t in needed}
         del self.tables["sample_data"]
-        self.ids = tuple(
-            Path(value(row, "filename", self._where("sample_data", row))).stem for row in self.pictures
-        )
+        stems = [Path(self._file(row)).stem for row in self.pictures]
+        unique = len(set(stems)) == len(stems)
+        self.ids = tuple(stems if unique else (f"{k:06d}" for k in range(len(stems))))
+        annotations = self.tables.pop("sample_annotation")
         self.of_sample: dict[str, list[dict[str, Any]]] = {}
-        for row in self.tables.pop("sample_annotation").values():
-            self.of_sample.setdefault(
-                value(row, "sample_token", self._where("sample_annotation", row)), []
-            ).append(row)
+        for row in annotations.values():
+            token = value(row, "sample_token", self._where("sample_annotation", row))
+            self.of_sample.setdefault(str(token), []).append(row)
+        self.warnings += self._no_ground_truth(len(annotations))
+
+    def _keep_scenes(self, names: Collection[str]) -> None:
+        known = {str(self._scene(row).get("name")): None for row in self.pictures}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], known, 3) or list(known)[:3]
+            raise InputError(
+                f"{self.folder}: no scene {unknown[0]!r} among {len(known)}: expected names such as {', '.join(near)}"
+            )
+        self.pictures = [row for row in self.pictures if self._scene(row).get("name") in names]
+
+    def _leave_out_missing(self) -> tuple[str, ...]:
+        """Takes away key frames without their image; returns the files that are not there."""
+        there = [(row, (self.root / self._file(row)).is_file()) for row in self.pictures]
+        missing = tuple(self._file(row) for row, found in there if not found)
+        if len(missing) == len(there):
+            raise InputError(
+                f"{self.root / missing[0]}: no such image, and none of the {len(there)} key frames of {self.channel} is there: "
+                "unpack a part of the blobs beside the tables"
+            )
+        if missing:
+            self.warnings += (
+                f"{len(missing)} of {len(there)} key frames of {self.channel} are left out: their images are not in {self.root}"
+                f" (first: {missing[0]})",
+            )
+        self.pictures = [row for row, found in there if found]
+        return missing
+
+    def _no_ground_truth(self, annotations: int) -> tuple[str, ...]:
+        """Why no image has a label, if none has."""
+        if not annotations:
+            why = (
+                "nuScenes keeps those of its test split"
+                if "test" in self.folder.name
+                else "the table is empty"
+            )
+            return (
+                f"{self.folder}: no ground truth: there are no annotations ({why}), which serves detection only",
+            )
+        rows = [
+            row
+            for picture in self.pictures
+            for row in self.of_sample.get(str(picture.get("sample_token")), ())
+        ]
+        if not rows:
+            return (
+                f"{self.folder}: no ground truth: none of {annotations} annotations is of these key frames",
+            )
+        if not any(map(self._seen, rows)):
+            return (
+                f"{self.folder}: no ground truth: all {len(rows)} annotations of these key frames are left out, since no LiDAR "
+                "or radar point hits them",
+            )
+        return ()
 
     def frame(self, index: int) -> Frame:
         picture = self.pictures[index]
         where = self._where("sample_data", picture)
-        width, height = (int(numbers(value(picture, key, where), 1, where)[0]) for key in ("width", "height"))
+        width, height = (
+            integer_of(value(picture, key, where), f"{where}: {key}", 1, LARGEST_SIDE)
+            for key in ("width", "height")
+        )
         sensor = self._follow("calibrated_sensor", picture, "calibrated_sensor_token", where)
         matrix = value(sensor, "camera_intrinsic", self._where("calibrated_sensor", sensor))
         if not isinstance(matrix, list) or len(matrix) != 3:
@@ -109,16 +191,35 @@ class NuscenesDataset(FrameDataset):
         k = np.array([numbers(line, 3, self._where("calibrated_sensor", sensor)) for line in matrix])
         projection = np.hstack([k, np.zeros((3, 1))])
         ego = self._follow("ego_pose", picture, "ego_pose_token", where)
-        objects = [
-            row for row in self.of_sample.get(value(picture, "sample_token", where), ())
-            if row.get("num_lidar_pts", 1) + row.get("num_radar_pts", 0) > 0
-        ]  # fmt: skip
+        rows = self.of_sample.get(str(value(picture, "sample_token", where)), ())
+        objects = [row for row in rows if self._seen(row)]
         labels = self._labels(objects, self._pose("ego_pose", ego), self._pose("calibrated_sensor", sensor), projection,
                               width, height)  # fmt: skip
-        sample = self._follow("sample", picture, "sample_token", where)
-        scene = self._follow("scene", sample, "scene_token", self._where("sample", sample))
-        image = self.root / picture["filename"]
-        return Frame(self.ids[index], image, width, height, projection, labels, str(scene.get("name", "")))
+        scene = str(self._scene(picture).get("name") or "")
+        return Frame(
+            self.ids[index], self.root / self._file(picture), width, height, projection, labels, scene
+        )
+
+    def _seen(self, row: dict[str, Any]) -> bool:
+        """Whether a LiDAR or radar point hits the object."""
+        where = self._where("sample_annotation", row)
+        lidar = optional(row, "num_lidar_pts", number_of, where, 1.0)
+        radar = optional(row, "num_radar_pts", number_of, where, 0.0)
+        return (lidar or 0) + (radar or 0) > 0
+
+    def _scene(self, picture: dict[str, Any]) -> dict[str, Any]:
+        sample = self._follow("sample", picture, "sample_token", self._where("sample_data", picture))
+        return self._follow("scene", sample, "scene_token", self._where("sample", sample))
+
+    def _file(self, picture: dict[str, Any]) -> str:
+        where = self._where("sample_data", picture)
+        name = text_value(value(picture, "filename", where), f"{where}: filename")
+        if "\0" in name:
+            raise InputError(f"{where}: filename: expected a path, got {show_value(name)}")
+        return name
+
+    def _time(self, picture: dict[str, Any]) -> float:
+        return optional(picture, "timestamp", number_of, self._where("sample_data", picture), 0.0) or 0.0
 
     def _labels(
         self,
@@ -170,14 +271,13 @@ class NuscenesDataset(FrameDataset):
         found = next(
             (ours for theirs, ours in CLASSES.items() if f"{name}.".startswith(f"{theirs}.")), "Misc"
         )
-        attributes = {
-            self.tables["attribute"].get(token, {}).get("name")
-            for token in annotation.get("attribute_tokens", ())
-        }
+        where = self._where("sample_annotation", annotation)
+        tokens = optional(annotation, "attribute_tokens", list_of, where, []) or []
+        attributes = {self.tables["attribute"].get(str(token), {}).get("name") for token in tokens}
         return "Cyclist" if found == "Bicycle" and "cycle.with_rider" in attributes else found
 
     def _occlusion(self, annotation: dict[str, Any]) -> int:
-        level = self.tables["visibility"].get(annotation.get("visibility_token", ""), {}).get("level")
+        level = self.tables["visibility"].get(str(annotation.get("visibility_token")), {}).get("level")
         return OCCLUSION.get(str(level), 3)
 
     def _channel(self, picture: dict[str, Any]) -> Any:
@@ -186,7 +286,7 @@ class NuscenesDataset(FrameDataset):
         sensor = self._follow(
             "sensor", calibrated, "sensor_token", self._where("calibrated_sensor", calibrated)
         )
-        return sensor["channel"]
+        return sensor.get("channel")
 
     def _pose(self, table: str, row: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """(3, 3) rotation and (3,) translation, float64, of a row that has both."""
@@ -202,9 +302,9 @@ class NuscenesDataset(FrameDataset):
 
     def _follow(self, table: str, row: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
         token = value(row, key, where)
-        if token not in self.tables[table]:
-            raise InputError(f"{where}: {key} {token!r} is not in {table}.json")
-        return self.tables[table][token]
+        if str(token) not in self.tables[table]:
+            raise InputError(f"{where}: {key} {show_value(token)} is not in {table}.json")
+        return self.tables[table][str(token)]
 
     def _where(self, table: str, row: Mapping[str, Any]) -> str:
         return f"{self.folder.name}/{table}.json: {row.get('token', '?')}"
@@ -231,7 +331,16 @@ def _tables_folder(root: Path, version: str | None) -> Path:
 
 
 def _by_token(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a table by their token. Raises InputError for a row without one and for a token that comes twice."""
     content = read_json(path)
-    if not isinstance(content, list) or not all(isinstance(row, dict) and "token" in row for row in content):
-        raise InputError(f"{path}: expected a list of rows with a token each")
-    return {row["token"]: row for row in content}
+    if not isinstance(content, list):
+        raise InputError(f"{path}: expected a list of rows with a token each, got {show_value(content)}")
+    found: dict[str, dict[str, Any]] = {}
+    for k, row in enumerate(content):
+        token = row.get("token") if isinstance(row, dict) else None
+        if not isinstance(token, str | int) or token == "":
+            raise InputError(f"{path}: row {k}: expected an object with a token, got {show_value(row)}")
+        if str(token) in found:
+            raise InputError(f"{path}: row {k}: token {show_value(token)} comes a second time")
+        found[str(token)] = row
+    return found

@@ -10,12 +10,15 @@ Its conventions beside this project's:
   Boxes that are tilted are read with their yaw alone; how many is a warning.
 - bbox3D_cam lists the corners as (-,-,-) (+,-,-) (+,+,-) (-,+,-), then the same four with +z: not this project's order.
 - bbox2D_tight, _proj and _trunc are [x1, y1, x2, y2]; -1 stands for what is unknown; valid3D false for no reliable 3D box.
+- behind_camera, no 2D box at all, no LiDAR point or pixel (0), truncation of 0.99 and more and visibility of 0.01 and less mark
+  annotations that are no ground truth.
 - visibility is a share, KITTI's occlusion a level: 0 is 80 % and more, 1 is 40 to 80 %, 2 less, 3 unknown (-1).
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,9 +26,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from monolift.data.formats.coco_json import CocoTables, numbers, path_from, value
+from monolift.data.formats.coco_json import CocoTables, matrix_of, path_from
 from monolift.data.formats.frames import Frame, boxes_of, has_box3d, kitti_name, labels_from_columns
 from monolift.errors import InputError
+from monolift.files.json_text import flag_of, number_of, numbers, optional, value
 from monolift.geometry import Boxes3D, Camera
 from monolift.geometry.rotations import matrix_from_yaw, yaw_from_matrix
 
@@ -36,6 +40,7 @@ CORNERS = (
 """Signs of the corners v0 to v7 along length, height (down) and width."""
 VISIBILITY = (1.0, 0.6, 0.2, -1.0)  # written for KITTI's occlusion 0, 1, 2, 3
 NOTHING = ("dontcare", "ignore", "void")  # categories of regions whose content is not labelled
+TRUNCATION_LIMIT, VISIBILITY_LIMIT, MAX_DEPTH_ERROR = 0.99, 0.01, 0.5  # of Omni3D's own loader, by default
 TILT_DEG = 5.0  # a box that leans more is worth a word
 
 
@@ -50,26 +55,37 @@ class Omni3dDataset(CocoTables):
 
     def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
         super().__init__(path, root)
-        tilts = [
-            t
-            for rows in self.of_image.values()
-            for where, row in rows
-            if (t := _tilt_deg(row, where)) > TILT_DEG
-        ]
+        tilts: list[float] = []
+        reasons: Counter[str] = Counter()
+        for rows in self.of_image.values():
+            for where, row in rows:
+                try:
+                    reasons.update(filter(None, (why_left_out(row, where) or why_ignored(row, where),)))
+                    tilts += [t for t in (_tilt_deg(row, where),) if t > TILT_DEG]
+                except InputError:  # a field of the wrong type is an error of its image, see frame()
+                    continue
+        if reasons:
+            counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+            total = sum(len(rows) for rows in self.of_image.values())
+            everything = ": nothing is left" if reasons.total() == total else ""
+            self.warnings += (
+                f"{self.path}: {reasons.total()} of {total} annotations are no ground truth, as in Omni3D's own loader "
+                f"({counts}): a region to ignore where they have a 2D box, else left out{everything}",
+            )
         if tilts:
-            self.warnings = (
+            self.warnings += (
                 f"{len(tilts)} boxes lean by more than {TILT_DEG:g} degrees, up to {max(tilts):.0f}: only their yaw is kept",
             )
 
     def frame(self, index: int) -> Frame:
         image, width, height = self.picture(index)
         row, where = self.images[index], f"{self.path}: images[{index}]"
-        matrix = value(row, "K", where)
-        if not isinstance(matrix, list) or len(matrix) != 3:
-            raise InputError(f"{where}: K: expected three rows of three numbers, got {str(matrix)[:80]}")
-        k = [numbers(line, 3, f"{where}: K") for line in matrix]
+        k = matrix_of(value(row, "K", where), f"{where}: K", 3, 3)
         projection = np.hstack([np.array(k), np.zeros((3, 1))])
-        read = [self._object(where, row, width, height) for where, row in self.of_image[row["id"]]]
+        places = self.rows_of(index)
+        read = [
+            self._object(where, row, width, height) for where, row in places if not why_left_out(row, where)
+        ]
         names, boxes2d, center, size, yaw, truncation, occlusion = (
             zip(*read, strict=True) if read else ((),) * 7
         )
@@ -77,29 +93,54 @@ class Omni3dDataset(CocoTables):
         return Frame(self.ids[index], image, width, height, projection, labels)
 
     def _object(self, where: str, row: dict[str, Any], width: int, height: int) -> tuple[Any, ...]:
-        name = self.categories[row["category_id"]]
+        name = self.category_of(row, where)
+        ignored = name.lower() in NOTHING or why_ignored(row, where) is not None
         center, size, yaw = [math.nan] * 3, [-1.0] * 3, 0.0
-        if has_valid_box(row):
+        if not ignored and has_valid_box(row, where):
             center = numbers(value(row, "center_cam", where), 3, f"{where}: center_cam")
             w, h, l = numbers(value(row, "dimensions", where), 3, f"{where}: dimensions")
             size, yaw = [l, h, w], float(yaw_from_matrix(_rotation(row, where)))
-        ignored = name.lower() in NOTHING
-        truncation = float(row.get("truncation", -1))
+        truncation = _number(row, "truncation", where, -1)
         return (
             "DontCare" if ignored else kitti_name(name),
             _rectangle(row, where, width, height),
-            [math.nan] * 3 if ignored else center,
+            center,
             size,
             yaw,
             -1.0 if ignored else truncation,
-            -1 if ignored else occlusion_level(float(row.get("visibility", -1))),
+            -1 if ignored else occlusion_level(_number(row, "visibility", where, -1)),
         )
 
 
-def has_valid_box(row: dict[str, Any]) -> bool:
+def why_left_out(row: dict[str, Any], where: str) -> str | None:
+    """Why an annotation is nowhere in its image, None if it is somewhere."""
+    if optional(row, "behind_camera", flag_of, where, False):
+        return "behind the camera"
+    return None if _given_box(row, where) is not None else "without a 2D box"
+
+
+def why_ignored(row: dict[str, Any], where: str) -> str | None:
+    """Why an annotation is no ground truth, as Omni3D's own loader decides (is_ignore of cubercnn/data/datasets.py); else None.
+
+    Rows without a reliable 3D box (valid3D false) are not meant: they are ground truth in 2D.
+    """
+    if _number(row, "lidar_pts", where, -1) == 0:
+        return "without a LiDAR point"
+    if _number(row, "segmentation_pts", where, -1) == 0:
+        return "without a pixel"
+    if _number(row, "depth_error", where, -1) > MAX_DEPTH_ERROR:
+        return "at a doubtful depth"
+    if _number(row, "truncation", where, -1) >= TRUNCATION_LIMIT:
+        return "truncated"
+    if 0 <= _number(row, "visibility", where, -1) <= VISIBILITY_LIMIT:
+        return "occluded"
+    return None
+
+
+def has_valid_box(row: dict[str, Any], where: str = "annotation") -> bool:
     """Whether an annotation has a 3D box that its makers rely on."""
-    size = row.get("dimensions") or [-1]
-    return bool(row.get("valid3D", True)) and all(isinstance(v, int | float) and v > 0 for v in size)
+    size = optional(row, "dimensions", lambda v, place: numbers(v, 3, place), where, [-1.0] * 3)
+    return bool(optional(row, "valid3D", flag_of, where, True)) and all(v > 0 for v in size or [-1])
 
 
 def occlusion_level(visibility: float) -> int:
@@ -109,11 +150,14 @@ def occlusion_level(visibility: float) -> int:
     return 0 if visibility >= 0.8 else 1 if visibility >= 0.4 else 2
 
 
+def _number(row: dict[str, Any], key: str, where: str, unknown: float) -> float:
+    found = optional(row, key, number_of, where, unknown)
+    return unknown if found is None else found
+
+
 def _rotation(row: dict[str, Any], where: str) -> torch.Tensor:
-    matrix = value(row, "R_cam", where)
-    if not isinstance(matrix, list) or len(matrix) != 3:
-        raise InputError(f"{where}: R_cam: expected three rows of three numbers, got {str(matrix)[:80]}")
-    rotation = torch.tensor([numbers(line, 3, f"{where}: R_cam") for line in matrix], dtype=torch.float64)
+    matrix = matrix_of(value(row, "R_cam", where), f"{where}: R_cam", 3, 3)
+    rotation = torch.tensor(matrix, dtype=torch.float64)
     if not torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=torch.float64), atol=1e-2):
         raise InputError(f"{where}: R_cam: expected a rotation, got {rotation.tolist()}")
     return rotation
@@ -121,20 +165,27 @@ def _rotation(row: dict[str, Any], where: str) -> torch.Tensor:
 
 def _tilt_deg(row: dict[str, Any], where: str) -> float:
     """Angle between the box's own y axis and the camera's; a box standing on its head leans by 180 degrees."""
-    if not has_valid_box(row):
+    if not has_valid_box(row, where):
         return 0.0
     return math.degrees(math.acos(max(-1.0, min(1.0, float(_rotation(row, where)[1, 1])))))
 
 
-def _rectangle(row: dict[str, Any], where: str, width: int, height: int) -> list[float]:
-    """The best of the three 2D boxes that there is, cut to the picture."""
+def _given_box(row: dict[str, Any], where: str) -> list[float] | None:
+    """The best of the three 2D boxes that there is: -1 four times stands for an unknown one."""
     for key in ("bbox2D_tight", "bbox2D_trunc", "bbox2D_proj"):
-        given = row.get(key)
-        if given and any(v != -1 for v in given):
-            x1, y1, x2, y2 = numbers(given, 4, f"{where}: {key}")
-            limits = (width - 1, height - 1) * 2
-            return [min(max(v, 0.0), float(m)) for v, m in zip((x1, y1, x2, y2), limits, strict=True)]
-    raise InputError(f"{where}: expected one of bbox2D_tight, bbox2D_trunc and bbox2D_proj, got none")
+        box = optional(row, key, lambda v, place: numbers(v, 4, place) if v != [] else None, where)
+        if box is not None and any(v != -1 for v in box):
+            return box
+    return None
+
+
+def _rectangle(row: dict[str, Any], where: str, width: int, height: int) -> list[float]:
+    """The best 2D box, cut to the image."""
+    box = _given_box(row, where)
+    if box is None:
+        raise InputError(f"{where}: expected one of bbox2D_tight, bbox2D_trunc and bbox2D_proj, got none")
+    limits = (width - 1, height - 1) * 2
+    return [min(max(v, 0.0), float(m)) for v, m in zip(box, limits, strict=True)]
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
