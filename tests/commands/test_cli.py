@@ -312,7 +312,7 @@ def test_bad_pictures_and_cameras(folder: Path, capsys: pytest.CaptureFixture[st
     assert "missing.png: no such file" in said("missing.png", FOUR)
     assert "matches no file" in said("*.webp", FOUR)
     assert "nothing to look at" in said()
-    assert "b.txt: no calibration for picture b" in said("photos/b.png", "--calib", "calib")
+    assert "b.txt: no calibration for image b" in said("photos/b.png", "--calib", "calib")
     assert "calib/a.txt:1: P2, number 3: expected a finite number, got 'nan'" in said(
         "photos/a.png", "--calib", "calib"
     )
@@ -320,7 +320,7 @@ def test_bad_pictures_and_cameras(folder: Path, capsys: pytest.CaptureFixture[st
     assert "nowhere: no such calibration" in said("photos/a.png", "--calib", "nowhere")
     assert "expected fx,fy,cx,cy" in said("photos/a.png", "--camera", "700")
     assert "not in millimetres" in said("photos/a.png", "--camera", "26,26,620,187")
-    assert "does not fit a picture of 1242 x 376" in said("photos/a.png", "--camera", "2000,2000,1920,1080")
+    assert "does not fit an image of 1242 x 376" in said("photos/a.png", "--camera", "2000,2000,1920,1080")
     assert "expected one of camera, calib and fov" in said("photos/a.png", FOUR, "--fov", "70")
     assert "this model knows Car, Pedestrian, got Unicorn" in said(
         "photos/a.png", FOUR, "--classes", "Car,Unicorn"
