@@ -13,9 +13,10 @@ from monolift.autolabel.observe import View
 from monolift.autolabel.pictures import animation, before_and_after
 from monolift.data.formats.kitti_format import write_atomically
 from monolift.data.sample import Objects
+from monolift.files.images import write_image
 from monolift.files.json_text import format_json
 from monolift.geometry import Boxes3D
-from monolift.inference.results import Results3D, save_picture
+from monolift.inference.results import Results3D
 from monolift.methods.monodr import FittedObjects
 from monolift.render.glb import write_glb
 
@@ -42,7 +43,9 @@ def write_picture(
         "json/{}.json": lambda path: _write_json(path, result, view, fitted, order, first, dropped),
         "meshes/{}.glb": lambda path: write_glb(path, [fitted.meshes[k] for k in order], _names(result)),
         "pictures/{}.jpg": result.save_image,
-        "before_after/{}.jpg": lambda path: save_picture(before_and_after(result, fitted.start[order]), path),
+        "before_after/{}.jpg": lambda path: write_image(
+            path, before_and_after(result, fitted.start[order]), parents=True
+        ),
         "animations/{}.gif": lambda path: write_atomically(path, animation(result, fitted, order)),
     }
     assert set(writers) == {pattern for patterns in FORMATS.values() for pattern in patterns}

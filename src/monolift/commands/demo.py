@@ -50,9 +50,9 @@ class Demo:
 
 
 def run(options: Demo) -> int:
-    from monolift.data.formats.kitti_format import write_atomically
+    from monolift.files.folders import write_atomically
+    from monolift.files.images import write_image
     from monolift.inference.model import load
-    from monolift.inference.results import save_picture
     from monolift.render.draw.overlay import picture
     from monolift.viewer import scene_html, scene_of
 
@@ -63,11 +63,11 @@ def run(options: Demo) -> int:
     result = model.detect(sample.image, sample.camera, score=options.score)
     pairs = match(result, sample)
     drawn = options.out / "demo.png"
-    save_picture(picture(sample.image, sample.camera, result.objects, sample.objects), drawn)
+    write_image(drawn, picture(sample.image, sample.camera, result.objects, sample.objects), parents=True)
     result.save_kitti(options.out / "demo.txt")
     result.save_json(options.out / "demo.json")
     page = options.out / "demo.html"
-    write_atomically(page, scene_html([scene_of(result, sample)], "monolift demo").encode())
+    write_atomically(page, scene_html([scene_of(result, sample)], "monolift demo"))
     if options.json is not None:
         write_json(options.json, {**result.to_dict(), "pairs": [pair.to_dict() for pair in pairs]})
     if not options.quiet:

@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from monolift.errors import InputError
+from monolift.files import json_text
 from monolift.files.json_text import format_json
 
 
 def write_json(target: str, content: Any) -> None:
     """Writes JSON to a file, complete or not at all, or to standard output with "-"."""
-    from monolift.data.formats.kitti_format import write_atomically
-
-    text = format_json(content) + "\n"
     if target == "-":
-        sys.stdout.write(text)
+        sys.stdout.write(format_json(content) + "\n")
     else:
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, text.encode())
+        json_text.write_json(target, content)
 
 
 def check_writable(folder: Path) -> None:

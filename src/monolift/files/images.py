@@ -32,6 +32,7 @@ from monolift.files.folders import partial_file
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 UNDER_TRANSPARENCY = (128, 128, 128)
+JPEG_QUALITY = 92  # of what is written
 
 # What Pillow raises for a file that is no image, is cut short or lies about its size.
 UNREADABLE: tuple[type[Exception], ...] = (
@@ -167,11 +168,22 @@ def opened(
             yield picture
 
 
-def write_image(path: str | os.PathLike[str], image: UInt8Array | Image.Image, **options: Any) -> None:
-    """Writes an image in the format of the path's suffix, complete or not at all. options: Pillow's, such as quality=95."""
+def write_image(
+    path: str | os.PathLike[str], image: UInt8Array | Image.Image, parents: bool = False, **options: Any
+) -> None:
+    """Writes an image in the format of the path's suffix, complete or not at all.
+
+    parents: makes the folder. options: Pillow's, such as quality=95.
+    Raises InputError for a suffix that no format has, and when it cannot write.
+    """
+    kind = Image.registered_extensions().get(Path(path).suffix.lower())
+    if kind not in Image.SAVE:
+        raise InputError(f"{path}: cannot write this image format: expected a name that ends in .png or .jpg")
+    if kind == "JPEG":
+        options.setdefault("quality", JPEG_QUALITY)
     picture = image if isinstance(image, Image.Image) else Image.fromarray(np.ascontiguousarray(image))
-    with partial_file(path) as partial:
-        picture.save(partial, Image.registered_extensions().get(Path(path).suffix.lower()), **options)
+    with partial_file(path, parents) as partial:
+        picture.save(partial, kind, **options)
 
 
 # --- opening

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from monolift.errors import InputError, MissingExtraError
 from monolift.files.folders import partial_folder, replace_folder  # noqa: F401 - replace_folder for training
+from monolift.files.json_text import number_of, object_of, optional, read_json, show_value, text_value, value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,23 +32,32 @@ ROOM = 20_000_000  # numbers that a network may make while it is built and not k
 def read_config(folder: str | Path) -> dict[str, Any]:
     """config.json of a checkpoint, checked; needs no torch. Raises InputError naming the file and what is wrong."""
     path = Path(folder) / CONFIG_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise InputError(
             f"{folder}: not a checkpoint: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable checkpoint description ({error})") from None
+        )
+    try:
+        content = read_json(path)
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise InputError(f"{path}: not a readable checkpoint description ({reason})") from None
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise InputError(
             f"{path}: expected checkpoint format {FORMAT}, got {found!r}: it was written by another program or version"
         )
-    for key in ("method", "config"):
-        if key not in content:
-            raise InputError(f"{path}: expected the key {key!r}, got {', '.join(content)}")
-    return content
+    text_value(value(content, "method", str(path)), f"{path}: method")
+    config = value(content, "config", str(path))
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: expected config to hold named options, got {show_value(config)}")
+    card = optional(content, "card", object_of, str(path))
+    if card is not None:
+        optional(card, "score", _score, f"{path}: card")
+    return dict(content)
+
+
+def _score(given: Any, where: str) -> float:
+    return number_of(given, where, least=0, most=1)
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:
@@ -238,8 +248,6 @@ def write_readme(folder: Path, name: str) -> None:
 
 def _config(method: Method, values: Any, path: Path) -> Any:
     """The method's configuration from what JSON holds: lists become tuples, and each value must be of its default's kind."""
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected config to hold named options, got {values!r}")
     try:
         return _filled(method.config, method.up_to_date(values), path)
     except InputError as error:
@@ -248,26 +256,26 @@ def _config(method: Method, values: Any, path: Path) -> Any:
 
 def _filled(kind: Any, values: dict[str, Any], path: Path) -> Any:
     default = kind()
-    values = {name: _tuples(value) for name, value in values.items()}
-    for name, value in values.items():
+    values = {name: _tuples(given) for name, given in values.items()}
+    for name, given in values.items():
         if name not in {f.name for f in dataclasses.fields(kind)}:
             raise InputError(f"{path}: {default.__class__.__name__} has no option {name}")
-        if dataclasses.is_dataclass(getattr(default, name)) and isinstance(value, dict):
-            values[name] = _filled(type(getattr(default, name)), value, path)
-        elif not _alike(value, getattr(default, name)):
+        if dataclasses.is_dataclass(getattr(default, name)) and isinstance(given, dict):
+            values[name] = _filled(type(getattr(default, name)), given, path)
+        elif not _alike(given, getattr(default, name)):
             raise InputError(
-                f"{path}: {name}: expected a value like {getattr(default, name)!r}, got {value!r}"
+                f"{path}: {name}: expected a value like {getattr(default, name)!r}, got {given!r}"
             )
     return kind(**values)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+def _tuples(given: Any) -> Any:
+    return tuple(_tuples(v) for v in given) if isinstance(given, list) else given
 
 
-def _alike(value: Any, default: Any) -> bool:
+def _alike(given: Any, default: Any) -> bool:
     if isinstance(default, tuple):
-        return isinstance(value, tuple) and all(_alike(v, default[0]) for v in value if default)
+        return isinstance(given, tuple) and all(_alike(v, default[0]) for v in given if default)
     if isinstance(default, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is type(default)
+        return isinstance(given, int | float) and not isinstance(given, bool)
+    return type(given) is type(default)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,16 +12,11 @@ import numpy as np
 import torch
 
 from monolift.data.evidence import Evidence
-from monolift.data.formats.kitti_format import (
-    KittiLabels,
-    format_labels,
-    from_numbers,
-    to_numbers,
-    write_atomically,
-)
+from monolift.data.formats.kitti_format import KittiLabels, format_labels, from_numbers, to_numbers
 from monolift.data.kitti import labels_from_detections
 from monolift.data.sample import Objects
-from monolift.errors import InputError
+from monolift.files.folders import write_atomically
+from monolift.files.images import write_image
 from monolift.files.json_text import format_json
 from monolift.geometry import Boxes3D, Camera
 from monolift.render.mesh import Mesh
@@ -249,17 +243,17 @@ class Results3D:
 
     def save_image(self, path: str | Path) -> None:
         """Writes :meth:`plot`, in the format of the suffix (.png, .jpg, ...)."""
-        save_picture(self.plot(), path)
+        write_image(path, self.plot(), parents=True)
 
     def save_kitti(self, path: str | Path) -> None:
         """Writes :meth:`to_kitti`; no objects give an empty file, as the official evaluation expects."""
-        write_file(path, self.to_kitti().encode())
+        write_atomically(path, self.to_kitti(), parents=True)
 
     def save_json(self, path: str | Path) -> None:
-        write_file(path, (self.to_json() + "\n").encode())
+        write_atomically(path, self.to_json() + "\n", parents=True)
 
     def save_omni3d(self, path: str | Path) -> None:
-        write_file(path, (self.to_omni3d() + "\n").encode())
+        write_atomically(path, self.to_omni3d() + "\n", parents=True)
 
     def save_glb(self, path: str | Path) -> None:
         """Writes the objects as binary glTF, one node each: its mesh, or its box where the method gives no shape."""
@@ -274,30 +268,7 @@ class Results3D:
             f"{i} {name} {score:.2f}"
             for i, (name, score) in enumerate(zip(self.classes, self.scores, strict=True))
         ]
-        write_file(path, glb_bytes(meshes, names))
-
-
-def save_picture(picture: Image.Image, path: str | Path) -> None:
-    """Writes a picture, complete or not at all. Raises InputError for a suffix that no format has."""
-    from PIL import Image
-
-    kind = Image.registered_extensions().get(Path(path).suffix.lower())
-    if kind not in Image.SAVE:
-        raise InputError(
-            f"{path}: cannot write this picture format: expected a name that ends in .png or .jpg"
-        )
-    data = io.BytesIO()
-    picture.save(data, kind, **({"quality": 92} if kind == "JPEG" else {}))
-    write_file(path, data.getvalue())
-
-
-def write_file(path: str | Path, data: bytes) -> None:
-    """Writes a file, complete or not at all, in a folder that is made where it is missing. Raises InputError."""
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot make its folder: {error.strerror or error}") from None
-    write_atomically(path, data)
+        write_atomically(path, glb_bytes(meshes, names), parents=True)
 
 
 def _standard_deviation(

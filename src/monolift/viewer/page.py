@@ -8,9 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from monolift.files.folders import write_atomically
 from monolift.geometry import CORNER_SIGNS, EDGES, FRONT
 from monolift.geometry.boxes import NEAR_PLANE
-from monolift.inference.results import Results3D, write_file
+from monolift.inference.results import Results3D
 from monolift.viewer.encode import encode_scene
 from monolift.viewer.scene import Scene, scene_of
 
@@ -41,7 +42,7 @@ def result_html(results: Results3D | Sequence[Results3D], title: str | None = No
 
 def save_html(results: Results3D | Sequence[Results3D], path: str | Path) -> None:
     """Writes :func:`result_html`, complete or not at all."""
-    write_file(path, result_html(results).encode())
+    write_atomically(path, result_html(results), parents=True)
 
 
 def page_parts(frames: Iterable[Mapping[str, Any]], names: Sequence[str], title: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from monolift.errors import InputError
+from monolift.files.json_text import read_json, text_value, value
 
 NOTE = "autolabel.json"
 
@@ -24,7 +24,5 @@ def note_of(inputs: dict[str, Any], **settings: Any) -> dict[str, Any]:
 def labelled_data(folder: Path) -> Path:
     """The data set that a folder's labels belong to. Raises InputError for a note that does not name one."""
     note = folder / NOTE
-    try:
-        return Path(json.loads(note.read_bytes())["inputs"]["data"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise InputError(f"{note}: not the note of `monolift autolabel` ({error})") from None
+    inputs = value(read_json(note), "inputs", str(note))
+    return Path(text_value(value(inputs, "data", f"{note}: inputs"), f"{note}: inputs: data"))
