@@ -416,5 +416,6 @@ def test_an_unknown_model_or_device_is_refused(tmp_path: Path) -> None:
         load("smoek")
     with pytest.raises(InputError, match="not a checkpoint"):
         load(tmp_path)
-    with pytest.raises(InputError, match="not usable here"):
-        pick_device("nonsense")
+    for name in ("nonsense", "meta", "cuda:99", ""):
+        with pytest.raises(InputError, match="not usable here"):
+            pick_device(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,11 +109,11 @@ def _pictures(model: Model, options: Export) -> Sequence[Picture]:
 def _calibration(root: Path) -> Sequence[Picture]:
     """Evenly spread pictures of a folder; cameras do not matter for ranges."""
     from monolift.data.sources import expand, is_video, read_photograph
+    from monolift.files.folders import dataset_root
     from monolift.geometry import Camera
 
-    for folder in (root / "training" / "image_2", root / "image_2"):
-        if folder.is_dir():
-            root = folder
+    with contextlib.suppress(InputError):  # else a plain folder of images
+        root = dataset_root(root, ("image_2",)) / "image_2"
     files = [path for path in expand(root) if not is_video(path)]
     photos = [read_photograph(path) for path in files[:: max(1, len(files) // CALIBRATED)][:CALIBRATED]]
     return [(p.image, Camera.from_fov(70, p.image.shape[2], p.image.shape[1])) for p in photos]
