@@ -12,7 +12,6 @@ from monolift.autolabel.job import FORMATS, Job
 from monolift.autolabel.observe import View
 from monolift.autolabel.pictures import animation, before_and_after
 from monolift.data.formats.kitti_format import write_atomically
-from monolift.data.sample import Objects
 from monolift.files.images import write_image
 from monolift.files.json_text import format_json
 from monolift.geometry import Boxes3D
@@ -24,51 +23,39 @@ SCHEMA = "monolift.autolabel/1"
 NOT_SEEN = "none of its pixels is in the fit's crop"
 
 
-def write_picture(
-    job: Job, view: View, fitted: FittedObjects, first: int
-) -> tuple[int, tuple[tuple[str, str], ...]]:
-    """Writes what the job asks for of the picture whose objects begin at ``first`` in a fit.
+def write_picture(job: Job, view: View, fitted: FittedObjects) -> tuple[int, tuple[tuple[str, str], ...]]:
+    """Write what the job asks for of a picture, whose objects ``fitted`` are in the order of its observations.
 
     Returns how many objects were labelled and, as (id, why), which were not: those of `View.dropped`, and objects of which
     the fit saw nothing. Labels are in the order of their confidence.
     """
-    rows = torch.arange(first, first + len(view.observations))
-    seen = rows[fitted.confidence[rows] > 0]
+    seen = torch.nonzero(fitted.confidence > 0).flatten()
     order = seen[fitted.confidence[seen].argsort(descending=True, stable=True)].tolist()
-    unseen = [(view.ids[k - first], NOT_SEEN) for k in rows.tolist() if k not in order]
+    unseen = [(view.ids[k], NOT_SEEN) for k in range(len(fitted)) if k not in order]
     dropped = (*view.dropped, *unseen)
-    result = _result(view, fitted, order, first)
+    labelled = fitted[order]
+    result = Results3D(
+        name=view.photo.name,
+        objects=labelled,
+        camera=view.photo.camera,
+        image=view.photo.image,
+        camera_origin="calib",
+    )
+    meshes = [mesh for mesh in labelled.meshes or () if mesh is not None]
     writers: dict[str, Callable[[Path], None]] = {
         "label_2/{}.txt": result.save_kitti,
-        "json/{}.json": lambda path: _write_json(path, result, view, fitted, order, first, dropped),
-        "meshes/{}.glb": lambda path: write_glb(path, [fitted.meshes[k] for k in order], _names(result)),
+        "json/{}.json": lambda path: _write_json(path, result, view, labelled, order, dropped),
+        "meshes/{}.glb": lambda path: write_glb(path, meshes, _names(result)),
         "pictures/{}.jpg": result.save_image,
         "before_after/{}.jpg": lambda path: write_image(
-            path, before_and_after(result, fitted.start[order]), parents=True
+            path, before_and_after(result, labelled.start), parents=True
         ),
-        "animations/{}.gif": lambda path: write_atomically(path, animation(result, fitted, order)),
+        "animations/{}.gif": lambda path: write_atomically(path, animation(result, labelled)),
     }
     assert set(writers) == {pattern for patterns in FORMATS.values() for pattern in patterns}
     for pattern, path in job.files(view.photo.name).items():
         writers[pattern](path)
     return len(order), dropped
-
-
-def _result(view: View, fitted: FittedObjects, order: list[int], first: int) -> Results3D:
-    chosen = [view.observations[k - first] for k in order]
-    return Results3D(
-        name=view.photo.name,
-        objects=Objects.named(
-            fitted.boxes[order],
-            [o.class_name for o in chosen],
-            scores=fitted.confidence[order],
-            boxes2d=torch.stack([o.box2d for o in chosen]) if chosen else torch.zeros(0, 4),
-            meshes=tuple(fitted.meshes[k] for k in order),
-        ),
-        camera=view.photo.camera,
-        image=view.photo.image,
-        camera_origin="calib",
-    )
 
 
 def _names(result: Results3D) -> list[str]:
@@ -79,24 +66,26 @@ def _write_json(
     path: Path,
     result: Results3D,
     view: View,
-    fitted: FittedObjects,
+    labelled: FittedObjects,
     order: list[int],
-    first: int,
     dropped: tuple[tuple[str, str], ...],
 ) -> None:
-    """`Results3D.to_dict` with, per object, its id, codes, residuals and where the fit began."""
+    """`Results3D.to_dict` with, per object, its id, codes, residuals and where the fit began.
+
+    order: index of each object's observation.
+    """
     content = result.to_dict()
-    for row, k in zip(content["objects"], order, strict=True):
-        observation = view.observations[k - first]
+    for k, row in enumerate(content["objects"]):
+        observation = view.observations[order[k]]
         row |= {
-            "id": view.ids[k - first],
-            "score2d": _number(fitted.score2d[k]),
+            "id": view.ids[order[k]],
+            "score2d": _number(labelled.score2d[k]),
             "depth_pixels": int(((observation.mask == 1) & (observation.depth > 0)).sum()),
-            "depth_scale": _number(fitted.depth_scale[k]),
-            "residuals": {name: _number(values[k]) for name, values in fitted.residuals.items()},
-            "shape": _numbers(fitted.shape[k]),
-            "texture": _numbers(fitted.texture[k]),
-            "start": _box(fitted.start, k),
+            "depth_scale": _number(labelled.depth_scale[k]),
+            "residuals": {name: _number(values[k]) for name, values in labelled.residuals.items()},
+            "shape": _numbers(labelled.shape[k]),
+            "texture": _numbers(labelled.texture[k]),
+            "start": _box(labelled.start, k),
         }
     content |= {"schema": SCHEMA, "dropped": [{"id": name, "why": why} for name, why in dropped]}
     write_atomically(path, (format_json(content) + "\n").encode())

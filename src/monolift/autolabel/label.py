@@ -16,6 +16,7 @@ from monolift.autolabel.files import write_picture
 from monolift.autolabel.job import Job, picture_names, shard_of
 from monolift.autolabel.observe import View, observe, read_photo
 from monolift.errors import InputError
+from monolift.methods.fitter import runs
 from monolift.methods.monodr import MonoDR
 
 GROUP = 16
@@ -54,22 +55,22 @@ class Labeller:
         A picture that cannot be used is yielded with its error, and the others go on. on_step: called during a fit with
         the number of its objects, iterations done and to do.
         """
-        batch: list[View] = []
+        failed: list[Outcome] = []
+        for views in runs(self._views(names, failed), self.model.batch, lambda view: len(view.observations)):
+            yield from failed
+            failed.clear()
+            yield from self._fit(views, on_step)
+        yield from failed
+
+    def _views(self, names: Sequence[str], failed: list[Outcome]) -> Iterator[View]:
+        """The pictures that can be used; ``failed`` takes the others."""
         for name in names:
             try:
-                view = observe(read_photo(self.job.root, name), self.masks, self.depth, self.job.selection)
+                yield observe(read_photo(self.job.root, name), self.masks, self.depth, self.job.selection)
             except InputError as error:
-                yield Outcome(name, error=str(error))
-                continue
-            if _objects(batch) + len(view.observations) > self.job.config.batch:
-                yield from self._fit(batch, on_step)
-                batch = []
-            batch.append(view)
-        yield from self._fit(batch, on_step)
+                failed.append(Outcome(name, error=str(error)))
 
     def _fit(self, views: Sequence[View], on_step: OnStep | None) -> Iterator[Outcome]:
-        if not views:
-            return
         observations = [o for view in views for o in view.observations]
 
         def step(done: int, to_do: int) -> None:
@@ -89,13 +90,9 @@ class Labeller:
             return
         first = 0
         for view in views:
-            count, dropped = write_picture(self.job, view, fitted, first)
+            count, dropped = write_picture(self.job, view, fitted[first : first + len(view.observations)])
             yield Outcome(view.photo.name, count, dropped)
             first += len(view.observations)
-
-
-def _objects(views: Sequence[View]) -> int:
-    return sum(len(view.observations) for view in views)
 
 
 def run(

@@ -80,28 +80,29 @@ def _wired(
     return canvas.finish()
 
 
-def animation(result: Results3D, fitted: FittedObjects, order: Sequence[int]) -> bytes:
+def animation(result: Results3D, labelled: FittedObjects) -> bytes:
     """A GIF of the fit of the picture's largest object: the photograph on the left, the car as it was fitted on the right.
-    ``order``: the rows of ``fitted`` that the result's objects are. A picture without objects is one still frame."""
+    ``labelled``: the result's objects, with their history. A picture without objects is one still frame."""
     if not len(result):
         none = Boxes3D.empty()
         height, width = result.image.shape[1:]
         size = (WIDTH, round(WIDTH * height / width))
         return _gif([_wired(result.image, result.camera, none, (), size)])
     largest = int((result.boxes2d[:, 3] - result.boxes2d[:, 1]).argmax())
-    row, name = order[largest], (result.classes[largest],)
+    name = (result.classes[largest],)
     image, camera = _close_up(result.image, result.camera, result.boxes2d[largest])
     size = (WIDTH, round(WIDTH * image.shape[1] / image.shape[2]))
-    assert fitted.history is not None
-    last = len(fitted.history) - 1
+    steps = labelled.history
+    assert steps is not None
+    last = len(steps) - 1
     frames = []
     for step in sorted(
         {round(last * (k / (FRAMES - 1)) ** 1.5) for k in range(FRAMES)}
     ):  # it moves most at first
-        car = painted(image, camera, [fitted.mesh_at(step)[row]])
+        car = painted(image, camera, [labelled.mesh_at(step)[largest]])
         frame = Image.new("RGB", (2 * WIDTH + GAP, size[1]), PAPER)
         frame.paste(_wired(image, camera, Boxes3D.empty(), (), size), (0, 0))
-        frame.paste(_wired(car, camera, fitted.history[step][row], name, size), (WIDTH + GAP, 0))
+        frame.paste(_wired(car, camera, steps[step][largest], name, size), (WIDTH + GAP, 0))
         frames.append(frame)
     return _gif(frames)
 

@@ -152,11 +152,15 @@ class Objects:
     def __getitem__(self: Self, index: Any) -> Self:
         if isinstance(index, int):  # one object is N = 1, as everywhere
             index = [range(len(self))[index]]
+        return replace(self, **self._chosen(index))
+
+    def _chosen(self, index: Any) -> dict[str, Any]:
+        """The fields of the objects chosen that differ from these."""
         chosen = {k: v[index] for k, v in self._columns().items() if k != "meshes"}
         if self.meshes is not None:
             order = torch.arange(len(self), device=self.boxes.center.device)[index].tolist()
             chosen["meshes"] = tuple(self.meshes[k] for k in order)
-        return replace(self, **chosen)
+        return chosen
 
     def filter(self: Self, score: float | None = None, classes: Collection[str] | None = None) -> Self:
         """The objects of at least this score and of these classes, where either is given."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -147,4 +148,4 @@ def paper(**changes: Any) -> MonoDRConfig:
     return replace(base, **changes)
 
 
-PRESETS = {"default": MonoDRConfig, "paper": paper}
+PRESETS: dict[str, Callable[[], MonoDRConfig]] = {"default": MonoDRConfig, "paper": paper}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from monolift.geometry import Camera
+from monolift.methods.fitter import OTHER, OWN, Observation
 from monolift.methods.monodr.config import MonoDRConfig
-from monolift.methods.monodr.observation import OTHER, OWN, Observation
 from monolift.render.crops import crop_cameras
 from monolift.typing import Bool, Float, Int, Tensor
 

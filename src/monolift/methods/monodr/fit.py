@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 
 from monolift.geometry import Boxes3D, Camera
+from monolift.methods.fitter import FittedObjects, History, Observation
 from monolift.methods.monodr.codec import MonoDRCodec, Variables, place
 from monolift.methods.monodr.config import MonoDRConfig
 from monolift.methods.monodr.crops import Crops, crop
 from monolift.methods.monodr.escape import better_rotation
 from monolift.methods.monodr.loss import confidence, protrusion, terms, total
-from monolift.methods.monodr.observation import FittedObjects, Observation
 from monolift.methods.monodr.perceptual import Metric, make_metric
 from monolift.methods.monodr.scale import scale_correction
 from monolift.render.mesh import Mesh
@@ -181,7 +181,7 @@ class _State:
         end, decoder = self.snapshot(), self.decoder
         return FittedObjects(
             boxes=end.boxes,
-            confidence=torch.where(self.crops.seen, sure, 0),
+            scores=torch.where(self.crops.seen, sure, 0),
             score2d=self.score,
             shape=end.shape,
             texture=end.texture,
@@ -189,8 +189,9 @@ class _State:
             meshes=end.meshes(decoder),
             start=start,
             depth_scale=self.depth_scale,
-            history=None if steps is None else [s.boxes for s in steps],
-            meshes_at=None if steps is None else lambda k: steps[k].meshes(decoder),
+            trace=None
+            if steps is None
+            else History(tuple(s.boxes for s in steps), lambda k: steps[k].meshes(decoder)),
         )
 
 
