@@ -143,7 +143,7 @@ def test_no_objects() -> None:
         ({"box2d": torch.tensor([10.0, 10, float("nan"), 20])}, "x1 < x2"),
         ({"mask": torch.zeros(10, 10, dtype=torch.int8)}, "mask"),
         ({"depth": torch.zeros(370, 1242)}, "depth"),
-        ({"camera": Camera.stack([KITTI, KITTI])}, "one picture"),
+        ({"camera": Camera.stack([KITTI, KITTI])}, "one image"),
     ],
 )
 def test_bad_observations_are_named(changes: dict[str, object], said: str) -> None:
