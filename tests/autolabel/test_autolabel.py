@@ -156,13 +156,13 @@ def test_a_bad_picture_in_the_middle_is_told_and_the_others_are_done(
     summary = json.loads(told.out)
     assert summary["pictures"] == 2 and summary["objects"] == 4
     assert list(summary["failed"]) == ["000002"]
-    assert "000002.png: not a readable picture" in summary["failed"]["000002"]
+    assert "000002.png: not a readable image" in summary["failed"]["000002"]
     assert "1 pictures failed: 000002" in told.err
     out = world.parent / "labels"
     assert sorted(p.name for p in (out / "label_2").iterdir()) == ["000001.txt", "000003.txt"]
     done = contents(out)
     assert main(arguments(world, "--save", "kitti", "--quiet")) == 2  # quiet, not silent
-    assert "000002.png: not a readable picture" in capsys.readouterr().err
+    assert "000002.png: not a readable image" in capsys.readouterr().err
     broken.write_bytes(whole)  # mended: only the missing picture is labelled
     assert main(arguments(world, "--save", "kitti", "--json", "-", "--quiet")) == 0
     again = json.loads(capsys.readouterr().out)
@@ -303,7 +303,7 @@ def test_pictures_are_those_that_have_everything(world: Path) -> None:
 def test_another_jobs_folder_is_refused(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(world, "--save", "kitti", "--limit", "1", "--quiet")) == 0
     assert main(arguments(world, "--save", "kitti", "--seed", "3", "--quiet")) == 2
-    assert "holds labels of another job (seed 0 there, 3 asked for)" in capsys.readouterr().err
+    assert "holds another set of auto-labels (seed 0 there, 3 given)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_another_jobs_folder_is_refused(world: Path, capsys: pytest.CaptureFixtu
         (["--limit", "0"], "--limit: expected 1 or more"),
         (["--masks", "nowhere"], "nowhere: no such file or folder of masks"),
         (["--depth", "nowhere"], "nowhere: no such folder of depth maps"),
-        (["--data", "nowhere"], "nowhere: expected a folder with image_2 and calib"),
+        (["--data", "nowhere"], "nowhere: no such folder: expected a KITTI folder with image_2 and calib"),
     ],
 )
 def test_bad_options_are_one_line_and_leave_nothing(

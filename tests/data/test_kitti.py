@@ -116,14 +116,14 @@ def test_maps_that_do_not_fit_are_named(root: Path) -> None:
         KittiDataset(root, instances=True)[0]
     for content, message in (
         (Image.new("I;16", (1242, 370)), "is 1242 x 370, but its picture is 1242 x 375"),
-        (Image.new("L", (1242, 375)), "expected one 16-bit number per pixel, got a picture of mode L"),
+        (Image.new("L", (1242, 375)), "expected one 16-bit number per pixel, got an image of mode L"),
         (Image.new("RGB", (1242, 375)), "mode RGB"),
     ):
         content.save(depth)
         with pytest.raises(InputError, match=f"depth_2/000001.png: .*{message}"):
             KittiDataset(root, depth=True)[0]
     depth.write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"depth_2/000001.png: not a readable picture"):
+    with pytest.raises(InputError, match=r"depth_2/000001.png: not a readable image"):
         KittiDataset(root, depth=True)[0]
 
 
@@ -224,7 +224,7 @@ def test_every_fault_names_its_file(root: Path) -> None:
 def test_folders_that_are_no_data_set_are_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a KITTI folder"):
         KittiDataset(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="no image"):
         KittiDataset(root, ["000001", "004711"])[1]
     (root / "empty" / "label_2").mkdir(parents=True)
     with pytest.raises(InputError, match="image_2, calib missing"):

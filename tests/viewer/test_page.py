@@ -134,7 +134,7 @@ def test_names_cannot_break_out_of_the_data(scene: Scene) -> None:
 
 def test_a_picture_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"x\.png: not a readable picture"):
+    with pytest.raises(InputError, match=r"x\.png: not a readable image"):
         scene_html([Scene("x", tmp_path / "x.png")])
 
 

@@ -136,7 +136,7 @@ def test_a_broken_frame_is_told_and_the_others_still_come(world: Path) -> None:
     with ViewerServer(open_frames(world), "world") as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         status, answer = ask(server, "/api/frames/0")
-        assert status == 422 and "000000.png: not a readable picture" in answer["error"]
+        assert status == 422 and "000000.png: not a readable image" in answer["error"]
         assert ask(server, "/api/frames/1")[0] == 200
         assert review(server, {"objects": []}, path="/api/frames/1/review")[0] == 403  # no --save-to
         server.shutdown()

@@ -26,6 +26,8 @@ from monolift.data.formats.kitti_format import (
 from monolift.data.kitti import KittiDataset, find_image
 from monolift.data.sample import Sample
 from monolift.files import folders as output_folders
+from monolift.files.folders import text_file
+from monolift.files.text import read_bytes
 
 NOTE = "augment.json"
 
@@ -95,11 +97,11 @@ def _label(root: Path, name: str) -> Path:
 def _files(data: KittiDataset, sample: Sample, pasted: Sample, name: str) -> dict[str, bytes]:
     """Path below root/training -> content, the label last."""
     original = find_image(data.root, sample.name)
-    suffix = ".png" if original.suffix == ".png" else ".jpg"
-    rows = read_labels(data.root / "label_2" / f"{sample.name}.txt")
+    suffix = ".jpg" if original.suffix.lower() in (".jpg", ".jpeg") else ".png"
+    rows = read_labels(text_file(data.root / "label_2", sample.name))
     files = {
         f"image_2/{name}{suffix}": _encoded(pasted.image.permute(1, 2, 0).numpy(), suffix),
-        f"calib/{name}.txt": (data.root / "calib" / f"{sample.name}.txt").read_bytes(),
+        f"calib/{name}.txt": read_bytes(text_file(data.root / "calib", sample.name)),
     }
     if pasted.depth is not None:
         coded = (pasted.depth * DEPTH_SCALE).round().clamp(0, 65535).numpy().astype(np.uint16)

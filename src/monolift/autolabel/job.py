@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from monolift.data.formats.autolabel_note import NOTE, note_of
-from monolift.data.formats.kitti_format import read_split, write_atomically
-from monolift.data.kitti import IMAGE_SUFFIXES
+from monolift.data.formats.kitti_format import read_split
 from monolift.errors import InputError
-from monolift.files.json_text import format_json
+from monolift.files.folders import claim, dataset_root, listed
+from monolift.files.images import IMAGE_SUFFIXES
 from monolift.methods.monodr import MonoDRConfig
 
 FORMATS = {
@@ -75,10 +74,7 @@ class Job:
     @property
     def root(self) -> Path:
         """The folder that holds image_2 and calib. Raises InputError where there is none."""
-        for folder in (self.data, self.data / "training"):
-            if (folder / "image_2").is_dir() and (folder / "calib").is_dir():
-                return folder
-        raise InputError(f"{self.data}: expected a folder with image_2 and calib (here or in training/)")
+        return dataset_root(self.data, ("image_2", "calib"))
 
     def files(self, name: str) -> dict[str, Path]:
         """Where everything that is written of a picture goes, by pattern."""
@@ -91,18 +87,8 @@ class Job:
 
     def claim(self) -> None:
         """Make the folders and note in them what they hold. Raises InputError where another job's labels are."""
-        note, wanted = self.out / NOTE, self.settings()
-        try:
-            if note.is_file():
-                _refuse_another(note, json.loads(note.read_text()), wanted)
-                return
-            for path in self.files("0").values():
-                path.parent.mkdir(parents=True, exist_ok=True)
-        except (OSError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{self.out}: cannot be used ({error})") from None
-        write_atomically(note, (format_json(wanted) + "\n").encode())
+        folders = [Path(pattern).parent.as_posix() for pattern in self.files("0")]
+        claim(self.out, NOTE, self.settings(), folders, "set of auto-labels")
 
     def settings(self) -> dict[str, Any]:
         """All that labels depend on."""
@@ -121,22 +107,6 @@ class Job:
         )
 
 
-def _refuse_another(note: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    there, here = _flat(found), _flat(wanted)
-    differ = [f"{k} {there.get(k)!r} there, {v!r} asked for" for k, v in here.items() if there.get(k) != v]
-    if differ:
-        raise InputError(
-            f"{note}: this folder holds labels of another job ({'; '.join(differ[:3])}): choose another --out"
-        )
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return leaves
-
-
 def picture_names(job: Job, known: Sequence[Sequence[str]], split: Path | None) -> list[str]:
     """Ids to label: those of the split, or all pictures that have masks and depth.
 
@@ -145,7 +115,7 @@ def picture_names(job: Job, known: Sequence[Sequence[str]], split: Path | None) 
     """
     if split is not None:
         return list(read_split(split))
-    pictures = {p.stem for p in (job.root / "image_2").iterdir() if p.suffix.lower() in IMAGE_SUFFIXES}
+    pictures = listed(job.root / "image_2", IMAGE_SUFFIXES).by_stem().keys()
     names = pictures.intersection(*map(set, known))
     if not names:
         raise InputError(

@@ -11,6 +11,7 @@ from monolift.data.formats.depth_maps import SUFFIXES, checked_depth, find_depth
 from monolift.data.formats.masks import Instances, MaskSource
 from monolift.data.kitti import find_image, read_camera, read_image
 from monolift.errors import InputError
+from monolift.files.folders import listed, text_file
 from monolift.geometry import Camera
 from monolift.methods.monodr import Observation
 from monolift.typing import Float, Tensor, UInt8
@@ -72,9 +73,7 @@ class DepthFiles:
         self.folder, self.scale = Path(folder), scale
         if not self.folder.is_dir():
             raise InputError(f"{folder}: no such folder of depth maps")
-        self.names: tuple[str, ...] | None = tuple(
-            sorted({p.stem for p in self.folder.iterdir() if p.suffix.lower() in SUFFIXES})
-        )
+        self.names: tuple[str, ...] | None = tuple(sorted(listed(self.folder, SUFFIXES).by_stem()))
 
     def find(self, photo: Photo) -> Float[Tensor, "H W"]:
         return checked_depth(find_depth(self.folder, photo.name), photo.size, photo.camera, self.scale)
@@ -97,7 +96,7 @@ class View:
 def read_photo(root: Path, name: str) -> Photo:
     """Raises InputError for a picture or calibration that is missing or broken."""
     image = read_image(find_image(root, name))
-    return Photo(name, image, read_camera(root / "calib" / f"{name}.txt", image.shape[2], image.shape[1]))
+    return Photo(name, image, read_camera(text_file(root / "calib", name), image.shape[2], image.shape[1]))
 
 
 def observe(photo: Photo, masks: Masks, depth: Depth, selection: Selection) -> View:

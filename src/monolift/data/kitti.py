@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from monolift.data.camera_check import CameraNumbers, check_numbers
 from monolift.data.formats.depth_maps import read_depth, read_numbers
 from monolift.data.formats.kitti_format import KittiLabels, read_calib, read_labels, read_split
 from monolift.data.sample import Detections, Sample
 from monolift.errors import InputError
+from monolift.files.folders import dataset_root, find_file, listed, text_file
+from monolift.files.images import IMAGE_SUFFIXES, image_size, read_rgb
 from monolift.files.text import short_name
 from monolift.geometry import Boxes3D, Camera
 from monolift.typing import Tensor, UInt8
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 class KittiDataset(Sequence[Sample]):
@@ -46,7 +45,7 @@ class KittiDataset(Sequence[Sample]):
         self.depth = _map_folder(self.root / "depth_2", depth)
         self.instances = _map_folder(self.root / "instance_2", instances)
         if split is None:
-            self.ids = tuple(sorted(p.stem for p in (self.root / "label_2").glob("*.txt")))
+            self.ids = labelled_ids(self.root)
         elif isinstance(split, str | Path):
             self.ids = tuple(read_split(split))
         else:
@@ -79,37 +78,25 @@ def _map_folder(standard: Path, wanted: bool | str | Path) -> Path | None:
 
 def training_folder(root: str | Path) -> Path:
     """``root`` or ``root/training``, whichever holds label_2, image_2 and calib."""
-    for folder in (Path(root), Path(root) / "training"):
-        if (folder / "label_2").is_dir():
-            missing = [n for n in ("image_2", "calib") if not (folder / n).is_dir()]
-            if missing:
-                raise InputError(
-                    f"{folder}: expected folders image_2, label_2 and calib; {', '.join(missing)} missing"
-                )
-            return folder
-    raise InputError(
-        f"{root}: expected a KITTI folder with image_2, label_2 and calib (here or in training/)"
-    )
+    return dataset_root(root)
+
+
+def labelled_ids(root: str | Path) -> tuple[str, ...]:
+    """The ids of the label files below ``root``, in order; hidden files and other strays are none."""
+    return tuple(sorted(listed(Path(root) / "label_2", (".txt",)).by_stem()))
 
 
 def find_image(root: str | Path, name: str) -> Path:
-    for suffix in IMAGE_SUFFIXES:
-        path = Path(root) / "image_2" / (name + suffix)
-        if path.exists():
-            return path
-    raise InputError(f"{Path(root) / 'image_2' / name}: no picture ({', '.join(IMAGE_SUFFIXES)})")
+    """The image of an id, its suffix in any case. Raises InputError where there is none."""
+    path = find_file(Path(root) / "image_2", name, IMAGE_SUFFIXES)
+    if path is None:
+        raise InputError(f"{Path(root) / 'image_2' / name}: no image ({', '.join(IMAGE_SUFFIXES)})")
+    return path
 
 
 def read_image(path: str | Path) -> UInt8[Tensor, "3 H W"]:
-    """RGB, uint8. Raises InputError where the file is missing, empty, cut short or no picture."""
-    try:
-        with Image.open(path) as picture:
-            array = np.array(picture.convert("RGB"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such picture") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: not a readable picture ({error})") from None
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+    """RGB, uint8, upright. Raises InputError as `monolift.files.images.read_rgb`."""
+    return torch.from_numpy(read_rgb(path).pixels).permute(2, 0, 1).contiguous()
 
 
 def read_camera(path: str | Path, width: int, height: int) -> Camera:
@@ -140,14 +127,14 @@ def read_sample(
     if pixels:
         image = read_image(path)
     else:
-        with Image.open(path) as picture:
-            image = torch.zeros(3, 1, 1, dtype=torch.uint8).expand(3, picture.height, picture.width)
-    camera = read_camera(root / "calib" / f"{name}.txt", image.shape[2], image.shape[1])
-    labels = read_labels(root / "label_2" / f"{name}.txt")
+        width, height = image_size(path)
+        image = torch.zeros(3, 1, 1, dtype=torch.uint8).expand(3, height, width)
+    camera = read_camera(text_file(root / "calib", name), image.shape[2], image.shape[1])
+    labels = read_labels(text_file(root / "label_2", name))
     sample = sample_from_labels(name, image, camera, labels)
-    if depth is not None and (file := Path(depth) / f"{name}.png").is_file():
+    if depth is not None and (file := find_file(depth, name, (".png",))):
         sample = replace(sample, depth=_fitting(file, read_depth(file), sample))
-    if instances is not None and (file := Path(instances) / f"{name}.png").is_file():
+    if instances is not None and (file := find_file(instances, name, (".png",))):
         rows = _fitting(file, read_numbers(file), sample)
         sample = replace(sample, instances=_objects_of_rows(file, rows, labels))
     return sample

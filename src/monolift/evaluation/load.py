@@ -10,6 +10,7 @@ from monolift.data.formats.kitti_format import read_split
 from monolift.data.formats.kitti_table import KittiTable, read_table
 from monolift.errors import InputError
 from monolift.evaluation.corpus import Corpus
+from monolift.files.folders import is_hidden
 
 PathLike = str | os.PathLike[str]
 MISSING = ("error", "empty")
@@ -25,21 +26,21 @@ class Truth:
     def __init__(self, labels: PathLike, split: PathLike | None = None) -> None:
         self.folder = _folder(labels, "labels", "label_2")
         self.split = None if split is None else Path(split).name
-        self.ids = read_split(split) if split is not None else tuple(sorted(_text_files(self.folder)))
+        self.files = _text_files(self.folder)
+        self.ids = read_split(split) if split is not None else tuple(sorted(self.files))
         if not self.ids:
             raise InputError(f"{self.folder}: expected label files such as 000123.txt, found none")
-        present = _text_files(self.folder)
-        lacking = [i for i in self.ids if i not in present]
+        lacking = [i for i in self.ids if i not in self.files]
         if lacking:
             raise InputError(
                 f"{self.folder}: {len(lacking):,} of {len(self.ids):,} images of {self.split or 'the split'} have no "
                 f"label file (first: {lacking[0]}.txt)"
             )
-        self.table: KittiTable = read_table([f"{self.folder}/{i}.txt" for i in self.ids], scored=False)
+        self.table: KittiTable = self.read(self.ids)
 
     def read(self, ids: Sequence[str]) -> KittiTable:
         """The labels of other images of the same folder, as of a training split."""
-        return read_table([f"{self.folder}/{i}.txt" for i in ids], scored=False)
+        return read_table([f"{self.folder}/{self.files.get(i, i + '.txt')}" for i in ids], scored=False)
 
 
 def load(truth: Truth, predictions: PathLike, missing: str = "error") -> tuple[Corpus, list[str]]:
@@ -53,7 +54,7 @@ def load(truth: Truth, predictions: PathLike, missing: str = "error") -> tuple[C
     folder = _folder(predictions, "predictions", "data")
     present = _text_files(folder)
     lacking = [i for i in truth.ids if i not in present]
-    stray = sorted(present - set(truth.ids))
+    stray = sorted(present.keys() - set(truth.ids))
     notes = []
     if lacking:
         notes.append(_lacking(folder, truth, lacking, stray, missing))
@@ -63,14 +64,14 @@ def load(truth: Truth, predictions: PathLike, missing: str = "error") -> tuple[C
             f"(first: {stray[0]}.txt)"
         )
     others = sorted(
-        entry for entry in os.listdir(folder) if not entry.endswith(".txt") and not entry.startswith(".")
+        entry for entry in os.listdir(folder) if not entry.lower().endswith(".txt") and not is_hidden(entry)
     )
     if others:
         notes.append(
             f"{_plural(len(others), 'entry', 'entries')} in {folder.name} ignored: no .txt file (first: {others[0]})"
         )
     gone = set(lacking)
-    table = read_table(["" if i in gone else f"{folder}/{i}.txt" for i in truth.ids], scored=True)
+    table = read_table(["" if i in gone else f"{folder}/{present[i]}" for i in truth.ids], scored=True)
     if not len(table.labels) and table.unscored:
         raise InputError(
             f"{table.unscored[0]}: expected 16 fields with the score last, got 15, and no row of {folder.name} has a score: "
@@ -123,8 +124,13 @@ def _folder(path: PathLike, what: str, inner: str) -> Path:
     return nested if nested.is_dir() and not _text_files(folder) else folder
 
 
-def _text_files(folder: Path) -> set[str]:
-    return {name[:-4] for name in os.listdir(folder) if name.endswith(".txt") and not name.startswith(".")}
+def _text_files(folder: Path) -> dict[str, str]:
+    """Names of the label or result files by id."""
+    return {
+        name[:-4]: name
+        for name in sorted(os.listdir(folder))  # of a.TXT and a.txt the latter
+        if name.lower().endswith(".txt") and not is_hidden(name)
+    }
 
 
 def _plural(n: int, one: str, many: str = "") -> str:

@@ -102,6 +102,15 @@ def find_file(folder: str | os.PathLike[str], stem: str, suffixes: Iterable[str]
     return None
 
 
+def text_file(folder: str | os.PathLike[str], stem: str) -> Path:
+    """``folder/STEM.txt``, or the file whose suffix is spelled in another case."""
+    path = Path(folder) / f"{stem}.txt"
+    try:
+        return path if path.is_file() else find_file(folder, stem, (".txt",)) or path
+    except (OSError, ValueError):
+        return path
+
+
 def dataset_root(
     path: str | os.PathLike[str],
     needs: Collection[str] = ("image_2", "label_2", "calib"),
@@ -336,6 +345,15 @@ def _refuse_another(path: Path, wanted: Mapping[str, Any], kind: str) -> None:
     if not isinstance(found, dict):
         raise InputError(f"{path}: damaged: not the note of a {kind}: delete it or choose another folder")
     if found != wanted:
-        names = [k for k in {**wanted, **found} if found.get(k) != wanted.get(k)]
-        differ = ", ".join(f"{k} {found.get(k)!r} there, {wanted.get(k)!r} given" for k in names[:6])
+        there, here = _flat(found), _flat(wanted)
+        names = [k for k in {**here, **there} if there.get(k) != here.get(k)]
+        differ = ", ".join(f"{k} {there.get(k)!r} there, {here.get(k)!r} given" for k in names[:4])
         raise InputError(f"{path}: this folder holds another {kind} ({differ}): choose another folder")
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested settings by dotted names."""
+    leaves: dict[str, Any] = {}
+    for key, content in tree.items():
+        leaves |= _flat(content, f"{prefix}{key}.") if isinstance(content, dict) else {prefix + key: content}
+    return leaves

@@ -68,8 +68,8 @@ class Limits:
     """Width times height. As RGB 240 MB; cameras of 61 megapixels are within."""
     side: int = 20_000
     """Width and height. 32 x 781,250 is within any limit of pixels, and a bird's-eye view as wide as it is tall is not."""
-    aspect: float = 32.0
-    """The longer side divided by the shorter. KITTI has 3.3, panoramas have up to 8; in a narrower strip no car can be seen."""
+    aspect: float = 100.0
+    """The longer side divided by the shorter. KITTI has 3.3, panoramas have up to 8; a narrower strip shows nothing."""
 
     def check(self, width: int, height: int, where: str) -> None:
         """Raises TooLargeError, beginning with ``where``, for an image that is larger."""

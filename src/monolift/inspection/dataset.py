@@ -21,11 +21,14 @@ from monolift.data.camera_tally import CameraTally
 from monolift.data.formats import kitti_format as fmt
 from monolift.errors import InputError
 from monolift.evaluation.protocol import DONT_CARE, LEVELS
+from monolift.files.folders import Listed, dataset_root, listed
+from monolift.files.images import IMAGE_SUFFIXES, image_size, read_rgb
+from monolift.files.text import read_bytes
 from monolift.inspection import oddities
 
 FloatArray = npt.NDArray[np.float64]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+TEXT = (".txt",)
 
 
 @dataclass(frozen=True)
@@ -136,9 +139,11 @@ def inspect(
     Raises InputError if there is no label folder; all other faults are findings.
     """
     folder = training_folder(root)
-    labels = {p.stem: p for p in sorted((folder / "label_2").glob("*.txt"))}
-    calibs = {p.stem: p for p in sorted((folder / "calib").glob("*.txt"))}
-    images = {p.stem: p for p in sorted((folder / "image_2").glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
+    found_files = [
+        listed(folder / name, suffixes) if (folder / name).is_dir() else Listed(folder / name, ())
+        for name, suffixes in (("label_2", TEXT), ("calib", TEXT), ("image_2", IMAGE_SUFFIXES))
+    ]
+    labels, calibs, images = (files.by_stem(IMAGE_SUFFIXES) for files in found_files)
     ids = fmt.read_split(split) if split is not None else tuple(labels)
     errors = _missing(ids, labels, calibs, images)
     found, table = _read_labels([labels[i] for i in ids if i in labels], errors)
@@ -146,6 +151,12 @@ def inspect(
     sizes = _read_images(ids, images, errors, decode)
     tally = _check_cameras(cameras, sizes)
     errors += tally.errors
+    odd = oddities.find(table, found, cameras, sizes)
+    if tally.warnings:
+        odd["unusual cameras"] = list(tally.warnings)
+    strays = [f"{files.folder.name}/{name}" for files in found_files for name in files.strays]
+    if strays:
+        odd["other files, which are skipped"] = strays
     objects = np.array([n.lower() != DONT_CARE for n in table.names], dtype=bool)
     filled = {found[row][0] for row in np.flatnonzero(objects)}
     return Inspection(
@@ -155,18 +166,14 @@ def inspect(
         classes=_statistics(table),
         calibs=_group(cameras, sizes),
         errors=errors,
-        odd=oddities.find(table, found, cameras, sizes)
-        | ({"unusual cameras": list(tally.warnings)} if tally.warnings else {}),
+        odd=odd,
         ids=tuple(ids),
     )
 
 
 def training_folder(root: str | os.PathLike[str]) -> Path:
     """ROOT or ROOT/training, whichever holds label_2. Raises InputError if neither does."""
-    for folder in (Path(root), Path(root) / "training"):
-        if (folder / "label_2").is_dir():
-            return folder
-    raise InputError(f"{root}: expected a folder with label_2 (or training/label_2) inside, found none")
+    return dataset_root(root, ("label_2",))
 
 
 def _missing(ids: Sequence[str], labels: Any, calibs: Any, images: Any) -> list[str]:
@@ -189,9 +196,9 @@ def _read_labels(paths: Sequence[Path], errors: list[str]) -> tuple[list[tuple[s
     for path in paths:
         name = fmt.short_name(path)
         try:
-            rows = fmt.split_rows(path.read_bytes())
-        except OSError as error:
-            errors.append(f"{name}: cannot read: {error.strerror}")
+            rows = fmt.split_rows(read_bytes(path), name)
+        except InputError as error:
+            errors.append(str(error))
             continue
         for line, words in rows:
             try:
@@ -219,18 +226,15 @@ def _read_calibs(ids: Sequence[str], paths: dict[str, Path], errors: list[str]) 
 def _read_images(
     ids: Sequence[str], paths: dict[str, Path], errors: list[str], decode: bool
 ) -> dict[str, tuple[int, int]]:
-    from PIL import Image
-
     sizes = {}
     for i in ids:
         if i in paths:
             try:
-                with Image.open(paths[i]) as image:
-                    sizes[i] = image.size
-                    if decode:
-                        image.load()
-            except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken files
-                errors.append(f"{fmt.short_name(paths[i])}: does not decode as an image: {error}")
+                sizes[i] = image_size(paths[i])
+                if decode:
+                    read_rgb(paths[i])
+            except InputError as error:
+                errors.append(str(error).replace(str(paths[i]), fmt.short_name(paths[i])))
     return sizes
 
 

@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 from monolift.data.formats import kitti_format as fmt
 from monolift.errors import InputError
 from monolift.evaluation.protocol import DONT_CARE
-from monolift.inspection.dataset import IMAGE_SUFFIXES
+from monolift.files.folders import find_file, text_file
+from monolift.files.images import IMAGE_SUFFIXES, read_rgb, write_image
 from monolift.inspection.oddities import project_box
 
 _COLOURS = {
@@ -36,19 +37,16 @@ def draw_samples(folder: Path, ids: Sequence[str], out: Path, count: int = 8, se
     for k in np.random.default_rng(seed).permutation(len(ids)).tolist():
         if len(written) == count:
             break
-        image = next(
-            (p for s in IMAGE_SUFFIXES if (p := folder / "image_2" / f"{ids[k]}{s}").is_file()), None
-        )
+        image = find_file(folder / "image_2", ids[k], IMAGE_SUFFIXES)
         if image is None:
             continue
         try:
-            labels = fmt.read_labels(folder / "label_2" / f"{ids[k]}.txt")
-            p2 = fmt.read_calib(folder / "calib" / f"{ids[k]}.txt").p2
-            with Image.open(image) as picture:
-                drawn = draw_labels(picture.convert("RGB"), labels, p2)
-        except (InputError, OSError, SyntaxError):
+            labels = fmt.read_labels(text_file(folder / "label_2", ids[k]))
+            p2 = fmt.read_calib(text_file(folder / "calib", ids[k])).p2
+            drawn = draw_labels(Image.fromarray(read_rgb(image).pixels), labels, p2)
+        except InputError:
             continue  # such files are among the findings already
-        drawn.save(out / f"{ids[k]}.png")
+        write_image(out / f"{ids[k]}.png", drawn)
         written.append(out / f"{ids[k]}.png")
     return written
 

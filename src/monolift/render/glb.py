@@ -12,9 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from monolift.errors import InputError
+from monolift.files.folders import write_atomically
+from monolift.files.images import opened
+from monolift.files.json_text import object_of, parse_json
+from monolift.files.text import read_bytes
 from monolift.render.mesh import Mesh
 
 _MAGIC, _VERSION, _JSON, _BIN = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
@@ -33,14 +37,7 @@ def write_glb(
     Raises InputError for meshes that cannot be written and for a path that cannot.
     """
     data = glb_bytes(meshes, names, camera_frame)
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{target}: cannot write: {error.strerror or error}") from None
+    write_atomically(path, data)
 
 
 def glb_bytes(meshes: Sequence[Mesh], names: Sequence[str] = (), camera_frame: bool = True) -> bytes:
@@ -194,22 +191,27 @@ def read_glb(path: str | os.PathLike[str]) -> list[Mesh]:
     compressed or sparse data, no triangles.
     """
     name = Path(path).name
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read: {error.strerror or error}") from None
+    data = read_bytes(path)
     try:
         content, buffer = _chunks(data, name)
         rows = [node for node in content.get("nodes", []) if "mesh" in node]
         return [
-            _mesh(primitive, content, buffer)
+            _mesh(primitive, content, buffer, name)
             for node in rows
             for primitive in content["meshes"][node["mesh"]]["primitives"]
         ]
-    except (KeyError, IndexError, TypeError, ValueError, struct.error, UnidentifiedImageError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RuntimeError,
+        struct.error,
+    ) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{name}: not a binary glTF 2.0 file of plain triangles ({error!r})") from None
+        raise InputError(f"{name}: not a binary glTF 2.0 file of plain triangles ({error!r:.200})") from None
 
 
 def _chunks(data: bytes, name: str) -> tuple[dict[str, Any], bytes]:
@@ -223,21 +225,24 @@ def _chunks(data: bytes, name: str) -> tuple[dict[str, Any], bytes]:
         size, kind = struct.unpack_from("<II", data, place)
         chunks[kind] = data[place + 8 : place + 8 + size]
         place += 8 + size
-    return json.loads(chunks[_JSON]), chunks.get(_BIN, b"")
+    return object_of(parse_json(chunks[_JSON], name), name), chunks.get(_BIN, b"")
 
 
-def _mesh(primitive: dict[str, Any], content: dict[str, Any], buffer: bytes) -> Mesh:
+def _mesh(primitive: dict[str, Any], content: dict[str, Any], buffer: bytes, name: str) -> Mesh:
     if primitive.get("mode", 4) != 4:
         raise ValueError("a primitive that is not triangles")
     vertices = torch.from_numpy(_values(primitive["attributes"]["POSITION"], content, buffer))
     faces = torch.from_numpy(_values(primitive["indices"], content, buffer).astype(np.int64)).reshape(-1, 3)
+    if faces.numel() and not 0 <= int(faces.min()) <= int(faces.max()) < len(vertices):
+        raise ValueError(f"a corner {int(faces.max())} of {len(vertices)}")
     material = content["materials"][primitive["material"]] if "material" in primitive else {}
     base = material.get("pbrMetallicRoughness", {}).get("baseColorTexture")
     if base is None or "TEXCOORD_0" not in primitive["attributes"]:
         return Mesh(vertices, faces)
     uv = torch.from_numpy(_values(primitive["attributes"]["TEXCOORD_0"], content, buffer))
     image = content["images"][content["textures"][base["index"]]["source"]]
-    with Image.open(io.BytesIO(_slice(image["bufferView"], content, buffer))) as picture:
+    data = _slice(image["bufferView"], content, buffer)
+    with opened(data, f"{name}: its texture", formats=("PNG", "JPEG")) as picture:
         texels = np.array(picture.convert("RGB"))
     texture = torch.from_numpy(texels).permute(2, 0, 1).float() / 255
     return Mesh(vertices, faces, uv[faces], texture)
@@ -255,5 +260,7 @@ def _slice(view: int, content: dict[str, Any], buffer: bytes) -> bytes:
     row = content["bufferViews"][view]
     if "byteStride" in row:
         raise ValueError("interleaved data")
-    start = row.get("byteOffset", 0)
-    return buffer[start : start + row["byteLength"]]
+    start, length = row.get("byteOffset", 0), row["byteLength"]
+    if not 0 <= start <= start + length <= len(buffer):
+        raise ValueError(f"bytes {start} to {start + length} of a buffer of {len(buffer)}")
+    return buffer[start : start + length]

@@ -7,10 +7,11 @@
     found.center, found.size, found.yaw            # metres, radians; x right, y down, z forward
 
 This folder imports nothing else of monolift, only relative paths within itself: ``monolift export --folder`` copies it beside a
-model, for machines that shall not have monolift. What it knows twice, windows, projections and SMOKE's decoding, is tested
-against the originals.
+model, for machines that shall not have monolift. What it knows twice (image files, windows, projections, SMOKE's decoding) is
+tested against the originals.
 
     model       a session, its description, from a photograph to objects
+    image_file  from an image file to pixels
     picture     the window through which a network sees a picture
     lens        camera and boxes in numpy
     camera_check  whether a camera can belong to its image

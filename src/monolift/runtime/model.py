@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from . import smoke
 from .found import Found, Objects
+from .image_file import read_rgb
 from .lens import Lens
 from .picture import Window, window_for
 
@@ -170,17 +171,12 @@ def _described(path: Path, text: str | None) -> dict[str, Any]:
 
 def _photo(image: Any) -> tuple[str, npt.NDArray[np.uint8]]:
     """Name and (H, W, 3) RGB of a path, a PIL image or an array."""
-    name = "image"
-    if isinstance(image, str | Path):
-        name = Path(image).stem
+    name = Path(image).stem if isinstance(image, str | Path) else "image"
+    if isinstance(image, str | Path | Image.Image):
         try:
-            with Image.open(image) as picture:
-                picture.load()
-                image = picture
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise RuntimeInputError(f"{image}: not a readable picture ({error})") from None
-    if isinstance(image, Image.Image):
-        image = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            image = read_rgb(image, name)
+        except ValueError as error:
+            raise RuntimeInputError(str(error)) from None
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         got = f"{image.shape} of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
         raise RuntimeInputError(f"{name}: expected a picture as (H, W, 3) uint8 RGB, got {got}")

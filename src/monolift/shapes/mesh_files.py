@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from monolift.errors import InputError
+from monolift.files.text import read_bytes, read_text
 from monolift.render.glb import read_glb
 from monolift.render.mesh import Mesh
 from monolift.shapes.autoencoder import ShapeConfig
@@ -35,13 +36,17 @@ def read_mesh(path: str | Path) -> Mesh:
             meshes = read_glb(path)
             corners = torch.cat([m.vertices[m.faces] for m in meshes])
         elif path.suffix.lower() == ".stl":
-            corners = _stl(path.read_bytes())
+            corners = _stl(read_bytes(path))
         else:
-            corners = _obj(path.read_text())
-    except (OSError, ValueError, IndexError) as error:
+            corners = _obj(read_text(path))
+    except (ValueError, IndexError, RuntimeError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: not a readable mesh: {error}") from None
     if not len(corners):
         raise InputError(f"{path}: has no faces")
+    if not corners.isfinite().all():
+        raise InputError(f"{path}: not a readable mesh: corners that are not finite")
     # glTF's axes (left, up, front) to the box's (front, down, left); a turn, so faces keep their outside
     corners = corners[..., [2, 1, 0]] * corners.new_tensor([1.0, -1.0, 1.0])
     size = float((corners.amax((0, 1)) - corners.amin((0, 1))).max())

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from monolift.data.sample import Objects
-from monolift.errors import InputError
+from monolift.files.images import opened, read_rgb
+from monolift.files.text import read_bytes
 from monolift.geometry import Boxes3D, Camera, wrap
 from monolift.geometry.iou import iou_3d
 from monolift.render.draw.canvas import class_color
@@ -149,17 +150,17 @@ def _image(image: Picture) -> tuple[str | None, tuple[int, int]]:
         return None, (0, 0)
     if isinstance(image, torch.Tensor):
         return _jpeg(Image.fromarray(image.permute(1, 2, 0).cpu().numpy()))
-    name = str(image) if isinstance(image, Path) else "picture"
-    try:
-        data = image.read_bytes() if isinstance(image, Path) else image
-        with Image.open(io.BytesIO(data)) as picture:
-            turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
-            # A file every browser can show goes in as it is; a PNG photograph is a fifth of its size as JPEG.
-            if picture.format == "JPEG" and picture.mode == "RGB" and not turned and _fits(picture):
-                return _data_uri("image/jpeg", data), picture.size
-            return _jpeg(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{name}: not a readable picture ({error})") from None
+    name = str(image) if isinstance(image, Path) else "image"
+    source = image if isinstance(image, Path) else bytes(image)
+    with opened(source, name) as picture:
+        picture.load()  # one that is cut short is named here, not left blank on the page
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        # A file every browser can show goes in as it is; a PNG photograph is a fifth of its size as JPEG.
+        whole = picture.format == "JPEG" and picture.mode == "RGB" and not turned and _fits(picture)
+        size = picture.size
+    if whole:
+        return _data_uri("image/jpeg", read_bytes(image) if isinstance(image, Path) else source), size
+    return _jpeg(Image.fromarray(read_rgb(source, name).pixels))
 
 
 def _fits(picture: Image.Image) -> bool:
@@ -167,13 +168,10 @@ def _fits(picture: Image.Image) -> bool:
 
 
 def _jpeg(picture: Image.Image) -> tuple[str, tuple[int, int]]:
-    from PIL import ImageOps
-
-    upright = ImageOps.exif_transpose(picture).convert("RGB")
-    size = upright.size
-    upright.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    size = picture.size
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     data = io.BytesIO()
-    upright.save(data, "JPEG", quality=JPEG_QUALITY)
+    picture.save(data, "JPEG", quality=JPEG_QUALITY)
     return _data_uri("image/jpeg", data.getvalue()), size
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from monolift.data.formats.autolabel_note import is_autolabels, labelled_data
 from monolift.data.formats.depth_maps import read_depth
@@ -16,6 +15,9 @@ from monolift.data.formats.kitti_format import KittiCalib, KittiLabels, read_cal
 from monolift.data.kitti import find_image, read_camera, sample_from_labels
 from monolift.data.sample import Objects
 from monolift.errors import InputError
+from monolift.files.folders import dataset_root, listed, text_file
+from monolift.files.images import IMAGE_SUFFIXES, image_size
+from monolift.files.text import read_bytes
 from monolift.geometry import Boxes3D, Camera
 from monolift.render.glb import read_glb
 from monolift.render.mesh import Mesh
@@ -91,7 +93,7 @@ def open_frames(
 
 def _results(path: Path, images: Path | None) -> Frames:
     if path.is_dir():
-        files = sorted(p for p in path.glob("*.json") if is_result_file(p))
+        files = [p for p in listed(path, (".json",)).files if is_result_file(p)]
         if not files:
             raise InputError(
                 f"{path}: expected a KITTI folder (image_2 and calib, here or in training/), or results of "
@@ -135,10 +137,10 @@ class _Kitti:
 
 def _kitti_root(path: Path) -> Path | None:
     """``path`` or ``path/training``, whichever holds image_2 and calib."""
-    for folder in (path, path / "training"):
-        if (folder / "image_2").is_dir() and (folder / "calib").is_dir():
-            return folder
-    return None
+    try:
+        return dataset_root(path, ("image_2", "calib"))
+    except InputError:
+        return None
 
 
 def _autolabels(path: Path, split: Path | None, images: Path | None, points: Path | None) -> Frames:
@@ -162,12 +164,12 @@ def _kitti_frames(source: _Kitti, split: Path | None) -> Frames:
     if split is not None:
         ids = read_split(split)
     else:
-        ids = tuple(sorted({p.stem for p in (root / "image_2").iterdir() if not p.name.startswith(".")}))
+        ids = tuple(sorted(listed(root / "image_2", IMAGE_SUFFIXES).by_stem()))
         if predictions is not None:
-            found = {p.stem for p in predictions.glob("*.txt")}
+            found = listed(predictions, (".txt",)).by_stem()
             ids = tuple(i for i in ids if i in found)
     if not ids:
-        raise InputError(f"{root / 'image_2'}: no pictures" + (" with predictions" if predictions else ""))
+        raise InputError(f"{root / 'image_2'}: no images" + (" with predictions" if predictions else ""))
     inputs = (root, root / "label_2", *([predictions] if predictions else []))
     return Frames(ids, lambda k: _kitti_scene(source, ids[k]), inputs)
 
@@ -176,19 +178,16 @@ def _kitti_scene(source: _Kitti, name: str) -> Scene:
     """Labels as the objects where there are no predictions, else beside them."""
     root = source.root
     image = find_image(root, name)
-    try:
-        with Image.open(image) as picture:
-            width, height = picture.size
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{image}: not a readable picture ({error})") from None
-    calib = read_calib(root / "calib" / f"{name}.txt")
-    camera = read_camera(root / "calib" / f"{name}.txt", width, height)
-    label_file = root / "label_2" / f"{name}.txt"
+    width, height = image_size(image)
+    calib_file = text_file(root / "calib", name)
+    calib = read_calib(calib_file)
+    camera = read_camera(calib_file, width, height)
+    label_file = text_file(root / "label_2", name)
     rows = read_labels(label_file) if label_file.exists() else None
     objects = Objects() if rows is None else _objects(name, rows, camera)
     labels = Objects()
     if source.predictions is not None:
-        rows = read_labels(source.predictions / f"{name}.txt")
+        rows = read_labels(text_file(source.predictions, name))
         objects, labels = _objects(name, rows, camera), objects
         if source.meshes is not None:
             objects = _with_meshes(objects, source.meshes / f"{name}.glb")
@@ -235,7 +234,7 @@ def velodyne_points(path: Path, calib: KittiCalib) -> Float[Tensor, "m 3"]:
 
     Raises InputError for a file of another length and for a calibration without Tr_velo_to_cam.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     if len(data) % 16:
         raise InputError(f"{path}: expected 16 bytes for each point, got {len(data)}")
     if "Tr_velo_to_cam" not in calib:

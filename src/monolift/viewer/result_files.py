@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +12,14 @@ import torch
 from monolift.data.cameras import check_camera
 from monolift.data.sample import Objects
 from monolift.errors import InputError
+from monolift.files.folders import find_file
+from monolift.files.images import IMAGE_SUFFIXES
+from monolift.files.json_text import integer_of, read_json, show_value
 from monolift.geometry import Boxes3D, Camera
 from monolift.inference.results import SCHEMA
 from monolift.viewer.scene import Scene
 
+LARGEST = 1e18  # numbers beyond have no place in single precision once they are squared
 _DEVIATIONS = ("x", "y", "z", "length", "height", "width", "yaw")
 
 
@@ -25,14 +28,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
     Raises InputError for a file that is not JSON or holds something else.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
+    content = read_json(path)
     rows = content if isinstance(content, list) else [content]
     results = [row for row in rows if not (isinstance(row, dict) and "error" in row)]
     for row in results:
@@ -60,12 +56,16 @@ def scene_of_row(row: dict[str, Any], file: Path, images: Path | None = None) ->
     reader = _Reader(file)
     name = str(reader.field(row, "name", str))
     size = reader.field(row, "image", dict)
-    width, height = (int(reader.number(size, key, "image.")) for key in ("width", "height"))
+    width, height = (
+        integer_of(size.get(key), f"{file}: image.{key}", least=1, most=1e6) for key in ("width", "height")
+    )
     camera = _camera(reader, reader.field(row, "camera", dict), width, height)
     odd = check_camera(camera, f"{file}: camera", stated=True)
     picture, missing = _picture(row.get("source"), name, file, images)
     objects = _objects(reader, reader.field(row, "objects", list))
-    warnings = (*map(str, row.get("warnings") or ()), *odd, *([missing] if missing else ()))
+    said = row.get("warnings") or []
+    said = [str(v) for v in said] if isinstance(said, list) else []
+    warnings = (*said, *odd, *([missing] if missing else ()))
     return Scene(name, picture, camera, objects, warnings=warnings)
 
 
@@ -102,11 +102,12 @@ def _objects(reader: _Reader, rows: list[Any]) -> Objects:
 
 def _covariance(reader: _Reader, rows: list[Any]) -> torch.Tensor | None:
     """Diagonal, from the standard deviations that the file holds where the method knows them; NaN where it does not."""
-    if not any(row.get("standard_deviation") for row in rows):
+    if not any(isinstance(row.get("standard_deviation"), dict) for row in rows):
         return None
     deviations = torch.full((len(rows), 7), math.nan)
     for k, row in enumerate(rows):
-        known = row.get("standard_deviation") or {}
+        known = row.get("standard_deviation")
+        known = known if isinstance(known, dict) else {}
         for column, key in enumerate(_DEVIATIONS):
             if known.get(key) is not None:
                 value = reader.number(known, key, f"objects[{k}].standard_deviation.")
@@ -117,15 +118,21 @@ def _covariance(reader: _Reader, rows: list[Any]) -> torch.Tensor | None:
 
 def _picture(source: Any, name: str, file: Path, images: Path | None) -> tuple[Path | None, str | None]:
     """The picture's file, or None and what to tell the reader."""
-    from monolift.data.sources import IMAGE_SUFFIXES
-
-    places = [images / (name + suffix) for suffix in IMAGE_SUFFIXES] if images else []
+    beside = find_file(images, name, IMAGE_SUFFIXES) if images else None
+    places = [beside] if beside else []
     if isinstance(source, str):
         places += [Path(source), file.parent / source, file.parent / Path(source).name]
-    found = next((p for p in places if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), None)
+    found = next((p for p in places if p.suffix.lower() in IMAGE_SUFFIXES and _is_file(p)), None)
     if found:
         return found, None
     return None, f"the picture {source or name} is not there: --images DIR says where pictures are"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # longer than a name may be
+        return False
 
 
 class _Reader:
@@ -147,7 +154,7 @@ class _Reader:
     def numbers(self, values: Any, count: int, where: str) -> list[float]:
         if not isinstance(values, list) or len(values) != count or not all(map(_finite, values)):
             raise InputError(
-                f"{self.file}: {where}: expected {count} finite number(s), got {str(values)[:60]}"
+                f"{self.file}: {where}: expected {count} finite number(s), got {show_value(values)}"
             )
         return [float(v) for v in values]
 
@@ -156,4 +163,4 @@ _KINDS: dict[type, str] = {str: "text", dict: "an object", list: "a list"}
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST

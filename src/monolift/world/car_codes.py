@@ -14,6 +14,7 @@ from pathlib import Path
 
 from monolift.data.formats.kitti_format import KittiLabels
 from monolift.errors import InputError
+from monolift.files.json_text import parse_json
 from monolift.files.text import read_bytes, short_name
 from monolift.shapes.car_texture import CarStyle
 from monolift.shapes.procedural import CarShape
@@ -39,9 +40,11 @@ def format_codes(labels: KittiLabels, codes: Mapping[int, CarCode]) -> str:
 def read_codes(path: Path) -> dict[int, CarCode]:
     """The cars of a picture by row of its labels. Raises InputError for a file that `format_codes` did not write."""
     try:
-        cars = json.loads(read_bytes(path))["cars"]
+        cars = parse_json(read_bytes(path), short_name(path))["cars"]
         return {int(c["row"]): CarCode(CarShape(**c["shape"]), _style(c["style"])) for c in cars}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{short_name(path)}: expected the cars of a synthetic picture as JSON, got {error or 'something else'}: "
             "make the data set anew with monolift synth --shapes"

@@ -126,8 +126,8 @@ def test_refused_files(tmp_path: Path) -> None:
         "empty.npy": "holds no depth",
         "small.npy": "is 1224 x 370, but its picture is 1242 x 375",
         "map.exr": "expected a depth map as .npy",
-        "gone.npy": "no such map",
-        "gone.png": "no such map",
+        "gone.npy": "no such file",
+        "gone.png": "no such file",
     }.items():
         with pytest.raises(InputError, match=f"{name}: .*{said}"):
             checked_depth(tmp_path / name, SIZE, CAMERA)

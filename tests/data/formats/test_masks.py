@@ -240,7 +240,7 @@ def test_bad_folders_are_named(tmp_path: Path) -> None:
         open_masks(tmp_path)
     (tmp_path / "detections.json").unlink()
     (tmp_path / "000007.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"000007.png: not a readable picture"):
+    with pytest.raises(InputError, match=r"000007.png: not a readable image"):
         open_masks(tmp_path).read("000007", SIZE)
     Image.new("L", (30, 30), 1).save(tmp_path / "000007.png")
     with pytest.raises(InputError, match=r"000007.png: the masks are 30 x 30, but the picture is 60 x 40"):

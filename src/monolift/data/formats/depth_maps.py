@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from monolift.errors import InputError
+from monolift.files.arrays import read_npy
+from monolift.files.folders import find_file
+from monolift.files.images import opened
 from monolift.geometry import Camera
 from monolift.typing import Float, Int, Tensor
 
@@ -36,10 +38,9 @@ IntArray = npt.NDArray[np.integer]
 
 def find_depth(folder: str | os.PathLike[str], name: str) -> Path:
     """The depth file of a picture, found by its name. Raises InputError where there is none."""
-    for suffix in SUFFIXES:
-        path = Path(folder) / (name + suffix)
-        if path.is_file():
-            return path
+    path = find_file(folder, name, SUFFIXES)
+    if path is not None:
+        return path
     raise InputError(
         f"{Path(folder) / name}: no depth map: expected {name}.npy (metres) or {name}.png (16 bit, metres * 256)"
     )
@@ -88,17 +89,12 @@ def read_numbers(path: str | Path, sixteen_bit: bool = False) -> Int[Tensor, "H 
 
     Raises InputError for any other file, and with ``sixteen_bit`` for one of 8 bits.
     """
-    try:
-        with Image.open(path) as picture:
-            mode = picture.mode
-            array = np.array(picture)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such map") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: not a readable picture ({error})") from None
+    with opened(path) as picture:
+        mode = picture.mode
+        array = np.array(picture)
     if array.ndim != 2 or array.dtype.kind not in "iu" or (sixteen_bit and array.dtype.itemsize == 1):
         wanted = "one 16-bit number" if sixteen_bit else "one 8- or 16-bit number"
-        raise InputError(f"{path}: expected {wanted} per pixel, got a picture of mode {mode}")
+        raise InputError(f"{path}: expected {wanted} per pixel, got an image of mode {mode}")
     return torch.from_numpy(array.astype(np.int64))
 
 
@@ -113,12 +109,7 @@ def _stored(path: Path) -> Tensor:
         return read_numbers(path, sixteen_bit=True)
     if path.suffix.lower() != ".npy":
         raise InputError(f"{path}: expected a depth map as .npy (metres) or .png (16 bit, metres * 256)")
-    try:
-        values = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such map") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a readable .npy file ({error})") from None
+    values = read_npy(path)
     values = values.squeeze() if values.ndim > 2 else values  # networks like to leave axes of one
     if values.ndim != 2 or values.dtype.kind not in "fiu":
         raise InputError(f"{path}: expected (H, W) numbers, got {values.dtype} of shape {values.shape}")

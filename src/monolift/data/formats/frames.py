@@ -6,7 +6,6 @@ a sample cannot: COCO knows no cameras and no 3D boxes, Omni3D has objects witho
 
 from __future__ import annotations
 
-import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -17,21 +16,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from monolift.data.camera_check import CameraNumbers, check_numbers
 from monolift.data.formats.kitti_format import (
     KittiCalib,
     KittiLabels,
+    format_calib,
+    format_labels,
     read_calib,
     read_labels,
     read_split,
-    write_calib,
-    write_labels,
     write_split,
 )
-from monolift.data.kitti import IMAGE_SUFFIXES, find_image, read_image, sample_from_labels, training_folder
+from monolift.data.kitti import find_image, labelled_ids, read_image, sample_from_labels, training_folder
 from monolift.errors import InputError
+from monolift.files.folders import partial_folder, text_file
+from monolift.files.images import image_size
 from monolift.geometry import Boxes3D, Camera
 from monolift.geometry.rotations import wrap
 
@@ -40,6 +40,7 @@ FloatArray = npt.NDArray[np.float64]
 KITTI_CLASSES = (
     "Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare",
 )  # fmt: skip
+KITTI_SUFFIXES = (".png", ".jpg", ".jpeg")  # of images that readers of KITTI's folders look for
 DECIMALS = 6  # micrometres: no digits in label files that only the arithmetic put there
 
 
@@ -84,11 +85,7 @@ class FrameDataset(ABC):
             return [self[k] for k in range(*index.indices(len(self)))]
         frame = self.frame(range(len(self))[index])
         image = read_image(frame.image)
-        if (image.shape[2], image.shape[1]) != (frame.width, frame.height):
-            raise InputError(
-                f"{frame.image}: expected {frame.width} x {frame.height} pixels as its annotations say, "
-                f"got {image.shape[2]} x {image.shape[1]}"
-            )
+        check_size(frame, (image.shape[2], image.shape[1]))
         if frame.projection is None:
             raise InputError(
                 f"{frame.name}: this data set knows no cameras: convert it with one to KITTI's format"
@@ -104,30 +101,31 @@ class KittiFrames(FrameDataset):
 
     def __init__(self, root: str | Path, split: str | Path | None = None) -> None:
         self.root = training_folder(root)
-        found = sorted(p.stem for p in (self.root / "label_2").glob("*.txt"))
-        self.ids = tuple(found if split is None else read_split(split))
+        self.ids = labelled_ids(self.root) if split is None else read_split(split)
         if not self.ids:
             raise InputError(f"{self.root / 'label_2'}: no label files: nothing to read")
 
     def frame(self, index: int) -> Frame:
         name = self.ids[index]
         image = find_image(self.root, name)
-        width, height = picture_size(image)
-        projection = read_calib(self.root / "calib" / f"{name}.txt").p2
+        width, height = image_size(image)
+        projection = read_calib(text_file(self.root / "calib", name)).p2
         return Frame(
-            name, image, width, height, projection, read_labels(self.root / "label_2" / f"{name}.txt")
+            name, image, width, height, projection, read_labels(text_file(self.root / "label_2", name))
         )
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(width, height) from the header of a picture. Raises InputError where it is missing or no picture."""
-    try:
-        with Image.open(path) as picture:
-            return picture.size
-    except (OSError, SyntaxError, ValueError) as error:
+def check_size(frame: Frame, size: tuple[int, int] | None = None) -> None:
+    """Raises InputError where the image's file has another size than its annotations say, or cannot be read.
+
+    size: (width, height) of the upright image; from the file's header without it.
+    """
+    width, height = image_size(frame.image) if size is None else size
+    if (width, height) != (frame.width, frame.height):
         raise InputError(
-            f"{path}: not a readable picture ({getattr(error, 'strerror', None) or error})"
-        ) from None
+            f"{frame.image}: expected {frame.width} x {frame.height} pixels as its annotations say, "
+            f"got {width} x {height}"
+        )
 
 
 def kitti_name(text: str) -> str:
@@ -214,10 +212,8 @@ def write_kitti(
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"{root}: is there already and is not overwritten: give another folder")
-    partial = root.with_name(root.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     groups: dict[str, list[str]] = {"all": []}
-    try:
+    with partial_folder(root) as partial:
         for name in ("image_2", "label_2", "calib"):
             (partial / "training" / name).mkdir(parents=True)
         for frame in frames:
@@ -230,11 +226,6 @@ def write_kitti(
             write_split(partial / "ImageSets" / f"{group}.txt", names)
         if root.exists():
             root.rmdir()
-        os.replace(partial, root)
-    except OSError as error:
-        raise InputError(f"{root}: cannot write: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return len(groups["all"])
 
 
@@ -248,10 +239,11 @@ def _write_frame(training: Path, frame: Frame, taken: set[str]) -> None:
             f"{frame.image}: no camera is known and KITTI's format needs one: give four intrinsics or a field of view"
         )
     suffix = frame.image.suffix.lower()
-    if suffix not in IMAGE_SUFFIXES:
-        raise InputError(f"{frame.image}: expected a picture that ends in {', '.join(IMAGE_SUFFIXES)}")
-    if not frame.image.is_file():
-        raise InputError(f"{frame.image}: no such picture")
+    if suffix not in KITTI_SUFFIXES:
+        raise InputError(f"{frame.image}: expected an image that ends in {', '.join(KITTI_SUFFIXES)}")
+    check_size(frame)
     shutil.copyfile(frame.image, training / "image_2" / (frame.name + suffix))
-    write_labels(training / "label_2" / f"{frame.name}.txt", frame.labels)
-    write_calib(training / "calib" / f"{frame.name}.txt", KittiCalib({"P2": frame.projection}))
+    # plain writes: the folder is brought to the disk as a whole when it is complete
+    (training / "label_2" / f"{frame.name}.txt").write_bytes(format_labels(frame.labels).encode())
+    calib = KittiCalib({"P2": frame.projection})
+    (training / "calib" / f"{frame.name}.txt").write_bytes(format_calib(calib).encode())

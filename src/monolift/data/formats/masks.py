@@ -6,10 +6,9 @@ object. Where masks overlap, the pixel is the better scored object's, as in pano
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,13 +19,27 @@ from monolift.data.formats.depth_maps import read_numbers
 from monolift.data.formats.frames import kitti_name
 from monolift.data.formats.rle import decode_rle
 from monolift.errors import InputError
-from monolift.files.json_text import numbers, read_json, value
+from monolift.files.arrays import read_npz
+from monolift.files.folders import listed
+from monolift.files.json_text import (
+    flag_of,
+    identifier,
+    integer_of,
+    numbers,
+    optional,
+    read_json,
+    show_value,
+    table,
+    text_value,
+    value,
+)
 from monolift.typing import Float, Int, Tensor
 
 OWN, BACKGROUND, OTHER = 1, 0, -1
 COCO_CLASSES = {1: "person", 2: "bicycle", 3: "Car", 4: "motorcycle", 6: "bus", 7: "train", 8: "Truck"}
 """COCO's own numbers of what moves on roads, for result lists, which name no categories."""
 HALF_PIXEL = 0.5
+MASK_SUFFIXES = (".png", ".npz")
 
 
 @dataclass(frozen=True)
@@ -113,11 +126,11 @@ def open_masks(path: str | Path) -> MaskSource:
         return _CocoMasks(path, read_json(path))
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder of masks")
-    tables = sorted(path.glob("*.json"))
-    if any(path.glob("*.png")) or any(path.glob("*.npz")):
+    tables = listed(path, (".json",)).files
+    if listed(path, MASK_SUFFIXES).files:
         if len(tables) > 1:
-            listed = ", ".join(p.name for p in tables)
-            raise InputError(f"{path}: expected one JSON file beside the masks at most, got {listed}")
+            names = ", ".join(p.name for p in tables[:5])
+            raise InputError(f"{path}: expected one JSON file beside the masks at most, got {names}")
         return _MaskFolder(path, _table(tables[0]) if tables else None)
     if len(tables) == 1:
         return _CocoMasks(tables[0], read_json(tables[0]))
@@ -205,7 +218,7 @@ class _MaskFolder:
 
     def __init__(self, folder: Path, table: Mapping[str, Sequence[Mapping[str, Any]]] | None) -> None:
         self.folder, self.table = folder, table
-        self.files = {p.stem: p for suffix in ("npz", "png") for p in sorted(folder.glob(f"*.{suffix}"))}
+        self.files = listed(folder, MASK_SUFFIXES).by_stem(MASK_SUFFIXES)
         self.names = tuple(sorted(self.files))
         if table is not None and not any(table.values()):
             raise InputError(f"{folder}: the table beside the masks lists no object at all")
@@ -214,28 +227,34 @@ class _MaskFolder:
         path = self.files.get(name)
         if path is None:
             raise InputError(f"{self.folder / name}: no masks: expected {name}.png or {name}.npz")
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             return _instances(_npz(path), size, str(path))
         ids = read_numbers(path).numpy()
-        listed = np.unique(ids[ids > 0]).tolist()
+        present = np.unique(ids[ids > 0]).tolist()
         if self.table is None:
-            found = [_Found(str(k), ids == k) for k in listed]
+            found = [_Found(str(k), ids == k) for k in present]
         else:
-            found = self._described(ids, listed, self.table.get(name, ()), path)
+            found = self._described(ids, present, self.table.get(name, ()), path)
         return _instances(found, size, str(path))
 
     def _described(
-        self, ids: npt.NDArray[np.integer], listed: list[int], rows: Sequence[Mapping[str, Any]], path: Path
+        self, ids: npt.NDArray[np.integer], present: list[int], rows: Sequence[Mapping[str, Any]], path: Path
     ) -> list[_Found]:
         found = []
         for k, row in enumerate(rows):
             where = f"{self.folder}: object {k} of {path.stem}"
-            number = value(row, "id", where)
+            number = integer_of(value(row, "id", where), f"{where}: id")
             score, box = _row(row, where)
             found.append(
-                _Found(str(number), ids == number, box, score, kitti_name(str(row.get("class", "Car"))))
+                _Found(
+                    str(number),
+                    ids == number,
+                    box,
+                    score,
+                    kitti_name(optional(row, "class", text_value, where) or "Car"),
+                )
             )
-        unknown = sorted(set(map(str, listed)) - {f.id for f in found}, key=int)
+        unknown = sorted(set(map(str, present)) - {f.id for f in found}, key=int)
         if unknown:
             raise InputError(
                 f"{path}: pixels of objects {', '.join(unknown[:5])}, but the JSON file beside it lists "
@@ -256,14 +275,10 @@ def _table(path: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
 
 
 def _npz(path: Path) -> list[_Found]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            content = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable .npz file ({error})") from None
+    content = read_npz(path)
     if "masks" in content:
         masks = content["masks"]
-        if masks.ndim != 3 or not np.isin(masks, (0, 1)).all():
+        if masks.ndim != 3 or masks.dtype.kind not in "biuf" or not np.isin(masks, (0, 1)).all():
             raise InputError(f"{path}: masks: expected (N, H, W) of 0 and 1, got shape {masks.shape}")
         found = [_Found(str(k), mask.astype(bool)) for k, mask in enumerate(masks)]
     elif "instances" in content:
@@ -273,7 +288,9 @@ def _npz(path: Path) -> list[_Found]:
         found = [_Found(str(k), ids == k) for k in np.unique(ids[ids > 0]).tolist()]
     else:
         raise InputError(f"{path}: expected 'masks' or 'instances', got {', '.join(content) or 'nothing'}")
-    for key in ("boxes", "scores", "classes"):
+    for key, axes in (("boxes", 2), ("scores", 1), ("classes", 1)):
+        if key in content and content[key].ndim != axes:
+            raise InputError(f"{path}: {key}: expected {axes} axes, got shape {content[key].shape}")
         if key in content and len(content[key]) != len(found):
             raise InputError(f"{path}: {len(found)} masks, but {len(content[key])} {key}")
     described = []
@@ -297,21 +314,18 @@ class _CocoMasks:
 
     def __init__(self, path: Path, content: Any) -> None:
         self.path = path
-        listed = content.get("annotations") if isinstance(content, dict) else content
-        if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
+        rows = content.get("annotations") if isinstance(content, dict) else content
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise InputError(f"{path}: expected COCO's annotations or a list of results, got something else")
-        if not listed:
+        if not rows:
             raise InputError(f"{path}: no object in the whole file: nothing to label")
         tables = content if isinstance(content, dict) else {}
-        self.classes = {
-            row["id"]: kitti_name(str(row["name"]))
-            for row in tables.get("categories", [])
-            if {"id", "name"} <= set(row)
-        } or COCO_CLASSES
-        images = {row.get("id"): Path(str(row.get("file_name"))).stem for row in tables.get("images", [])}
+        self.classes = _class_names(tables, path) or COCO_CLASSES
+        images = _stems(tables, path)
         self.rows: dict[str, list[tuple[int, Mapping[str, Any]]]] = {name: [] for name in images.values()}
-        for k, row in enumerate(listed):
-            image = value(row, "image_id", f"{path}: annotations[{k}]")
+        for k, row in enumerate(rows):
+            where = f"{path}: annotations[{k}]"
+            image = identifier(value(row, "image_id", where), f"{where}: image_id")
             if images and image not in images:
                 raise InputError(f"{path}: annotations[{k}]: image_id {image!r} is not in the file")
             self.rows.setdefault(images.get(image, str(image)), []).append((k, row))
@@ -320,8 +334,11 @@ class _CocoMasks:
     def read(self, name: str, size: tuple[int, int]) -> Instances:
         # result lists know pictures by number: 000123 is their 123
         rows = self.rows.get(name) or self.rows.get(str(int(name)) if name.isdecimal() else name, [])
-        found = [self._object(k, row, size) for k, row in rows if not row.get("iscrowd")]
+        found = [self._object(k, row, size) for k, row in rows if not self._is_crowd(k, row)]
         return _instances(found, size, f"{self.path}: {name}")
+
+    def _is_crowd(self, index: int, row: Mapping[str, Any]) -> bool:
+        return bool(optional(row, "iscrowd", flag_of, f"{self.path}: annotations[{index}]"))
 
     def _object(self, index: int, row: Mapping[str, Any], size: tuple[int, int]) -> _Found:
         where = f"{self.path}: annotations[{index}]"
@@ -330,7 +347,9 @@ class _CocoMasks:
             raise InputError(
                 f"{where}: segmentation: polygons are not read, only run lengths (RLE): convert them with pycocotools"
             )
-        mask = decode_rle(outline, f"{where}: segmentation") if outline else np.zeros(size[::-1], np.bool_)
+        mask = (
+            decode_rle(outline, f"{where}: segmentation", size) if outline else np.zeros(size[::-1], np.bool_)
+        )
         box = None
         if row.get("bbox") is not None:
             # measured from the picture's outer corner; ours from the first pixel's centre
@@ -338,5 +357,41 @@ class _CocoMasks:
             x, y = x - HALF_PIXEL, y - HALF_PIXEL
             box = [x, y, x + w, y + h]
         score, box = _row({"score": row.get("score"), "box": box}, where)
-        kind = self.classes.get(row.get("category_id", -1), "Misc")
-        return _Found(str(row.get("id", index)), mask, box, score, kind)
+        category = optional(row, "category_id", identifier, where, -1)
+        number = optional(row, "id", identifier, where, index)
+        return _Found(str(number), mask, box, score, self.classes.get(category, "Misc"))
+
+
+def _class_names(tables: Mapping[str, Any], path: Path) -> dict[int | str, str]:
+    """Class names by category id; categories without a name are left out."""
+    rows = table(tables, "categories", path) if tables.get("categories") is not None else []
+    found = {}
+    for k, row in enumerate(rows):
+        if row.get("id") is not None and row.get("name") is not None:
+            where = f"{path}: categories[{k}]"
+            found[identifier(row["id"], f"{where}: id")] = kitti_name(
+                text_value(row["name"], f"{where}: name")
+            )
+    return found
+
+
+def _stems(tables: Mapping[str, Any], path: Path) -> dict[int | str, str]:
+    """Names of the images, their files' without folder and suffix, by id. Raises InputError where two are alike."""
+    rows = table(tables, "images", path) if tables.get("images") is not None else []
+    found: dict[int | str, str] = {}
+    for k, row in enumerate(rows):
+        where = f"{path}: images[{k}]"
+        number = identifier(value(row, "id", where), f"{where}: id")
+        stem = PurePosixPath(
+            text_value(value(row, "file_name", where), f"{where}: file_name").replace("\\", "/")
+        ).stem
+        if number in found:
+            raise InputError(
+                f"{where}: id {show_value(number)} comes a second time: its masks could be either image's"
+            )
+        if stem in found.values():
+            raise InputError(
+                f"{where}: file_name: a second image of the name {stem}: masks are found by that name"
+            )
+        found[number] = stem
+    return found

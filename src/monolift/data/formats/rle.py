@@ -15,29 +15,47 @@ import numpy as np
 import numpy.typing as npt
 
 from monolift.errors import InputError
+from monolift.files.images import LIMITS
+from monolift.files.json_text import show_value
 
 BoolArray = npt.NDArray[np.bool_]
 _FIRST, _MORE, _SIGN, _GROUP = 48, 32, 16, 31
 
 
-def decode_rle(rle: Mapping[str, Any], where: str = "mask") -> BoolArray:
-    """(H, W) mask of an encoded one. Raises InputError, beginning with `where`, for anything that is none."""
+def decode_rle(rle: Any, where: str = "mask", expected: tuple[int, int] | None = None) -> BoolArray:
+    """(H, W) mask of an encoded one.
+
+    expected: (width, height) of its image, compared before memory is taken. Raises InputError, beginning with `where`, for
+    anything that is no mask, or one of another size.
+    """
+    if not isinstance(rle, Mapping):
+        raise InputError(
+            f"{where}: expected run lengths as an object of size and counts, got {show_value(rle)}"
+        )
     size, counts = rle.get("size"), rle.get("counts")
-    if not (
-        isinstance(size, Sequence) and len(size) == 2 and all(isinstance(v, int) and v > 0 for v in size)
-    ):
-        raise InputError(f"{where}: size: expected [height, width], got {size!r}")
+    if not (isinstance(size, list | tuple) and len(size) == 2 and all(_is_count(v) and v > 0 for v in size)):
+        raise InputError(f"{where}: size: expected [height, width], got {show_value(size)}")
+    height, width = size
+    if height * width > LIMITS.pixels:
+        raise InputError(f"{where}: size: expected at most {LIMITS.pixels:,} pixels, got {width} x {height}")
+    if expected is not None and (width, height) != expected:
+        raise InputError(
+            f"{where}: the masks are {width} x {height}, but the picture is {expected[0]} x {expected[1]}"
+        )
     if isinstance(counts, str | bytes):
         counts = text_to_counts(counts, where)
-    if not (isinstance(counts, Sequence) and all(isinstance(v, int) and v >= 0 for v in counts)):
-        raise InputError(f"{where}: counts: expected run lengths or their text, got {str(counts)[:60]!r}")
-    height, width = size
+    if not (isinstance(counts, list | tuple) and all(_is_count(v) for v in counts)):
+        raise InputError(f"{where}: counts: expected run lengths or their text, got {show_value(counts)}")
     if sum(counts) != height * width:
         raise InputError(
             f"{where}: counts: expected runs over {width} x {height} = {height * width} pixels, got {sum(counts)}"
         )
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape(width, height).T
+
+
+def _is_count(given: Any) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 1 << 40
 
 
 def encode_rle(mask: BoolArray, compressed: bool = True) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from monolift.data.formats.kitti_format import write_atomically
 from monolift.data.sample import Sample
 from monolift.errors import InputError
+from monolift.files.json_text import read_json
 from monolift.geometry import Boxes3D
 from monolift.geometry.rotations import matrix_from_yaw
 from monolift.methods.roi10d.config import SHAPE
@@ -203,7 +204,7 @@ class ShapeLabels:
         if not self.path:
             return {}
         try:
-            content = json.loads(Path(self.path).read_text(encoding="utf-8"))["shape_labels"]
+            content = read_json(self.path)["shape_labels"]
             return {
                 name: (
                     _right(torch.tensor([entry["center"] for entry in entries])).view(-1, 3),
@@ -211,7 +212,9 @@ class ShapeLabels:
                 )
                 for name, entries in content.items()
             }
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"{self.path}: not a file of shape labels ({error})") from None
 
     def codes(self, sample: Sample) -> Float[Tensor, "n 6"]:
