@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"
 from monolift.geometry import Camera, iou_3d_paired
 from monolift.methods.ss3d.codec import SS3DCodec
 from monolift.methods.ss3d.config import SS3DConfig
+from monolift.methods.ss3d.decode import decode_maps
 from monolift.methods.ss3d.fit import DEGREES_OF_FREEDOM, fit_boxes
 from monolift.methods.ss3d.hints import (
     HINTS,
@@ -198,13 +199,13 @@ def decode(count: int) -> None:
                 for column in range(max(u - 1, 0), min(u + 2, 320)):
                     cell = torch.tensor([row * 320 + column])
                     seen = cars.hints[k : k + 1] + 0.3 * cars.sigma[k] * torch.randn(HINTS)
-                    hints[0, :, row, column] = codec.numbers(seen, cell, camera, 320)[0].float()
+                    hints[0, :, row, column] = codec.channels(seen, cell, camera, 320)[0].float()
                     logits[0, 1, row, column] = 3 + torch.rand(())
         raw = {"classes": logits, "hints": hints, "log_sigma": torch.zeros_like(hints)}
         times, found = [], 0
         for _ in range(30):
             began = time.process_time()
-            found = len(codec.decode(raw, Camera.stack([camera]))[0])
+            found = len(decode_maps(codec, raw, Camera.stack([camera]))[0])
             times.append(1e3 * (time.process_time() - began))
         spread = f"median {statistics.median(times):.1f} ms, best {min(times):.1f} ms"
         print(

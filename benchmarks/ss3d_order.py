@@ -29,7 +29,8 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 from monolift.geometry import Boxes3D, Camera, iou_3d_paired
-from monolift.methods.ss3d.codec import SS3DCodec, Targets
+from monolift.methods.ss3d.assign import Targets
+from monolift.methods.ss3d.codec import SS3DCodec
 from monolift.methods.ss3d.config import PRESETS, SS3DConfig
 from monolift.methods.ss3d.fit import fit_boxes
 from monolift.methods.ss3d.hints import HINTS, hints_of_boxes
@@ -67,8 +68,8 @@ def readings(count: int, seed: int, codec: SS3DCodec) -> Readings:
     louder = torch.exp(math.log(3) * (2 * torch.rand(count, len(KINDS), generator=draw) - 1))
     spread = cars.sigma * louder.repeat_interleave(torch.tensor(KINDS), 1)
     hints = exact[:, None] + spread[:, None] * torch.randn(count, 2, HINTS, generator=draw)
-    seen = [codec.numbers(hints[:, k], cell, camera, GRID[0]) for k in (0, 1)]
-    truth = codec.numbers(exact, cell, camera, GRID[0])
+    seen = [codec.channels(hints[:, k], cell, camera, GRID[0]) for k in (0, 1)]
+    truth = codec.channels(exact, cell, camera, GRID[0])
     return Readings(cars.boxes.to(torch.float32), cell, truth.float(), torch.stack(seen, 1).float())
 
 

@@ -10,14 +10,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ideal_maps import ideal_maps
 from monolift.augment.augment import mirror
 from monolift.augment.view import View, letterbox
 from monolift.data.sample import Detections, Objects, Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, wrap
 from monolift.inference.results import Results3D
-from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, MOST_SIGMA, SS3DCodec, Targets, cell_pixels
+from monolift.methods.ss3d.assign import BACKGROUND, IGNORE, Targets, assign_targets
+from monolift.methods.ss3d.codec import MOST_SIGMA, SS3DCodec, cell_pixels
 from monolift.methods.ss3d.config import PRESETS, SS3DConfig, with_statistics
+from monolift.methods.ss3d.decode import decode_maps
 from monolift.methods.ss3d.hints import HINT_NAMES, hints_of_boxes
 from monolift.render.draw.birds_eye import _spreads, birds_eye
 from noisy_cars import KITTI
@@ -83,8 +86,8 @@ def test_decode_inverts_encode(preset: str) -> None:
         View(0.8, -20, 10, 1248, 384).sample(sample_of()),
         as_network(sample_of(())),
     ]
-    targets = codec.encode(samples)
-    found = codec.decode(codec.ideal(targets), targets.cameras)
+    targets = assign_targets(codec, samples)
+    found = decode_maps(codec, ideal_maps(codec, targets), targets.cameras)
     assert len(found) == 5
     for detections, sample in zip(found, samples, strict=True):
         assert_same(detections, sample)
@@ -104,8 +107,8 @@ def test_truncated_object() -> None:
     sample = sample_of(((-5.2, 1.0, 6.0, 3.9, 1.5, 1.6, 0.3), (3.0, 1.0, 4.5, 3.9, 1.5, 1.6, 1.2)), camera)
     assert sample.boxes2d[0, 0] == 0
     codec = SS3DCodec(SS3DConfig())
-    targets = codec.encode([sample])
-    assert_same(codec.decode(codec.ideal(targets), targets.cameras)[0], sample)
+    targets = assign_targets(codec, [sample])
+    assert_same(decode_maps(codec, ideal_maps(codec, targets), targets.cameras)[0], sample)
 
 
 def test_numbers_and_hints_are_inverse_and_follow_the_lens() -> None:
@@ -113,7 +116,7 @@ def test_numbers_and_hints_are_inverse_and_follow_the_lens() -> None:
     hints = torch.randn(7, 26).double()
     cell = torch.arange(7) * 31
     for camera in (KITTI, Camera.stack([KITTI] * 7)):
-        numbers = codec.numbers(hints, cell, camera, 40)
+        numbers = codec.channels(hints, cell, camera, 40)
         torch.testing.assert_close(codec.hints(numbers, cell, camera, 40), hints)
     # the same channels seen through a lens twice as long mean twice the distance, and twice its sigma
     longer = dataclasses.replace(KITTI, fx=2 * KITTI.fx)
@@ -135,7 +138,7 @@ def test_corners_seen_from_the_far_end_do_not_depend_on_the_heading() -> None:
     cell = torch.full((n,), 500)
     camera = dataclasses.replace(KITTI, width=0, height=0)
     both = [hints_of_boxes(Boxes3D(center, size, turn), camera) for turn in (yaw, yaw + math.pi)]
-    ahead, back = (codec.numbers(hints, cell, camera, 40) for hints in both)
+    ahead, back = (codec.channels(hints, cell, camera, 40) for hints in both)
     torch.testing.assert_close(ahead[:, 10:], back[:, 10:])
     for hints, numbers in zip(both, (ahead, back), strict=True):
         torch.testing.assert_close(codec.hints(numbers, cell, camera, 40), hints)
@@ -157,7 +160,7 @@ def test_across_the_view_the_cosine_decides() -> None:
     camera = dataclasses.replace(KITTI, width=0, height=0)
     hints = hints_of_boxes(box, camera)
     cell = torch.tensor([500])
-    numbers = codec.numbers(hints, cell, camera, 40)
+    numbers = codec.channels(hints, cell, camera, 40)
     numbers[:, 5] *= -1
     torch.testing.assert_close(codec.hints(numbers, cell, camera, 40)[:, 10:], hints[:, 10:])
 
@@ -181,7 +184,7 @@ def painted(
     rows = tuple((0.0, 0.0, z, 4.0, 1.5, 1.7, 0.5) for z in depth)
     sample = sample_of(rows, Camera(100.0, 100.0, 80.0, 48.0, width=160, height=96), classes)
     sample = dataclasses.replace(sample, boxes2d=torch.tensor(boxes2d), **changes)
-    return SS3DCodec(SS3DConfig()).encode([sample])
+    return assign_targets(SS3DCodec(SS3DConfig()), [sample])
 
 
 def test_support_is_a_fifth_of_the_area_round_the_middle() -> None:
@@ -254,7 +257,7 @@ def test_a_tiny_object_has_a_cell() -> None:
 
 def test_corners_without_a_pixel_are_not_trained() -> None:
     sample = sample_of(((1.5, 1.0, 1.6, 4.0, 1.5, 1.7, 1.5),), KITTI.after_crop(0, 0, 1240, 372))
-    targets = SS3DCodec(SS3DConfig(corner_order="object")).encode([sample])
+    targets = assign_targets(SS3DCodec(SS3DConfig(corner_order="object")), [sample])
     behind = sample.boxes.corners()[0, :, 2] < 0.1
     assert behind.any() and not behind.all()
     known = targets.known[0, 10:].reshape(8, 2)
@@ -266,11 +269,11 @@ def test_corners_without_a_pixel_are_not_trained() -> None:
 
 def test_result_names_the_hint_that_disagrees() -> None:
     codec = SS3DCodec(SS3DConfig(corner_order="object"))
-    targets = codec.encode([as_network(sample_of(CARS[:1]))])
-    raw = codec.ideal(targets)
+    targets = assign_targets(codec, [as_network(sample_of(CARS[:1]))])
+    raw = ideal_maps(codec, targets)
     wrong = HINT_NAMES.index("corner 6 v")
     raw["hints"][:, wrong] += 12.0  # units, of sigma 1
-    (found,) = codec.decode(raw, targets.cameras)
+    (found,) = decode_maps(codec, raw, targets.cameras)
     assert found.evidence is not None and found.covariance is not None
     names = found.evidence.dissenters(0)
     assert next(iter(names)) == "corner 6 v" and names["corner 6 v"] > 6
@@ -293,7 +296,7 @@ def test_any_number_of_candidates(candidates: int) -> None:
     logits.view(1, 4, -1)[0, 1, cells] = 25 + torch.rand(candidates)
     raw = {"classes": logits, "hints": torch.randn(1, 26, 96, 320), "log_sigma": torch.randn(1, 26, 96, 320)}
     camera = Camera.stack([dataclasses.replace(KITTI, width=1280, height=384)])
-    (found,) = codec.decode(raw, camera)
+    (found,) = decode_maps(codec, raw, camera)
     assert len(found) <= min(candidates, config.top_k) and (len(found) > 0 or candidates < 500)
     for value in (found.boxes.center, found.boxes.size, found.boxes.yaw, found.scores, found.boxes2d):
         assert torch.isfinite(value).all()
@@ -303,14 +306,14 @@ def test_any_number_of_candidates(candidates: int) -> None:
 
 def test_suppression_keeps_the_best_of_each_class_and_picture() -> None:
     codec = SS3DCodec(SS3DConfig())
-    targets = codec.encode([as_network(sample_of(CARS[:1])), as_network(sample_of(CARS[:1]))])
-    raw = codec.ideal(targets)
+    targets = assign_targets(codec, [as_network(sample_of(CARS[:1])), as_network(sample_of(CARS[:1]))])
+    raw = ideal_maps(codec, targets)
     best = targets.cell[targets.image == 0][3]
     raw["classes"] = raw["classes"] / 4  # 20 against 0 is 1 in float32, and equals have no best
     raw["classes"].view(2, 4, -1)[0, 1, best] += 5
     raw["classes"].view(2, 4, -1)[0, 2, targets.cell[0]] = 6  # the same box as a pedestrian
     raw["hints"].view(2, 26, -1)[0, 4, best] += 1.0  # the best cell's distance decides
-    first, second = codec.decode(raw, targets.cameras)
+    first, second = decode_maps(codec, raw, targets.cameras)
     assert sorted(first.labels.tolist()) == [0, 1] and second.labels.tolist() == [0]
     assert first.boxes.center[first.labels == 0, 2] > second.boxes.center[0, 2]
 
@@ -319,12 +322,15 @@ def test_a_box_that_is_sure_of_itself_ranks_higher() -> None:
     """Of two cars that are as surely cars, unless ranking says "class"."""
     sample = as_network(sample_of(CARS[:2]))
     by_sigma, by_class = (SS3DCodec(SS3DConfig(ranking=ranking)) for ranking in ("sigma", "class"))
-    targets = by_sigma.encode([sample])
-    raw = by_sigma.ideal(targets)
+    targets = assign_targets(by_sigma, [sample])
+    raw = ideal_maps(by_sigma, targets)
     log_sigma = raw["log_sigma"].view(26, -1)
     of_second = targets.cell[targets.object == 1]
     log_sigma[:, of_second] = 3.0
-    (sure,), (plain,) = by_sigma.decode(raw, targets.cameras), by_class.decode(raw, targets.cameras)
+    (sure,), (plain,) = (
+        decode_maps(by_sigma, raw, targets.cameras),
+        decode_maps(by_class, raw, targets.cameras),
+    )
     torch.testing.assert_close(plain.scores, torch.ones(2))
     (found,) = (int(i) for i in (sure.boxes.center - sample.boxes.center[1]).norm(dim=1).argsort()[:1])
     height = float(sample.boxes2d[1, 3] - sample.boxes2d[1, 1])
@@ -338,8 +344,8 @@ def test_cells_of_one_object_vote_by_precision() -> None:
     class and one of another car have no vote; with ``voting=1`` nobody else has."""
     sample = as_network(sample_of(CARS[:2]))
     codec, alone = SS3DCodec(SS3DConfig()), SS3DCodec(SS3DConfig(voting=1.0))
-    targets = codec.encode([sample])
-    raw = codec.ideal(targets)
+    targets = assign_targets(codec, [sample])
+    raw = ideal_maps(codec, targets)
     cells = targets.cell[targets.object == 1]
     middle = (sample.boxes2d[1, :2] + sample.boxes2d[1, 2:]) / 2
     best = int(cells[(cell_pixels(cells, targets.width) - middle).norm(dim=1).argmin()])
@@ -355,7 +361,7 @@ def test_cells_of_one_object_vote_by_precision() -> None:
     hints[4, best + 6] += 5.0
 
     def distance(codec: SS3DCodec) -> float:
-        (found,) = codec.decode(raw, targets.cameras)
+        (found,) = decode_maps(codec, raw, targets.cameras)
         car = (found.labels == 0) & ((found.boxes.center - sample.boxes.center[1]).norm(dim=1) < 3)
         assert int(car.sum()) == 1 and found.evidence is not None
         return float(found.evidence.values[car.nonzero()[0, 0], 4])
@@ -372,11 +378,11 @@ def test_a_cell_that_says_no_number_is_no_candidate(name: str, value: float) -> 
     """The other cells of its car, and the other car, are found as if it were not there."""
     sample = as_network(sample_of(CARS[:2]))
     codec = SS3DCodec(SS3DConfig())
-    targets = codec.encode([sample])
-    raw = codec.ideal(targets)
+    targets = assign_targets(codec, [sample])
+    raw = ideal_maps(codec, targets)
     raw["classes"].view(4, -1)[1, targets.cell[targets.object == 1][5]] += 5.0  # the best of its car
     raw[name].view(26, -1)[7, targets.cell[targets.object == 1][5]] = value
-    (found,) = codec.decode(raw, targets.cameras)
+    (found,) = decode_maps(codec, raw, targets.cameras)
     assert_same(found, sample)
     assert torch.isfinite(found.scores).all()
 
@@ -384,11 +390,11 @@ def test_a_cell_that_says_no_number_is_no_candidate(name: str, value: float) -> 
 def test_a_corner_that_nobody_can_see_leaves_the_others_their_say() -> None:
     sample = as_network(sample_of(CARS[:1]))
     codec = SS3DCodec(SS3DConfig())
-    targets = codec.encode([sample])
-    raw = codec.ideal(targets)
-    (before,) = codec.decode(raw, targets.cameras)
+    targets = assign_targets(codec, [sample])
+    raw = ideal_maps(codec, targets)
+    (before,) = decode_maps(codec, raw, targets.cameras)
     raw["log_sigma"][:, 10:12] = MOST_SIGMA
-    (after,) = codec.decode(raw, targets.cameras)
+    (after,) = decode_maps(codec, raw, targets.cameras)
     assert float(after.scores[0]) == pytest.approx(0.9 * float(before.scores[0]), rel=1e-3)  # 18 of 20
 
 
@@ -397,7 +403,7 @@ def test_one_near_car_leaves_room_for_a_far_one() -> None:
     codec = SS3DCodec(SS3DConfig(candidates=5, ranking="class"))
     near, far = (-3.0, 1.0, 6.0, 3.9, 1.5, 1.6, 0.3), (7.0, 1.1, 40.0, 3.6, 1.4, 1.6, 2.8)
     sample = as_network(sample_of((near, far)))
-    raw = codec.ideal(codec.encode([sample]))
+    raw = ideal_maps(codec, assign_targets(codec, [sample]))
     x1, y1, x2, y2 = (sample.boxes2d[0] / 4).round().int().tolist()
     row, column = torch.meshgrid(torch.arange(96.0), torch.arange(312.0), indexing="ij")
     away = ((row - (y1 + y2) / 2).abs() + (column - (x1 + x2) / 2 + 0.3).abs()) / 200
@@ -405,7 +411,7 @@ def test_one_near_car_leaves_room_for_a_far_one() -> None:
     assert inside.sum() > 500
     car = torch.where(inside, 6 - away, torch.where(raw["classes"][0, 1] > 0, 2.0, 0.0))
     raw["classes"] = torch.stack([torch.full_like(car, 0.5), car, 0 * car - 9, 0 * car - 9])[None]
-    (found,) = codec.decode(raw, Camera.stack([sample.camera]))
+    (found,) = decode_maps(codec, raw, Camera.stack([sample.camera]))
     assert_same(found[found.scores > 0.7], sample)
 
 
@@ -447,8 +453,8 @@ def test_statistics_of_a_split() -> None:
 def test_result_tells_standard_deviations_and_on_request_hints() -> None:
     codec = SS3DCodec(SS3DConfig())
     sample = as_network(sample_of(CARS[:2]))
-    targets = codec.encode([sample])
-    (found,) = codec.decode(codec.ideal(targets), targets.cameras)
+    targets = assign_targets(codec, [sample])
+    (found,) = decode_maps(codec, ideal_maps(codec, targets), targets.cameras)
     assert found.covariance is not None
     covariance = found.covariance.clone()
     covariance[1, 6, 6] = torch.inf

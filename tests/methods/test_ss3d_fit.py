@@ -7,9 +7,11 @@ import torch
 from scipy.stats import chi2, kstest
 
 from monolift.geometry import Boxes3D, Camera, iou_3d_paired
-from monolift.methods.ss3d.fit import DEGREES_OF_FREEDOM, Fit, fit_boxes
+from monolift.methods.ss3d.fit import Fit, fit_boxes
 from monolift.methods.ss3d.hints import (
+    HINTS,
     SIZE,
+    STATE,
     Pinhole,
     boxes_from_state,
     hints_of_boxes,
@@ -48,7 +50,7 @@ def test_cost_is_chi_square_and_covariance_is_right() -> None:
     """Residuals and errors have the distribution that the weights claim."""
     cars = noisy_cars(3000, noise=0.2, seed=5)  # little noise: the model is nearly linear
     fit = fit_boxes(cars.hints, 1 / cars.sigma, cars.camera)
-    assert kstest(fit.cost.numpy(), chi2(DEGREES_OF_FREEDOM).cdf).pvalue > 1e-3
+    assert kstest(fit.cost.numpy(), chi2(HINTS - STATE).cdf).pvalue > 1e-3
     error = fit.state - state_from_boxes(cars.boxes)
     error[:, 6] = torch.remainder(error[:, 6] + torch.pi, 2 * torch.pi) - torch.pi
     distance = (error * torch.linalg.solve(fit.covariance, error)).sum(1)

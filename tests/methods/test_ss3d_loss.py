@@ -7,9 +7,11 @@ import math
 import pytest
 import torch
 
+from ideal_maps import ideal_maps
 from monolift.data.sample import Sample
 from monolift.geometry import iou_3d_paired
-from monolift.methods.ss3d.codec import IGNORE, SS3DCodec, Targets
+from monolift.methods.ss3d.assign import IGNORE, Targets, assign_targets
+from monolift.methods.ss3d.codec import SS3DCodec
 from monolift.methods.ss3d.config import SS3DConfig
 from monolift.methods.ss3d.fit import fit_boxes
 from monolift.methods.ss3d.hints import hints_of_boxes
@@ -97,7 +99,7 @@ def test_class_loss_is_a_plain_mean_without_the_ignored() -> None:
 
 
 def raw_near(codec: SS3DCodec, targets: Targets, error: float) -> dict[str, torch.Tensor]:
-    raw = codec.ideal(targets)
+    raw = ideal_maps(codec, targets)
     raw["hints"] = raw["hints"] + error * torch.randn_like(raw["hints"])
     return {name: value.requires_grad_() for name, value in raw.items()}
 
@@ -105,7 +107,7 @@ def raw_near(codec: SS3DCodec, targets: Targets, error: float) -> dict[str, torc
 @pytest.mark.parametrize("uncertainty", ["heteroscedastic", "homoscedastic"])
 def test_labels_by_heart_cost_least(uncertainty: str) -> None:
     codec = SS3DCodec(SS3DConfig(uncertainty=uncertainty, iou_weight=1.0))
-    targets = codec.encode([street()])
+    targets = assign_targets(codec, [street()])
     exact = ss3d_loss(codec, raw_near(codec, targets, 0), targets)
     off = ss3d_loss(codec, raw_near(codec, targets, 2.0), targets)
     assert exact["classes"] < 1e-6 and exact["iou"] < 5e-3
@@ -120,7 +122,7 @@ def test_labels_by_heart_cost_least(uncertainty: str) -> None:
 
 def test_every_part_reaches_its_map() -> None:
     codec = SS3DCodec(SS3DConfig(iou_weight=1.0))
-    targets = codec.encode([street()])
+    targets = assign_targets(codec, [street()])
     raw = raw_near(codec, targets, 1.0)
     losses = ss3d_loss(codec, raw, targets)
     torch.testing.assert_close(
@@ -138,7 +140,7 @@ def test_every_part_reaches_its_map() -> None:
 
 def test_no_objects() -> None:
     codec = SS3DCodec(SS3DConfig(iou_weight=1.0))
-    targets = codec.encode([street(0)])
+    targets = assign_targets(codec, [street(0)])
     raw = raw_near(codec, targets, 1.0)
     losses = ss3d_loss(codec, raw, targets)
     losses["total"].backward()
@@ -155,13 +157,14 @@ def test_each_object_weighs_alike_or_each_cell() -> None:
     losses = {}
     for balance in ("objects", "cells"):
         codec = SS3DCodec(SS3DConfig(balance=balance))
-        targets = codec.encode([street()])
-        raw = codec.ideal(targets)
+        targets = assign_targets(codec, [street()])
+        raw = ideal_maps(codec, targets)
         nearest = int(targets.object.bincount().argmax())  # the object with the most cells
         off = targets.cell[targets.object == nearest]
         raw["hints"].view(1, 26, -1)[:, 4, off] += 3.0
         wrong = (
-            ss3d_loss(codec, raw, targets)["hints"] - ss3d_loss(codec, codec.ideal(targets), targets)["hints"]
+            ss3d_loss(codec, raw, targets)["hints"]
+            - ss3d_loss(codec, ideal_maps(codec, targets), targets)["hints"]
         )
         losses[balance] = wrong.item() / (0.05 * 3.0**2 / 2)
         share = len(off) / len(targets.cell)
@@ -180,7 +183,7 @@ def test_sampled_cells_are_of_each_object() -> None:
 
 def test_a_failed_fit_counts_nothing() -> None:
     codec = SS3DCodec(SS3DConfig(iou_samples=1000))
-    targets = codec.encode([street()])
+    targets = assign_targets(codec, [street()])
     numbers = targets.numbers.clone()
     numbers[targets.object == 0] = torch.nan
     numbers.requires_grad_()

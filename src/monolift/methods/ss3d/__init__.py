@@ -8,9 +8,10 @@ gradient, so that the overlap of the fitted box can be trained, end to end.
 
     config    every choice, with presets: default (ours), paper, author (the first author's code), iou (the second stage)
     network   dilated residual encoder as published, or a small CPU network; a head per kind of hint and for its sigmas
-    codec     box <-> class map and hints; suppression, votes of an object's cells, ranking; detections with covariance and the
-              hints that disagree
+    codec     box <-> 26 channels at a cell; corner_order: which corner comes first in them
+    assign    labelled objects -> class map, support regions, what their cells have to show
     loss      likelihoods homoscedastic and heteroscedastic, Gaussian with Gamma prior or Laplace; overlap through the fit
+    decode    local maxima, NMS, votes of an object's cells, the fit, ranking; covariance and outliers
     fit       batched Levenberg-Marquardt with the gradient of the minimum
     hints     the 26 hints of a box in a camera, and their Jacobian
 
@@ -26,7 +27,8 @@ from collections.abc import Sequence
 from monolift.data.sample import Detections, Sample
 from monolift.geometry import Camera
 from monolift.methods.base import Detector, Method
-from monolift.methods.ss3d.codec import SS3DCodec, Targets
+from monolift.methods.ss3d.assign import Targets, assign_targets
+from monolift.methods.ss3d.codec import SS3DCodec
 from monolift.methods.ss3d.config import (
     PRESETS,
     RECIPES,
@@ -36,6 +38,7 @@ from monolift.methods.ss3d.config import (
     through_fit,
     with_statistics,
 )
+from monolift.methods.ss3d.decode import decode_maps
 from monolift.methods.ss3d.loss import ss3d_loss
 from monolift.methods.ss3d.network import SS3DNetwork
 from monolift.typing import Tensor
@@ -61,13 +64,13 @@ class SS3D(Detector[SS3DConfig, Targets]):
         )
 
     def encode(self, samples: Sequence[Sample]) -> Targets:
-        return self.codec.encode(samples)
+        return assign_targets(self.codec, samples)
 
     def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         return ss3d_loss(self.codec, raw, targets)
 
     def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
-        return self.codec.decode(raw, cameras)
+        return decode_maps(self.codec, raw, cameras)
 
 
 METHOD = Method(

@@ -21,7 +21,6 @@ import torch
 from monolift.geometry import Boxes3D, Camera
 from monolift.geometry.boxes import NEAR_PLANE
 from monolift.methods.ss3d.hints import (
-    HINTS,
     STATE,
     Pinhole,
     boxes_from_state,
@@ -30,7 +29,6 @@ from monolift.methods.ss3d.hints import (
 )
 from monolift.typing import Bool, Float, Int, Tensor
 
-DEGREES_OF_FREEDOM = HINTS - STATE
 DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-9, 1e8  # shares of the diagonal
 TRUSTED_DAMPING = 1e-2  # above it a short step says nothing about how near the minimum is
 NUDGE = 1e-6  # metres, log metres, radians, of the difference quotient of the Jacobian

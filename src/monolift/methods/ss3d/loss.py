@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from monolift.geometry import iou_3d_paired
-from monolift.methods.ss3d.codec import BACKGROUND, IGNORE, MOST_SIGMA, SS3DCodec, Targets
-from monolift.methods.ss3d.fit import fit_boxes
+from monolift.methods.ss3d.assign import BACKGROUND, IGNORE, Targets
+from monolift.methods.ss3d.codec import MOST_SIGMA, SS3DCodec
 from monolift.methods.ss3d.hints import DIRECTION
 from monolift.nn.heatmap import gather
 from monolift.typing import Float, Int, Tensor
@@ -93,10 +93,7 @@ def overlap_loss(
         return numbers.sum() + log_sigma.sum()
     chosen = sample_per_object(targets.object, codec.config.iou_samples)
     camera = targets.cameras[targets.image[chosen]]
-    hints, sigma = codec.measured(
-        numbers[chosen], log_sigma[chosen], targets.cell[chosen], camera, targets.width
-    )
-    fit = fit_boxes(hints, 1 / sigma, camera)
+    fit = codec.decode(numbers[chosen], log_sigma[chosen], targets.cell[chosen], camera, targets.width)
     truth = targets.boxes[targets.object[chosen]].to(torch.float64)
     loss = torch.where(fit.ok, 1 - iou_3d_paired(fit.boxes, truth), 0.0).sum() / fit.ok.sum().clamp_min(1)
     return loss.to(numbers.dtype)
