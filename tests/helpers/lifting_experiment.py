@@ -56,7 +56,7 @@ def descend(count: int, steps: int, lr: float = 0.02, seed: int = 0, optimizer: 
     label = torch.zeros(count, dtype=torch.long)
     wanted = random_numbers(count, generator)
     wanted["depth"].clamp_(min=(NEAREST - CONFIG.depth_mean) / CONFIG.depth_std)
-    target = codec.lift(wanted, roi, label, KITTI)
+    target = codec.decode(wanted, roi, label, KITTI)
     numbers = {k: v.requires_grad_() for k, v in random_numbers(count, generator).items()}
     make = {"adam": torch.optim.Adam, "sgd": lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9)}[optimizer]
     adam = make(numbers.values(), lr=lr)
@@ -64,7 +64,7 @@ def descend(count: int, steps: int, lr: float = 0.02, seed: int = 0, optimizer: 
     errors, shares, way = [], [], []
     for _ in range(steps):
         adam.zero_grad()
-        lifted = codec.lift(numbers, roi, label, KITTI)
+        lifted = codec.decode(numbers, roi, label, KITTI)
         error = corner_distance(lifted, target)
         error.sum().backward()
         size = torch.stack([numbers[name].grad.abs().sum() for name in PARTS])
@@ -74,5 +74,5 @@ def descend(count: int, steps: int, lr: float = 0.02, seed: int = 0, optimizer: 
         adam.step()
         schedule.step()
     with torch.no_grad():
-        errors.append(corner_distance(codec.lift(numbers, roi, label, KITTI), target))
+        errors.append(corner_distance(codec.decode(numbers, roi, label, KITTI), target))
     return Descent(torch.stack(errors), torch.stack(shares), way, target, roi)

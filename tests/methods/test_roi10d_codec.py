@@ -13,15 +13,10 @@ from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, iou_3d_paired, iou_bev
 from monolift.geometry.rotations import matrix_from_yaw
 from monolift.methods.roi10d import METHOD, ROI10DConfig, paper
-from monolift.methods.roi10d.codec import (
-    BACKGROUND,
-    IGNORE,
-    Lifted,
-    ROI10DCodec,
-    Targets,
-    suppress_bev,
-    unit_codes,
-)
+from monolift.methods.roi10d.assign import BACKGROUND, IGNORE, Targets, assign_targets, network_anchors
+from monolift.methods.roi10d.codec import Lifted, ROI10DCodec
+from monolift.methods.roi10d.decode import decode_regions, nms_bev, propose, unit_codes
+from monolift.methods.roi10d.shape_labels import ShapeLabels
 from monolift.nn.retina import deltas_from_boxes
 from monolift.training.optimizer import make_optimizer
 from toy_kitti import toy_camera
@@ -54,10 +49,14 @@ def nothing() -> Sample:
     return sample("nothing").keep(torch.zeros(3, dtype=torch.bool))
 
 
+def targets_of(codec: ROI10DCodec, samples: list[Sample]) -> Targets:
+    return assign_targets(codec.config, ShapeLabels(codec.config.shape_labels), samples)
+
+
 def ideal(codec: ROI10DCodec, targets: Targets) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Raw maps of a network that has learnt the targets by heart, and its branches' numbers at the labelled boxes."""
     b, a = targets.owner.shape
-    anchors = codec.anchors(WIDTH, HEIGHT, torch.zeros(()))
+    anchors = network_anchors(codec.config, WIDTH, HEIGHT, torch.zeros(()))
     scores = torch.full((b, a, len(codec.config.classes)), -9.0)
     deltas = torch.zeros(b, a, 4)
     image, anchor = torch.nonzero(targets.owner >= 0, as_tuple=True)
@@ -78,18 +77,18 @@ def test_what_is_encoded_is_decoded(start: str) -> None:
     codec = ROI10DCodec(
         ROI10DConfig(input_width=WIDTH, input_height=HEIGHT, depth_start=start, confidence=False)
     )
-    targets = codec.encode(samples)
+    targets = targets_of(codec, samples)
     raw, _ = ideal(codec, targets)
-    proposals = codec.propose(raw, targets.cameras)
-    roi, image, label, _ = proposals
+    regions = propose(codec.config, raw, targets.cameras)
+    roi, image, label = regions.boxes, regions.image, regions.label
     assert len(roi) == 9  # suppression leaves one of each object's anchors
     nearest = (roi[:, None] - targets.boxes2d).abs().amax(2) + 1e6 * (image[:, None] != targets.image)
     whose = nearest.argmin(1)
     truth = targets.boxes[whose]
     aim = Lifted(truth.center, truth.size, matrix_from_yaw(truth.yaw))
-    numbers = codec.numbers(aim, roi, label, targets.cameras[image])
+    numbers = codec.encode(aim, roi, label, targets.cameras[image])
     numbers["shape"] = torch.ones(len(roi), 6)
-    found = codec.detections(numbers, proposals, targets.cameras)
+    found = decode_regions(codec, numbers, regions, targets.cameras)
     assert [len(one) for one in found] == [3, 3, 0, 3]
     for one, wanted in zip(found, samples, strict=True):
         if len(one):
@@ -102,10 +101,12 @@ def test_what_is_encoded_is_decoded(start: str) -> None:
 
 def test_every_object_owns_an_anchor_and_neighbours_are_ignored() -> None:
     codec = ROI10DCodec(ROI10DConfig(input_width=WIDTH, input_height=HEIGHT))
-    targets = codec.encode([sample(classes=("Car", "Van", "Pedestrian"))])
+    targets = assign_targets(
+        codec.config, ShapeLabels(codec.config.shape_labels), [sample(classes=("Car", "Van", "Pedestrian"))]
+    )
     owner = targets.owner[0]
     assert set(owner.tolist()) == {0, BACKGROUND, IGNORE}
-    anchors = codec.anchors(WIDTH, HEIGHT, torch.zeros(()))
+    anchors = network_anchors(codec.config, WIDTH, HEIGHT, torch.zeros(()))
     middle = (anchors[:, :2] + anchors[:, 2:]) / 2
     van = sample().boxes2d[1]
     ignored = middle[owner == IGNORE]
@@ -121,10 +122,10 @@ def test_no_loss_in_unlabelled_regions_and_on_low_boxes() -> None:
         ignore=torch.tensor([[300.0, 0, 400, 100]]),
     )  # fmt: skip
     codec = ROI10DCodec(ROI10DConfig(input_width=WIDTH, input_height=HEIGHT, min_height=6.0))
-    targets = codec.encode([low])
+    targets = targets_of(codec, [low])
     assert len(targets.boxes) == 0
     assert not bool((targets.owner >= 0).any())
-    anchors = codec.anchors(WIDTH, HEIGHT, torch.zeros(()))
+    anchors = network_anchors(codec.config, WIDTH, HEIGHT, torch.zeros(()))
     inside = (anchors[:, :2] > torch.tensor([300.0, 0])).all(1) & (
         anchors[:, 2:] < torch.tensor([400.0, 100])
     ).all(1)
@@ -133,9 +134,15 @@ def test_no_loss_in_unlabelled_regions_and_on_low_boxes() -> None:
 
 def test_training_regions_are_random_but_the_same_again() -> None:
     codec = ROI10DCodec(ROI10DConfig(input_width=WIDTH, input_height=HEIGHT, roi_copies=5, roi_jitter=0.1))
-    first, again = codec.encode([sample()]), codec.encode([sample()])
+    first, again = (
+        targets_of(codec, [sample()]),
+        targets_of(codec, [sample()]),
+    )
     assert torch.equal(first.roi, again.roi)
-    assert not torch.equal(first.roi, codec.encode([sample("another")]).roi)
+    assert not torch.equal(
+        first.roi,
+        targets_of(codec, [sample("another")]).roi,
+    )
     copies = first.roi.view(3, 5, 4)
     assert torch.equal(copies[:, 0], first.boxes2d)
     side = (first.boxes2d[:, 2:] - first.boxes2d[:, :2]).repeat(1, 2)
@@ -146,9 +153,9 @@ def test_training_regions_are_random_but_the_same_again() -> None:
 
 def test_depth_of_samples_that_have_none_is_unknown() -> None:
     codec = ROI10DCodec(ROI10DConfig(input_width=WIDTH, input_height=HEIGHT))
-    assert codec.encode([sample()]).depth is None
+    assert targets_of(codec, [sample()]).depth is None
     deep = sample(depth=torch.full((HEIGHT, WIDTH), 7.0))
-    depth = codec.encode([sample(), deep]).depth
+    depth = targets_of(codec, [sample(), deep]).depth
     assert depth is not None
     assert depth.amax((1, 2)).tolist() == [0.0, 7.0]
 
@@ -160,7 +167,7 @@ def test_birds_eye_suppression_leaves_no_pair_above_the_limit() -> None:
         center, torch.tensor([[4.0, 1.5, 1.7]]).repeat(60, 1), 6 * torch.rand(60, generator=generator)
     )
     scores, labels = torch.rand(60, generator=generator), torch.arange(60) % 2
-    kept = suppress_bev(boxes, scores, labels, 0.05)
+    kept = nms_bev(boxes, scores, labels, 0.05)
     same = labels[kept][:, None] == labels[kept]
     overlap = iou_bev(boxes[kept], boxes[kept]).fill_diagonal_(0) * same
     assert float(overlap.max()) <= 0.05
@@ -228,7 +235,7 @@ def test_cameras_need_not_be_stacked_for_one_box() -> None:
     aim = Lifted(one.boxes.center, one.boxes.size, matrix_from_yaw(one.boxes.yaw))
     stacked = Camera.stack([one.camera] * 3)
     single, each = (
-        codec.lift(codec.numbers(aim, roi, label, c), roi, label, c) for c in (one.camera, stacked)
+        codec.decode(codec.encode(aim, roi, label, c), roi, label, c) for c in (one.camera, stacked)
     )
     torch.testing.assert_close(single.center, each.center)
     torch.testing.assert_close(single.center, one.boxes.center)

@@ -34,7 +34,7 @@ def regions(count: int = COUNT) -> tuple[dict[str, torch.Tensor], torch.Tensor, 
 
 def test_corners_are_those_of_eq_1_written_out_with_scipy() -> None:
     numbers, roi, label = regions()
-    lifted = ROI10DCodec(CONFIG).lift(numbers, roi, label, KITTI)
+    lifted = ROI10DCodec(CONFIG).decode(numbers, roi, label, KITTI)
     corners = lifted.corners().numpy()
     shift = KITTI.translation.numpy()
     k = np.array([[721.5377, 0, 609.5593], [0, 721.5377, 172.854], [0, 0, 1]])
@@ -71,8 +71,8 @@ def test_numbers_invert_lift_for_any_rotation_camera_and_start() -> None:
     each = cameras[torch.arange(COUNT) % 3]
     for depth_start in ("roi", "mean"):
         codec = ROI10DCodec(type(CONFIG)(depth_start=depth_start, focal=370.0))
-        lifted = codec.lift(numbers, roi, label, each)
-        back = codec.numbers(lifted, roi, label, each)
+        lifted = codec.decode(numbers, roi, label, each)
+        back = codec.encode(lifted, roi, label, each)
         quaternion = torch.nn.functional.normalize(numbers["rotation"], dim=1)
         quaternion *= torch.where(quaternion[:, :1] < 0, -1, 1)
         torch.testing.assert_close(back["rotation"], quaternion)
@@ -85,16 +85,16 @@ def test_the_same_numbers_in_a_resized_picture_are_the_same_box() -> None:
     numbers, roi, label = regions()
     codec = ROI10DCodec(CONFIG)
     small = KITTI.after_scale(0.5)
-    there = codec.lift(numbers, 0.5 * (roi + 0.5) - 0.5, label, small)
-    here = codec.lift(numbers, roi, label, KITTI)
+    there = codec.decode(numbers, 0.5 * (roi + 0.5) - 0.5, label, small)
+    here = codec.decode(numbers, roi, label, KITTI)
     torch.testing.assert_close(there.corners(), here.corners())
 
 
 def test_both_signs_of_a_quaternion_and_any_length_are_one_box() -> None:
     numbers, roi, label = regions()
     codec = ROI10DCodec(CONFIG)
-    here = codec.lift(numbers, roi, label, KITTI)
-    there = codec.lift({**numbers, "rotation": -3.0 * numbers["rotation"]}, roi, label, KITTI)
+    here = codec.decode(numbers, roi, label, KITTI)
+    there = codec.decode({**numbers, "rotation": -3.0 * numbers["rotation"]}, roi, label, KITTI)
     torch.testing.assert_close(there.corners(), here.corners())
 
 
@@ -102,8 +102,8 @@ def test_a_quaternion_of_norm_zero_faces_along_the_ray_and_gives_no_gradient() -
     numbers, roi, label = regions(1)
     zero = torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
     codec = ROI10DCodec(CONFIG)
-    lifted = codec.lift({**numbers, "rotation": zero}, roi, label, KITTI)
-    one = codec.lift({**numbers, "rotation": torch.tensor([[1.0, 0, 0, 0]]).double()}, roi, label, KITTI)
+    lifted = codec.decode({**numbers, "rotation": zero}, roi, label, KITTI)
+    one = codec.decode({**numbers, "rotation": torch.tensor([[1.0, 0, 0, 0]]).double()}, roi, label, KITTI)
     torch.testing.assert_close(lifted.corners(), one.corners())
     lifted.corners().sum().backward()
     assert zero.grad is not None
@@ -126,7 +126,7 @@ def test_allocentric_and_egocentric_differ_by_the_ray() -> None:
 
 def test_eq_2_is_the_mean_corner_distance_and_zero_only_for_equal_boxes() -> None:
     numbers, roi, label = regions()
-    lifted = ROI10DCodec(CONFIG).lift(numbers, roi, label, KITTI)
+    lifted = ROI10DCodec(CONFIG).decode(numbers, roi, label, KITTI)
     assert torch.equal(corner_distance(lifted, lifted), torch.zeros(COUNT).double())
     moved = Lifted(lifted.center + torch.tensor([3.0, 0, 4.0]), lifted.size, lifted.rotation)
     torch.testing.assert_close(corner_distance(moved, lifted), torch.full((COUNT,), 5.0).double())
@@ -145,11 +145,13 @@ def test_turning_a_box_by_pi_is_not_free() -> None:
 
 def test_gradient_of_the_lifting_loss() -> None:
     numbers, roi, label = regions(3)
-    target = ROI10DCodec(CONFIG).lift(random_numbers(3, torch.Generator().manual_seed(9)), roi, label, KITTI)
+    target = ROI10DCodec(CONFIG).decode(
+        random_numbers(3, torch.Generator().manual_seed(9)), roi, label, KITTI
+    )
 
     def loss(*values: torch.Tensor) -> torch.Tensor:
         guess = dict(zip(PARTS, values, strict=True))
-        return corner_distance(ROI10DCodec(CONFIG).lift(guess, roi, label, KITTI), target)
+        return corner_distance(ROI10DCodec(CONFIG).decode(guess, roi, label, KITTI), target)
 
     assert torch.autograd.gradcheck(loss, [numbers[name].requires_grad_() for name in PARTS])
 
@@ -157,10 +159,10 @@ def test_gradient_of_the_lifting_loss() -> None:
 def test_gradient_at_the_goal_is_zero_not_nan() -> None:
     numbers, roi, label = regions(2)
     codec = ROI10DCodec(CONFIG)
-    target = codec.lift(numbers, roi, label, KITTI)
+    target = codec.decode(numbers, roi, label, KITTI)
     for value in numbers.values():
         value.requires_grad_()
-    corner_distance(codec.lift(numbers, roi, label, KITTI), target).sum().backward()
+    corner_distance(codec.decode(numbers, roi, label, KITTI), target).sum().backward()
     for value in numbers.values():
         assert value.grad is not None
         assert torch.equal(value.grad, torch.zeros_like(value))
@@ -184,7 +186,7 @@ def test_one_pixel_wide_regions_lift_to_finite_boxes() -> None:
     roi = torch.tensor([[10.0, 10, 10, 40], [10, 10, 11, 10], [7, 7, 7, 7]]).double()
     for depth_start in ("roi", "mean"):
         codec = ROI10DCodec(type(CONFIG)(depth_start=depth_start))
-        lifted = codec.lift(numbers, roi, label, KITTI)
+        lifted = codec.decode(numbers, roi, label, KITTI)
         assert bool(torch.isfinite(lifted.corners()).all())
-        back = codec.numbers(lifted, roi, label, KITTI)
+        back = codec.encode(lifted, roi, label, KITTI)
         torch.testing.assert_close(back["depth"], numbers["depth"])

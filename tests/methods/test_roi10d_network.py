@@ -51,6 +51,7 @@ def test_every_weight_has_a_gradient_whatever_is_in_the_picture(toy: KittiDatase
         detector.zero_grad()
         losses = detector.loss(detector(images), detector.encode(samples))
         losses["total"].backward()
+        detector.after_step()
         assert wanted <= set(losses)
         assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in detector.parameters())
         moved = detector.network.branches["rotation"][0].weight.grad
@@ -117,7 +118,7 @@ def test_regions_are_read_from_the_level_of_their_size() -> None:
     network = make(backbone="resnet18", roi_levels=3, channels=32).network
     sides = torch.tensor([20.0, 220, 228, 440, 460, 2000])
     boxes = torch.cat([torch.zeros(6, 2), sides[:, None].expand(6, 2)], 1)
-    assert network._level(boxes).tolist() == [0, 0, 1, 1, 2, 2]
+    assert network.level(boxes).tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_given_depth_takes_the_streams_place_in_its_units(toy: KittiDataset) -> None:

@@ -15,7 +15,7 @@ from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
 from monolift.geometry.rotations import matrix_from_yaw
 from monolift.methods.roi10d import ROI10D, ROI10DConfig
-from monolift.methods.roi10d.codec import LiftedDetections
+from monolift.methods.roi10d.decode import LiftedDetections
 from monolift.methods.roi10d.meshes import with_meshes
 from monolift.methods.roi10d.shape_labels import (
     ShapeLabels,

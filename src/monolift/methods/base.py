@@ -239,6 +239,9 @@ class Detector(nn.Module, ABC, Generic[Config, Encoded]):
         cameras: of the network images, one each.
         """
 
+    def after_step(self) -> None:
+        """Called by the training loop after each step of the optimiser: a loss with a warm-up counts here."""
+
     def with_meshes(self, found: Detections, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Detections:
         """The detections of one source image with meshes, from methods that know shapes; others return ``found``.
 

@@ -106,14 +106,22 @@ def _suppress(
 ) -> Int[Tensor, " kept"]:
     """``nms`` where only the pairs in ``rivals`` can suppress each other.
 
-    The IoU matrix is one tensor operation; the greedy walk is sequential by nature and runs over its rows on
-    the CPU, which suits the few hundred boxes a detector is left with.
+    The IoU matrix is one tensor operation.
     """
     order = torch.sort(scores.detach(), descending=True, stable=True).indices.cpu()
     sorted_boxes = boxes.detach().cpu()[order]
-    overlaps = ((box_iou(sorted_boxes, sorted_boxes) > threshold) & rivals[order][:, order]).numpy()
-    alive = torch.ones(len(order), dtype=torch.bool).numpy()
-    for i in range(len(order)):
+    kept = greedy((box_iou(sorted_boxes, sorted_boxes) > threshold) & rivals[order][:, order])
+    return order[kept].to(boxes.device)
+
+
+def greedy(overlapping: Bool[Tensor, "n n"]) -> Bool[Tensor, " n"]:
+    """The walk of every NMS: which of N candidates stay. Rows, and columns, are sorted best first.
+
+    It is sequential by nature and runs on the CPU, which suits the few hundred boxes a detector is left with.
+    """
+    rows = overlapping.cpu().numpy()
+    alive = torch.ones(len(rows), dtype=torch.bool).numpy()
+    for i in range(len(rows)):
         if alive[i]:
-            alive[i + 1 :] &= ~overlaps[i, i + 1 :]
-    return order[torch.from_numpy(alive)].to(boxes.device)
+            alive[i + 1 :] &= ~rows[i, i + 1 :]
+    return torch.from_numpy(alive).to(overlapping.device)

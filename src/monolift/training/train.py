@@ -297,6 +297,7 @@ class _Run:
                 [p for p in self.detector.parameters() if p.requires_grad], self.recipe.clip
             )
         self.optimizer.step()
+        self.detector.after_step()
         if self.recipe.ema:
             # a short memory at first: the average must not remember the untrained weights
             decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))

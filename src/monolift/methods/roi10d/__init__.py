@@ -8,7 +8,9 @@ radians and metres are needed.
     config        every choice, with presets: default (ours, for CPUs) and paper
     network       RetinaNet on a feature pyramid, depth stream, fusion, branches
     depth         SuperDepth: the depth stream, and how LiDAR, rendered depth or stereo train it
-    codec         box <-> anchors and a region's numbers; 2D and bird's-eye suppression
+    codec         box <-> the numbers of a region's branches
+    assign        labelled objects -> anchors and training regions
+    decode        regions by NMS; their numbers to detections
     meshes        shape codes to textured meshes
     loss          lifting loss (eq. 2), separate terms, Kendall's weights; focal, shape, depth
     shape_labels  shape codes of labelled cars by greedy search, offline
@@ -24,7 +26,8 @@ from torch import nn
 from monolift.data.sample import Detections, Sample
 from monolift.geometry import Camera
 from monolift.methods.base import Detector, Method
-from monolift.methods.roi10d.codec import Lifted, LiftedDetections, ROI10DCodec, Targets
+from monolift.methods.roi10d.assign import Targets, assign_targets
+from monolift.methods.roi10d.codec import Lifted, ROI10DCodec
 from monolift.methods.roi10d.config import (
     PRESETS,
     RECIPES,
@@ -32,9 +35,11 @@ from monolift.methods.roi10d.config import (
     paper,
     with_statistics,
 )
-from monolift.methods.roi10d.loss import TERMS, roi10d_loss
+from monolift.methods.roi10d.decode import LiftedDetections, decode_regions, propose
+from monolift.methods.roi10d.loss import TERMS, roi10d_loss, scaled_depth
 from monolift.methods.roi10d.meshes import bundled_space, median_shapes, with_meshes
 from monolift.methods.roi10d.network import ROI10DNetwork
+from monolift.methods.roi10d.shape_labels import ShapeLabels
 from monolift.typing import Float, Tensor, UInt8
 
 __all__ = ["METHOD", "PRESETS", "ROI10D", "Lifted", "LiftedDetections", "ROI10DConfig", "paper"]
@@ -54,24 +59,30 @@ class ROI10D(Detector[ROI10DConfig, Targets]):
         super().__init__()
         self.config = config or ROI10DConfig()
         self.codec = ROI10DCodec(self.config)
+        self.shapes = ShapeLabels(self.config.shape_labels)
         self.network = ROI10DNetwork(self.config)
         self.log_variances = nn.Parameter(torch.zeros(len(TERMS)))  # of Kendall's terms
         self.steps: Tensor
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def encode(self, samples: Sequence[Sample]) -> Targets:
-        return self.codec.encode(samples)
+        return assign_targets(self.config, self.shapes, samples)
 
     def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        if self.config.depth == "given":
+            known = scaled_depth(self.config, targets)
+            raw = raw if known is None else {**raw, "depth": known[:, None]}
+        numbers = self.network.regions(raw, targets.roi, targets.image[targets.roi_object])
         warm = int(self.steps) >= self.config.warmup_steps
-        if self.training:
-            self.steps += 1
-        return roi10d_loss(self.codec, self.network.regions, raw, targets, warm, self.log_variances)
+        return roi10d_loss(self.codec, raw, numbers, targets, warm, self.log_variances)
+
+    def after_step(self) -> None:
+        self.steps += 1
 
     def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
-        proposals = self.codec.propose(raw, cameras)
-        numbers = self.network.regions(raw, *proposals[:2])
-        return [*self.codec.detections(numbers, proposals, cameras)]
+        regions = propose(self.config, raw, cameras)
+        numbers = self.network.regions(raw, regions.boxes, regions.image)
+        return [*decode_regions(self.codec, numbers, regions, cameras)]
 
     def with_meshes(
         self, found: LiftedDetections, image: UInt8[Tensor, "3 H W"], camera: Camera

@@ -8,14 +8,15 @@ kendall   the same with a learnt uncertainty per term (Kendall, Gal, Cipolla, CV
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
-from monolift.geometry.rotations import matrix_from_yaw
-from monolift.methods.roi10d.codec import IGNORE, Lifted, ROI10DCodec, Targets, unit_codes
+from monolift.methods.roi10d.assign import IGNORE, Targets, network_anchors
+from monolift.methods.roi10d.codec import Lifted, ROI10DCodec
+from monolift.methods.roi10d.config import ROI10DConfig
+from monolift.methods.roi10d.decode import unit_codes
 from monolift.methods.roi10d.depth import depth_loss
 from monolift.nn.losses import generalized_iou_loss, laplace_nll
 from monolift.nn.retina import boxes_from_deltas, deltas_from_boxes, focal_loss
@@ -28,42 +29,34 @@ SMOOTH = 1 / 9  # of smooth L1, units of the deltas (RetinaNet)
 TERM_SCALE = {"rotation": 2.0, "centroid": 4.0, "depth": 1.0, "extents": 0.5}
 ERROR_WEIGHT = 0.2
 
-Regions = Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]]
-
 
 def roi10d_loss(
     codec: ROI10DCodec,
-    regions: Regions,
     raw: dict[str, Tensor],
+    numbers: dict[str, Tensor],
     targets: Targets,
     warm: bool,
     log_variances: Float[Tensor, " t"],
 ) -> dict[str, Tensor]:
     """Named scalars; "total" is minimised. A batch without objects trains scores and depth alone.
 
-    regions: the network's second stage. warm: the separate terms are done with. log_variances: of Kendall's terms.
+    raw: first stage. numbers: second stage, of the regions ``targets.roi``. warm: the separate terms are done with.
+    log_variances: of Kendall's terms.
     """
     config = codec.config
-    width, height = targets.cameras.width, targets.cameras.height
-    losses = detection_losses(codec, raw, targets, width, height)
-    lens = config.focal / targets.cameras.fx.to(raw["deltas"]) if config.focal else 1.0
-    truth = None
-    if targets.depth is not None:
-        truth = targets.depth * (lens[:, None, None] if isinstance(lens, Tensor) else lens)
-    if truth is not None and "depth" in raw:
-        losses["depth_map"] = config.depth_weight * depth_loss(raw["depth"], truth)
-    elif truth is not None and config.depth == "given":
-        raw = {**raw, "depth": truth[:, None]}
+    losses = detection_losses(config, raw, targets)
+    known = scaled_depth(config, targets)
+    if known is not None and config.depth in ("small", "resnet18"):
+        losses["depth_map"] = config.depth_weight * depth_loss(raw["depth"], known)
     owner = targets.roi_object
-    numbers = regions(raw, targets.roi, targets.image[owner])
     camera = targets.cameras[targets.image[owner]]
     boxes = targets.boxes[owner]
     label = targets.label[owner]
     count = max(len(owner), 1)
-    aim = Lifted(boxes.center, boxes.size, matrix_from_yaw(boxes.yaw))
-    lifted = codec.lift(numbers, targets.roi, label, camera)
+    aim = Lifted.of(boxes)
+    lifted = codec.decode(numbers, targets.roi, label, camera)
     error = corner_distance(lifted if config.lift_extents else _with_fixed_size(lifted), aim)
-    terms = separate_terms(numbers, codec.numbers(aim, targets.roi, label, camera))
+    terms = separate_terms(numbers, codec.encode(aim, targets.roi, label, camera))
     if config.weighting == "lifting" and warm:
         losses["pose"] = config.pose_weight * error.sum() / count
         terms = {} if config.lift_extents else {"extents": terms["extents"]}
@@ -87,11 +80,19 @@ def roi10d_loss(
     return losses
 
 
-def detection_losses(
-    codec: ROI10DCodec, raw: dict[str, Tensor], targets: Targets, width: int, height: int
-) -> dict[str, Tensor]:
+def scaled_depth(config: ROI10DConfig, targets: Targets) -> Float[Tensor, "b H W"] | None:
+    """The labelled depth maps at the reference focal length, metres; None where no image has one."""
+    if targets.depth is None:
+        return None
+    # f_ref / f, not a division by f / f_ref: the last digit of trained weights hangs on it
+    ratio = config.focal / targets.cameras.fx.to(targets.depth) if config.focal else None
+    return targets.depth if ratio is None else targets.depth * ratio[:, None, None]
+
+
+def detection_losses(config: ROI10DConfig, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
     """Focal loss of all known anchors and the box loss of those with an object, both per such anchor."""
-    owner, config = targets.owner, codec.config
+    owner = targets.owner
+    width, height = targets.cameras.width, targets.cameras.height
     image, anchor = torch.nonzero(owner >= 0, as_tuple=True)
     mine = owner[image, anchor]
     wanted = torch.zeros_like(raw["scores"])
@@ -99,7 +100,7 @@ def detection_losses(
     weight = (owner != IGNORE).to(wanted)[..., None].expand_as(wanted)
     count = max(len(mine), 1)
     scores = focal_loss(raw["scores"].flatten(0, 1), wanted.flatten(0, 1), weight.flatten(0, 1)) / count
-    anchors = codec.anchors(width, height, raw["deltas"])[anchor]
+    anchors = network_anchors(config, width, height, raw["deltas"])[anchor]
     deltas, truth = raw["deltas"][image, anchor], targets.boxes2d[mine]
     if config.box_loss == "giou":
         boxes = generalized_iou_loss(boxes_from_deltas(deltas, anchors), truth).sum()

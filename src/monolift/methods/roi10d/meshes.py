@@ -9,7 +9,7 @@ import torch
 
 from monolift.errors import InputError
 from monolift.geometry import Camera
-from monolift.methods.roi10d.codec import LiftedDetections
+from monolift.methods.roi10d.decode import LiftedDetections
 from monolift.render.mesh import Mesh
 from monolift.shapes.autoencoder import ALL, ShapeSpace, load_shape_space
 from monolift.shapes.projective_texture import placed, project_texture

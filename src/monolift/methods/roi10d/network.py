@@ -69,7 +69,7 @@ class ROI10DNetwork(nn.Module):
         """
         grid = (self.config.roi_size, self.config.roi_size)
         pooled = boxes.new_zeros(len(boxes), self.fusion.out_channels, *grid)
-        level = self._level(boxes)
+        level = self.level(boxes)
         for k in range(self.config.roi_levels):
             # also without a region on this level: every weight must take part in every step of a parallel training
             stride = self.strides[k]
@@ -80,7 +80,7 @@ class ROI10DNetwork(nn.Module):
         flat = pooled.flatten(1)
         return {name: branch(flat) for name, branch in self.branches.items()}
 
-    def _level(self, boxes: Tensor) -> Tensor:
+    def level(self, boxes: Tensor) -> Tensor:
         """(N,) level of each region: one coarser for each doubling of its side (FPN eq. 1)."""
         side = (boxes[:, 2:] - boxes[:, :2]).clamp_min(1).prod(1).sqrt()
         level = torch.floor(torch.log2(side / (CANONICAL * self.strides[0]))) + 1

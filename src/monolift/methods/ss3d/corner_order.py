@@ -1,8 +1,8 @@
 """In which order the corner channels count the corners (ours; the paper's is that of the object).
 
 Counted from the object's front, the channels of a car and of the same car turned half round differ in all sixteen numbers,
-and a network that confuses front and rear predicts their average, a collapsed box. Counted from the end that is farther from the
-camera, both show the same, and only the observation angle tells front from rear.
+and a network that confuses front and rear predicts their average, a collapsed box. Counted from the end that is farther
+from the camera, both show the same, and only the observation angle tells front from rear.
 """
 
 from __future__ import annotations

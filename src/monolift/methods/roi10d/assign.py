@@ -1,0 +1,147 @@
+"""Which anchors and regions of ROI-10D stand for which labelled object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from zlib import crc32
+
+import torch
+
+from monolift.data.kitti_facts import looks_like
+from monolift.data.sample import Sample
+from monolift.geometry import Boxes3D, Camera, iou_2d
+from monolift.methods.roi10d.config import ROI10DConfig
+from monolift.methods.roi10d.shape_labels import ShapeLabels
+from monolift.nn.fpn import pyramid_strides
+from monolift.nn.retina import anchor_boxes
+from monolift.typing import Float, Int, Tensor
+
+POSITIVE, NEGATIVE = 0.5, 0.4  # IoU of an anchor with a label (RetinaNet)
+BACKGROUND, IGNORE = -1, -2  # in the owner of an anchor
+NEAREST = 0.5  # metres; a box whose centre is nearer is none
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Training targets of a batch of B pictures with A anchors each, N objects and M training regions in all.
+
+    owner: (B, A) object of each anchor, BACKGROUND or IGNORE
+    image, label, boxes2d, boxes: (N,) picture in the batch, class, 2D box in pixels, 3D box
+    shape: (N, 6) unit codes, zeros where there is no label
+    roi, roi_object: (M, 4) regions, pixels, and the object of each
+    depth: (B, H, W) metres, 0 where unknown; None where no picture has any
+    cameras: (B,); names: for messages
+    """
+
+    owner: Int[Tensor, "b a"]
+    image: Int[Tensor, " n"]
+    label: Int[Tensor, " n"]
+    boxes2d: Float[Tensor, "n 4"]
+    boxes: Boxes3D
+    shape: Float[Tensor, "n 6"]
+    roi: Float[Tensor, "m 4"]
+    roi_object: Int[Tensor, " m"]
+    depth: Float[Tensor, "b H W"] | None
+    cameras: Camera
+    names: tuple[str, ...]
+
+    def to(self, device: torch.device | str) -> Targets:
+        fixed = ("cameras", "names")
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in fixed}
+        return replace(self, **{k: v.to(device) for k, v in values.items() if v is not None})
+
+
+def assign_targets(config: ROI10DConfig, shapes: ShapeLabels, samples: Sequence[Sample]) -> Targets:
+    """Targets of samples that are network pictures of one size."""
+    width, height = samples[0].size
+    anchors = network_anchors(config, width, height, torch.zeros(()))
+    owner = torch.full((len(samples), len(anchors)), BACKGROUND)
+    image, label, kept, copies, first = [], [], [], [], 0
+    for b, sample in enumerate(samples):
+        labels = [_label(config, sample, i) for i in range(len(sample))]
+        mine = torch.tensor([k is not None and k >= 0 for k in labels], dtype=torch.bool)
+        owner[b] = _owners(sample, labels, mine, anchors, first)
+        kept.append(sample.keep(mine))
+        label += [k for k in labels if k is not None and k >= 0]
+        image += [b] * len(kept[-1])
+        copies.append(_regions(config, kept[-1]))
+        first += len(kept[-1])
+    boxes2d = torch.cat([s.boxes2d for s in kept])
+    repeat = config.roi_copies
+    known = [s.depth for s in samples]
+    no_depth = torch.zeros(height, width)
+    return Targets(
+        owner=owner,
+        image=torch.tensor(image, dtype=torch.long),
+        label=torch.tensor(label, dtype=torch.long),
+        boxes2d=boxes2d,
+        boxes=Boxes3D.cat([s.boxes for s in kept]),
+        shape=torch.cat([shapes.codes(s) for s in kept]),
+        roi=torch.cat(copies),
+        roi_object=torch.arange(first).repeat_interleave(repeat),
+        depth=None
+        if all(d is None for d in known)
+        else torch.stack([no_depth if d is None else d for d in known]),
+        cameras=Camera.stack([s.camera for s in samples]),
+        names=tuple(s.name for s in samples),
+    )
+
+
+def network_anchors(config: ROI10DConfig, width: int, height: int, like: Tensor) -> Float[Tensor, "a 4"]:
+    """The anchors of a network image of this size, pixels."""
+    c = config
+    strides = pyramid_strides(c.backbone)
+    boxes = anchor_boxes(width, height, strides, c.anchor_size, c.anchor_scales, c.anchor_ratios)
+    return boxes.to(like)
+
+
+def _label(config: ROI10DConfig, sample: Sample, i: int) -> int | None:
+    """Class of object i, IGNORE for one that is neither sought nor background, None for background."""
+    name, box = sample.classes[i], sample.boxes2d[i]
+    # KITTI writes a rotation of -10 and a size of -1 where there is no 3D label
+    unlabelled = float(sample.boxes.yaw[i]) < -9 or float(sample.boxes.size[i].min()) <= 0
+    behind = float(sample.boxes.center[i, 2]) < NEAREST
+    if name in config.classes:
+        low = float(box[3] - box[1]) < config.min_height
+        return IGNORE if low or unlabelled or behind else config.classes.index(name)
+    return IGNORE if looks_like(name, config.classes) else None
+
+
+def _owners(
+    sample: Sample, labels: list[int | None], mine: Tensor, anchors: Tensor, first: int
+) -> Int[Tensor, " a"]:
+    """(A,) owner of each anchor of one picture: at least POSITIVE overlap, or an object's best anchor."""
+    owner = torch.full((len(anchors),), BACKGROUND)
+    avoid = torch.tensor([k == IGNORE for k in labels], dtype=torch.bool)
+    for region in [*sample.ignore, *sample.boxes2d[avoid]]:
+        owner[_share_inside(anchors, region) > 0.5] = IGNORE
+    if mine.any():
+        overlap = iou_2d(anchors, sample.boxes2d[mine])
+        best, whose = overlap.max(1)
+        owner[best >= NEGATIVE] = IGNORE
+        owner = torch.where(best >= POSITIVE, whose + first, owner)
+        # low-quality matches: every object has an anchor, the smaller objects last so that they keep theirs
+        order = torch.argsort(overlap.max(0).values, descending=True)
+        owner[overlap.argmax(0)[order]] = order + first
+    return owner
+
+
+def _regions(config: ROI10DConfig, sample: Sample) -> Float[Tensor, "m 4"]:
+    """Copies of each 2D box, all but the first with their sides shifted at random: what a detector's boxes are like.
+
+    Random, but the same again for the same view of the same sample, so that a resumed training is the same one.
+    """
+    seed = crc32(f"{sample.name} {float(sample.camera.cx)} {float(sample.camera.fx)}".encode())
+    generator = torch.Generator().manual_seed(seed)
+    copies = sample.boxes2d.repeat_interleave(config.roi_copies, 0)
+    side = (copies[:, 2:] - copies[:, :2]).clamp_min(1).repeat(1, 2)
+    shift = config.roi_jitter * (2 * torch.rand(copies.shape, generator=generator) - 1)
+    shift[:: config.roi_copies] = 0
+    return copies + shift * side
+
+
+def _share_inside(boxes: Tensor, region: Tensor) -> Tensor:
+    """(N,) share of each box's area that lies in ``region``."""
+    overlap = torch.minimum(boxes[:, 2:], region[2:]) - torch.maximum(boxes[:, :2], region[:2])
+    return overlap.clamp_min(0).prod(1) / (boxes[:, 2:] - boxes[:, :2]).prod(1)
