@@ -85,12 +85,13 @@ class ROI10D(Detector[ROI10DConfig, Targets]):
         return [*decode_regions(self.codec, numbers, regions, cameras)]
 
     def with_meshes(
-        self, found: LiftedDetections, image: UInt8[Tensor, "3 H W"], camera: Camera
+        self, found: Detections, image: UInt8[Tensor, "3 H W"], camera: Camera
     ) -> LiftedDetections:
         """The detections of a picture with textured meshes, metres, camera frame; 2D boxes in pixels of ``image``.
 
         A model trained without shape labels says nothing about shapes: its cars are the median car in their extents.
         """
+        assert isinstance(found, LiftedDetections)  # its own
         space = bundled_space()
         if not self.config.shape_labels:
             found = median_shapes(found, space)

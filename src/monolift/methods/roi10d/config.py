@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -180,7 +180,7 @@ def paper(**changes: Any) -> ROI10DConfig:
     return replace(base, **changes)
 
 
-PRESETS = {"default": ROI10DConfig, "paper": paper}
+PRESETS: dict[str, Callable[[], ROI10DConfig]] = {"default": ROI10DConfig, "paper": paper}
 
 RECIPES = {
     "default": Recipe(),

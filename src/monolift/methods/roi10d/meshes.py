@@ -30,12 +30,14 @@ def with_meshes(
 
     found, image, camera: of one picture, 2D boxes in its pixels. A mesh that shows the camera no face stays without texture.
     """
+    boxes2d = found.boxes2d
+    assert boxes2d is not None
     meshes = []
     for k in range(len(found)):
         box = found.boxes[k]
         shape = _mesh(space, found.shape[k], box.size[0])
         place = (box.center[0], box.yaw[0])
-        mask = _inside(found.boxes2d[k], image)
+        mask = _inside(boxes2d[k], image)
         try:
             shape = project_texture(shape, *place, image, camera, mask)
         except ValueError:  # nothing of it is in the picture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -163,7 +163,12 @@ def through_fit(**changes: Any) -> SS3DConfig:
     return replace(SS3DConfig(iou_weight=1.0, hints_weight=0.005), **changes)
 
 
-PRESETS = {"default": SS3DConfig, "paper": paper, "author": author, "iou": through_fit}
+PRESETS: dict[str, Callable[[], SS3DConfig]] = {
+    "default": SS3DConfig,
+    "paper": paper,
+    "author": author,
+    "iou": through_fit,
+}
 
 # author's code: Adam 1e-4, 16 pictures a step, 100 epochs, no augmentation; its schedule (on a plateau) is a cosine here
 _PUBLISHED = Recipe(
