@@ -36,10 +36,12 @@ from monolift.data.formats.kitti_format import (
 )
 from monolift.data.kitti import KittiDataset
 from monolift.files.progress import Progress
+from monolift.files.settings import apply_settings
 from monolift.inference import checkpoint
+from monolift.methods import get_method
 from monolift.methods.monodr import PRESETS, MonoDRConfig
-from monolift.training.options import apply_settings
-from monolift.training.train import TrainOptions, train
+from monolift.training.options import choose
+from monolift.training.train import train
 from monolift.training.validate import validate
 from monolift.world.synthetic import World, write_world
 
@@ -115,7 +117,7 @@ def _disturb_depth(root: Path, names: Sequence[str], error: float) -> None:
 
 
 def _label(root: Path, options: argparse.Namespace) -> None:
-    config, _ = apply_settings(PRESETS["default"](), MonoDRConfig(), options.fit)
+    config, _ = apply_settings((PRESETS["default"](), MonoDRConfig()), options.fit)
     job = autolabel.Job(
         data=root / "world",
         masks=str(_masks(root)),
@@ -181,16 +183,19 @@ def _trained(root: Path, data: Path, kind: str, options: argparse.Namespace) -> 
     """Validation scores of SMOKE after training on a folder's labels."""
     out, note = root / f"smoke_{kind}", root / f"smoke_{kind}.json"
     if not note.exists():
+        chosen = choose(
+            get_method("smoke"), "default", settings=("classes=Car", f"epochs={options.epochs}", *options.set)
+        )
         train(
-            TrainOptions(
-                method="smoke",
-                data=(data,),
-                out=out,
-                split=options.split,
-                settings=("classes=Car", f"epochs={options.epochs}", *options.set),
-                init=options.init,
-                resume=(out / "last").exists(),
-            )
+            chosen.config,
+            chosen.recipe,
+            data,
+            out,
+            keep=chosen.keep,
+            measure=chosen.measure,
+            split=options.split,
+            init=options.init,
+            resume=(out / "last").exists(),
         )
         scores = validate(checkpoint.load(out / "last"), KittiDataset(data, options.val_split), out / "val")
         note.write_text(json.dumps(scores))

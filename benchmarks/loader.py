@@ -10,9 +10,10 @@ import time
 
 import torch
 
+from monolift.augment.augment import Augmenter
 from monolift.data.kitti import KittiDataset
 from monolift.methods import get_method
-from monolift.training.train import Views
+from monolift.training.data import Encoder, Views
 
 
 def main() -> None:
@@ -26,20 +27,26 @@ def main() -> None:
     torch.set_num_threads(1)
     make = get_method(options.method)
     detector, recipe = make.detector(make.presets[options.preset]()), make.recipes[options.preset]
-    views = Views([KittiDataset(options.root)], detector, recipe, seed=0)
-    count = min(options.pictures, len(views))
+    views = Views(
+        [KittiDataset(options.root)],
+        detector.config,
+        Augmenter.of(recipe.augmentation),
+        Encoder(detector),
+        seed=0,
+    )
+    size = options.batch
+    steps = max(1, min(options.pictures, len(views)) // size)
     start = time.perf_counter()
-    pairs = [views[(0, k)] for k in range(count)]
-    loading = (time.perf_counter() - start) / count
+    batches = [views[[(0, i) for i in range(k * size, (k + 1) * size)]] for k in range(steps)]
+    loading = (time.perf_counter() - start) / (steps * size)
     start = time.perf_counter()
-    steps = max(1, min(3, count // options.batch))
-    for k in range(steps):
-        samples, images = zip(*pairs[k * options.batch : (k + 1) * options.batch], strict=True)
-        raw = detector(torch.stack(images))
-        detector.loss(raw, detector.encode(samples))["total"].backward()
-    training = (time.perf_counter() - start) / (steps * options.batch)
-    print(f"loading and augmenting  {1 / loading:7.1f} pictures/s, one process")
-    print(f"forward and backward    {1 / training:7.1f} pictures/s, one thread")
+    steps = min(3, steps)
+    for batch in batches[:steps]:
+        raw = detector(batch.network_images(detector))
+        detector.loss(raw, batch.targets)["total"].backward()
+    training = (time.perf_counter() - start) / (steps * size)
+    print(f"loading, augmenting and encoding  {1 / loading:7.1f} pictures/s, one process")
+    print(f"recolouring, forward and backward {1 / training:7.1f} pictures/s, one thread")
     print(
         f"the loader takes {loading / (loading + training):.1%} of a step when it runs in the training process"
     )

@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from monolift.evaluation.table import evaluate
-from monolift.training.train import TrainOptions, train
+from monolift.methods import get_method
+from monolift.training.options import choose
+from monolift.training.train import train
 
 METRICS = (("bbox", "strict"), ("bev", "loose"), ("bev", "strict"), ("3d", "loose"), ("3d", "strict"))
 LEVELS = ("easy", "moderate", "hard")
@@ -32,23 +34,23 @@ def run(options: argparse.Namespace, arm: str, seed: int) -> dict[str, float]:
             extra = (f"augmentation.paste={options.paste:g}",)
             if options.masks is not None:
                 extra += (f"augmentation.paste_masks={options.masks}",)
+        chosen = choose(get_method(options.method), options.preset, settings=(*options.settings, *extra))
         train(
-            TrainOptions(
-                method=options.method,
-                data=(options.data,),
-                out=out,
-                preset=options.preset,
-                split=options.split,
-                val_split=options.val_split,
-                settings=(*options.settings, *extra),
-                init=options.init,
-                seed=seed,
-                device=options.device,
-                workers=options.workers,
-                val_every=10_000,  # the last epoch only
-                resume=(out / "last").exists() or (out / "last.old").exists(),
-                quiet=options.quiet,
-            )
+            chosen.config,
+            chosen.recipe,
+            options.data,
+            out,
+            keep=chosen.keep,
+            measure=chosen.measure,
+            split=options.split,
+            val_split=options.val_split,
+            init=options.init,
+            seed=seed,
+            device=options.device,
+            workers=options.workers,
+            val_every=10_000,  # the last epoch only
+            resume=(out / "last").exists() or (out / "last.old").exists(),
+            quiet=options.quiet,
         )
         labels = next(
             f for f in (options.data / "label_2", options.data / "training" / "label_2") if f.is_dir()

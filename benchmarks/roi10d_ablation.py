@@ -25,7 +25,9 @@ from pathlib import Path
 
 from monolift.data.formats.kitti_format import write_split
 from monolift.data.kitti import KittiDataset
-from monolift.training.train import TrainOptions, train
+from monolift.methods import get_method
+from monolift.training.options import choose
+from monolift.training.train import train
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "lifting": (),
@@ -45,25 +47,35 @@ def run(options: argparse.Namespace, variant: str, seed: int) -> dict[str, float
     rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
     if not rows or rows[-1]["epoch"] < options.epochs:
         print(f"{variant}, seed {seed}", flush=True)
+        chosen = choose(
+            get_method("roi10d"),
+            "default",
+            settings=(
+                f"epochs={options.epochs}",
+                f"input_width={options.width}",
+                f"input_height={options.height}",
+                f"lr={options.lr:g}",
+                "batch_size=4",
+                f"warmup_steps={options.warmup_steps}",
+                *options.settings,
+                *VARIANTS[variant],
+            ),
+        )
         train(
-            TrainOptions(
-                method="roi10d",
-                data=(options.data,),
-                out=out,
-                split=options.out / "train.txt",
-                val_split=options.out / "val.txt",
-                settings=(
-                    f"epochs={options.epochs}", f"input_width={options.width}", f"input_height={options.height}",
-                    f"lr={options.lr:g}", "batch_size=4", f"warmup_steps={options.warmup_steps}", *options.settings,
-                    *VARIANTS[variant],
-                ),
-                init=options.init,
-                seed=seed,
-                device=options.device,
-                val_every=options.epochs,
-                resume=(out / "last").exists(),
-                quiet=True,
-            )
+            chosen.config,
+            chosen.recipe,
+            options.data,
+            out,
+            keep=chosen.keep,
+            measure=chosen.measure,
+            split=options.out / "train.txt",
+            val_split=options.out / "val.txt",
+            init=options.init,
+            seed=seed,
+            device=options.device,
+            val_every=options.epochs,
+            resume=(out / "last").exists(),
+            quiet=True,
         )  # fmt: skip
         rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     return {name: float(rows[-1].get(name, 0.0)) for name in METRICS}

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from monolift.inference.model import detect as detect
     from monolift.inference.model import load as load
     from monolift.inference.results import Results3D as Results3D
-    from monolift.training.train import TrainOptions as TrainOptions
     from monolift.training.train import train as train
 
 # Where each public name lives. Imported on first use (PEP 562), because torch alone takes seconds. No module of the package
@@ -43,7 +42,6 @@ _HOME = {
     "Objects": "monolift.data.sample",
     "Results3D": "monolift.inference.results",
     "Sample": "monolift.data.sample",
-    "TrainOptions": "monolift.training.train",
     "convert": "monolift.data.formats.convert",
     "detect": "monolift.inference.model",
     "evaluate": "monolift.evaluation",

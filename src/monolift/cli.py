@@ -98,6 +98,7 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
     example = "\n".join("  " + line.strip() for line in example.removeprefix("Example:").strip().splitlines())
     options = tyro.cli(
         options_type,
+        default=module.defaults(arguments) if hasattr(module, "defaults") else None,
         prog=f"monolift {verb}",
         description=f"{sentence}\n\nexample:\n{example}",
         args=list(arguments),

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monolift.augment.augment import Augmentation, augment, mirror, random_view, recolor
+from monolift.augment.augment import NO_COLOUR, Augmenter, mirror, random_colour, random_view, recolored
+from monolift.augment.augmentation import Augmentation
 from monolift.augment.view import View, letterbox, width_crop
 from monolift.data.sample import Sample
 from monolift.geometry import Boxes3D, Camera, iou_2d_paired, wrap
@@ -67,6 +68,12 @@ views = st.builds(
     st.sampled_from([640, 832]),
     st.just(256),
 )
+
+
+def augment(sample: Sample, view: View, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
+    """Augmented and recoloured, as a batch of one is before it is normalised."""
+    seen, colour = Augmenter(augmentation)(sample, view, rng)
+    return replace(seen, image=recolored(seen.image[None], colour[None])[0])
 
 
 # -- the window -------------------------------------------------------------------------------------------------------
@@ -293,15 +300,29 @@ def test_mirror_and_zoom_happen_as_often_and_as_far_as_asked() -> None:
     assert 15 < sum(flips) < 45
 
 
-def test_recoloring_touches_only_the_picture() -> None:
-    source = replace(scene(), image=torch.randint(0, 256, (3, 375, 1242), dtype=torch.uint8))
-    out = recolor(source, np.random.default_rng(3))
-    assert out.image.dtype == torch.uint8
-    assert not torch.equal(out.image, source.image)
-    assert out.boxes is source.boxes
-    assert out.boxes2d is source.boxes2d
-    same = recolor(source, np.random.default_rng(3), strength=0.0)
-    assert (same.image.int() - source.image.int()).abs().max() <= 1
+def slowly_recolored(image: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+    """One image, one step after the other: saturation, brightness and tint, contrast."""
+    gain, contrast, saturation = colour[:3].tolist()
+    x = image.float()
+    grey = x.mean(0, keepdim=True)
+    x = (grey + saturation * (x - grey)) * gain * colour[3:].view(3, 1, 1)
+    x = x.mean() + contrast * (x - x.mean())
+    return x.clamp(0, 255).round().to(torch.uint8)
+
+
+def test_a_batch_is_recoloured_image_by_image_with_its_own_colours() -> None:
+    images = torch.randint(0, 256, (4, 3, 96, 320), dtype=torch.uint8)
+    colours = torch.stack(
+        [random_colour(np.random.default_rng(k)) for k in range(3)] + [torch.tensor(NO_COLOUR)]
+    )
+    out = recolored(images, colours)
+    assert out.dtype == torch.uint8
+    for k in range(3):
+        assert torch.equal(out[k], slowly_recolored(images[k], colours[k]))
+        assert not torch.equal(out[k], images[k])
+    assert torch.equal(out[3], images[3])
+    assert recolored(images, torch.tensor([NO_COLOUR] * 4)) is images
+    assert random_colour(np.random.default_rng(3), strength=0.0).tolist() == list(NO_COLOUR)
 
 
 # -- real data --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from monolift.augment.augment import Augmentation
+from monolift.augment.augment import Augmenter
+from monolift.augment.augmentation import Augmentation
 from monolift.augment.cutouts import Cutout, CutoutLimits, cut_out
 from monolift.augment.paste import PasteOptions, ground_height, paste
 from monolift.augment.pasted_files import PastedSet, write_pasted
@@ -19,11 +20,11 @@ from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, iou_2d, wrap, yaw_from_alpha
 from monolift.geometry.boxes import CORNER_SIGNS
-from monolift.methods.recipe import Recipe
+from monolift.methods.smoke import SmokeConfig
 from monolift.render.mesh import Mesh
 from monolift.render.renderer import render
 from monolift.shapes.projective_texture import placed
-from monolift.training.train import Views
+from monolift.training.data import Views
 from toy_kitti import toy_camera, write_toy
 
 CAMERA = toy_camera(1242, 375)
@@ -300,30 +301,19 @@ def test_an_augmented_set_reads_as_it_was_pasted_and_goes_on_where_it_stopped(
         list(write_pasted(toy, data, toy_bank, made_from))
 
 
-class _Detector:
-    """As much of a detector as the loader needs."""
-
-    def training_view(self, width: int, height: int) -> object:
-        from monolift.augment.view import letterbox
-
-        return letterbox(width, height, 640, 192)
-
-    def normalise(self, image: torch.Tensor) -> torch.Tensor:
-        return image.float() / 255
-
-
 def test_training_pastes_with_the_probability_of_the_recipe(toy: Path, toy_bank: list[Cutout]) -> None:
     data = KittiDataset(toy)
+    config = SmokeConfig(input_width=640, input_height=192)
     plain = Augmentation(mirror=0, recolor=0, scale=(1, 1), shift=0)
     kinds = {
-        p: Views([data], _Detector(), Recipe(augmentation=replace(plain, paste=p)), 0, toy_bank)
+        p: Views([data], config, Augmenter.of(replace(plain, paste=p), toy_bank), len, seed=0)
         for p in (0.0, 1.0)
     }
     for k in range(4):
         source = data[k]
-        assert len(kinds[0.0][(0, k)][0]) == len(source)
-        sample, image = kinds[1.0][(0, k)]
-        again, _ = kinds[1.0][(0, k)]
+        assert len(kinds[0.0].view(0, k)[0]) == len(source)
+        sample, _ = kinds[1.0].view(0, k)
+        again, _ = kinds[1.0].view(0, k)
         assert torch.equal(sample.boxes.center, again.boxes.center)
-        assert image.shape == (3, 192, 640)
-    assert sum(len(kinds[1.0][(e, k)][0]) - len(data[k]) for e in range(2) for k in range(4)) >= 4
+        assert sample.image.shape == (3, 192, 640)
+    assert sum(len(kinds[1.0].view(e, k)[0]) - len(data[k]) for e in range(2) for k in range(4)) >= 4

@@ -86,12 +86,13 @@ def test_half_precision_is_half_the_size_and_detects_the_same(
 
 def test_a_configuration_of_another_size_is_not_built(folder: Path) -> None:
     content = json.loads((folder / "config.json").read_text())
-    content["config"]["head_channels"] = 1_000_000
+    content["config"]["head_channels"] = 65_536
     (folder / "config.json").write_text(json.dumps(content))
     start = time.perf_counter()
     assert "do not fit the configuration beside it, which asks for more than" in fault(folder)
     assert time.perf_counter() - start < 10
     for channels, message in (
+        (1_000_000, "head_channels must be at least 1 and at most 65536, got 1000000"),
         (36, "weights do not fit the configuration beside it, first "),
         (33, "config.json: "),
     ):
@@ -173,7 +174,7 @@ def rewrite(folder: Path, **changes: Any) -> None:
     ({"format": 2}, "expected checkpoint format 1, got 2"),
     ({"format": None}, "expected checkpoint format 1, got None"),
     ({"method": "yolo"}, "method must be one of smoke"),
-    ({"config": {"colour": "red"}}, "SmokeConfig has no option colour"),
+    ({"config": {"colour": "red"}}, "SmokeConfig has no colour"),
     ({"config": {"backbone": "nano", "radius": "huge"}}, "radius must be one of"),
     ({"config": {"sizes": [[4, 1.5, 1.6]]}}, "one (l, h, w) for each"),
     ({"config": [1, 2]}, "config.json: expected config to hold named options, got [1, 2]"),
@@ -181,10 +182,10 @@ def rewrite(folder: Path, **changes: Any) -> None:
     ({"card": "good"}, "config.json: card: expected an object"),
     ({"card": {"score": "high"}}, "config.json: card: score: expected"),
     ({"card": {"score": 25}}, "config.json: card: score: expected"),
-    ({"config": {"classes": 5}}, "config.json: classes: expected a value like ('Car', 'Pedestrian', 'Cyclist'), got 5"),
-    ({"config": {"head_channels": "many"}}, "config.json: head_channels: expected a value like 64, got 'many'"),
+    ({"config": {"classes": 5}}, "config.json: classes: expected list of names like ('Car', 'Pedestrian', 'Cyclist'), got 5"),
+    ({"config": {"head_channels": "many"}}, "config.json: head_channels: expected int like 64, got 'many'"),
     ({"config": {"sizes": [[1, 2, "x"]]}}, "config.json: sizes: expected"),
-    ({"config": {"boxes2d": 1}}, "config.json: boxes2d: expected a value like True, got 1"),
+    ({"config": {"boxes2d": 1}}, "config.json: boxes2d: expected bool like True, got 1"),
 ])  # fmt: skip
 def test_descriptions_that_cannot_be_used(folder: Path, changes: dict[str, Any], words: str) -> None:
     rewrite(folder, **changes)

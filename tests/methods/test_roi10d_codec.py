@@ -202,7 +202,7 @@ def test_statistics_of_a_split() -> None:
     ("changes", "message"),
     [
         ({"depth": "lidar"}, "depth must be one of"),
-        ({"input_width": 100}, "multiples of 32"),
+        ({"input_width": 100}, "must be a multiple of 32"),
         ({"sizes": ((1.0, -1.0, 1.0),)}, "sizes"),
         ({"fused": 24}, "fused must be a multiple of 32"),
         ({"roi_size": 0}, "at least 1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from monolift.data.sample import Sample
 from monolift.inference import checkpoint
 from monolift.methods.roi10d import ROI10D, LiftedDetections, ROI10DConfig
 from monolift.methods.roi10d.loss import TERMS, separate_terms
-from monolift.training.train import TrainOptions, _Run, train
+from monolift.training.train import Step
 from monolift.training.validate import detect_sample
 from toy_kitti import toy_camera, write_toy
 
@@ -164,19 +165,18 @@ class KilledError(Exception):
     """Stands for a kill."""
 
 
-def test_training_resuming_and_detecting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_resuming_and_detecting(tmp_path: Path) -> None:
     """On files, through the training loop: killed in the middle and resumed it ends with the weights of one that was not."""
     root = write_toy(tmp_path, [f"{k:06d}" for k in range(6)], cars=2)
     (root / "train.txt").write_text("000000\n000001\n000002\n000003\n")
     (root / "val.txt").write_text("000004\n000005\n")
     settings = ("input_width=160", "input_height=64", "head_channels=32", "warmup_steps=2", "batch_size=2")
 
-    def run(out: str, resume: bool = False) -> Path:
-        options = TrainOptions(
-            method="roi10d", data=(root,), out=root / out, split=root / "train.txt", val_split=root / "val.txt",
-            settings=(*settings, "epochs=2"), device="cpu", quiet=True, val_every=2, save_minutes=0.0, resume=resume,
+    def run(out: str, resume: bool = False, on_step: Callable[[Step], None] | None = None) -> Path:
+        return train_with(
+            "roi10d", root, root / out, (*settings, "epochs=2"), split=root / "train.txt",
+            val_split=root / "val.txt", val_every=2, save_minutes=0.0, resume=resume, on_step=on_step,
         )  # fmt: skip
-        return train(options)
 
     best = run("whole")
     rows = [json.loads(line) for line in (root / "whole" / "metrics.jsonl").read_text().splitlines()]
@@ -188,16 +188,12 @@ def test_training_resuming_and_detecting(tmp_path: Path, monkeypatch: pytest.Mon
     assert int(detector.steps) == 4
     assert isinstance(detect_sample(detector, KittiDataset(root)[5]), LiftedDetections)
 
-    step = _Run._step
-
-    def killed(self: _Run, *arguments: object) -> dict[str, float]:
-        if self.step == 3:
+    def killed(step: Step) -> None:
+        if step.step == 3:
             raise KilledError
-        return step(self, *arguments)  # type: ignore[arg-type]
 
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(_Run, "_step", killed)
-        run("broken")
+    with pytest.raises(KilledError):
+        run("broken", on_step=killed)
     run("broken", resume=True)
     whole, again = (checkpoint.load(root / out / "last").state_dict() for out in ("whole", "broken"))
     assert all(torch.equal(whole[name], again[name]) for name in whole)

@@ -66,7 +66,7 @@ def test_presets_say_what_the_sources_say() -> None:
     ({"fit": "big"}, "fit must be one of"),
     ({"norm": "layer"}, "norm must be one of"),
     ({"sizes": ((4.0, 1.5, 1.6),)}, "one .l, h, w. for each"),
-    ({"input_width": 810}, "multiples of 32"),
+    ({"input_width": 810}, "must be a multiple of 32"),
 ])  # fmt: skip
 def test_configurations_that_cannot_be_are_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):

@@ -14,9 +14,9 @@ from monolift.methods.ss3d import paper
 from monolift.methods.ss3d.codec import cell_pixels
 from monolift.methods.ss3d.hints import BOX, CORNERS, DIRECTION, DISTANCE, HINT_NAMES, HINTS, SIZE
 from monolift.methods.ss3d.network import BACKGROUND_BIAS, LOG_SIGMA_BIAS, TASKS, SS3DNetwork
-from monolift.training.train import TrainOptions, train
 from monolift.training.validate import detect_sample
 from toy_kitti import write_toy
+from trained import train_with
 
 
 def network(backbone: str = "resnet18", per_cell_sigma: bool = True) -> SS3DNetwork:
@@ -120,16 +120,8 @@ def test_two_stages_of_training_and_detection(tmp_path: Path) -> None:
         "epochs=1",
         "batch_size=2",
     )
-    first = train(
-        TrainOptions(
-            method="ss3d", data=(root,), out=root / "first", settings=small, device="cpu", quiet=True
-        )
-    )
-    options = TrainOptions(
-        method="ss3d", data=(root,), out=root / "second", preset="iou", init=first, settings=small, device="cpu",
-        quiet=True,
-    )  # fmt: skip
-    model = checkpoint.load(train(options))
+    first = train_with("ss3d", root, root / "first", small)
+    model = checkpoint.load(train_with("ss3d", root, root / "second", small, preset="iou", init=first))
     assert "iou" in json.loads((root / "second" / "metrics.jsonl").read_text())
     assert model.config.iou_weight == 1.0
     scene = KittiDataset(root)[0]

@@ -10,9 +10,9 @@ from monolift.data.kitti import KittiDataset
 from monolift.evaluation import evaluate
 from monolift.geometry import iou_3d
 from monolift.inference import checkpoint
-from monolift.training.train import TrainOptions, train
 from monolift.training.validate import detect_sample, validate
 from toy_kitti import write_toy
+from trained import train_with
 
 EPOCHS, COPIES, CARS = 6, 24, 5  # 144 steps
 IDS = [f"{k:06d}" for k in range(COPIES + 10)]
@@ -26,33 +26,23 @@ def test_one_scene_is_learnt_to_an_ap_above_90(tmp_path: Path) -> None:
     """
     root = write_toy(tmp_path, IDS, cars=CARS, same=True)
     (root / "train.txt").write_text("\n".join(IDS[:COPIES]))
-    best = train(
-        TrainOptions(
-            method="smoke",
-            data=(root,),
-            out=root / "run",
-            split=root / "train.txt",
-            settings=(
-                "classes=Car",
-                "backbone=resnet18",
-                "norm=group",
-                "input_width=416",
-                "input_height=128",
-                "batch_size=1",
-                f"epochs={EPOCHS}",
-                "lr=1e-3",
-                "backbone_lr_factor=1",
-                "ema=0.95",
-                "augmentation.mirror=0",
-                "augmentation.recolor=0",
-                "augmentation.scale=[1,1]",
-                "augmentation.shift=0",
-            ),
-            device="cpu",
-            val_every=100,
-            quiet=True,
-        )
+    settings = (
+        "classes=Car",
+        "backbone=resnet18",
+        "norm=group",
+        "input_width=416",
+        "input_height=128",
+        "batch_size=1",
+        f"epochs={EPOCHS}",
+        "lr=1e-3",
+        "backbone_lr_factor=1",
+        "ema=0.95",
+        "augmentation.mirror=0",
+        "augmentation.recolor=0",
+        "augmentation.scale=[1,1]",
+        "augmentation.shift=0",
     )
+    best = train_with("smoke", root, root / "run", settings, split=root / "train.txt", val_every=100)
     model = checkpoint.load(best)
     scenes = KittiDataset(root, IDS[COPIES:])
     assert len(scenes) * CARS > 41

@@ -15,19 +15,21 @@ from typing import Any
 import pytest
 import torch
 
-from monolift.augment.augment import Augmentation
+from monolift.augment.augment import Augmenter
+from monolift.augment.augmentation import Augmentation
 from monolift.cli import main
 from monolift.data.kitti import KittiDataset
 from monolift.errors import InputError
+from monolift.files.settings import apply_settings
 from monolift.inference import checkpoint
 from monolift.inference import zoo as model_zoo
 from monolift.methods import get_method
 from monolift.methods.recipe import Recipe
 from monolift.methods.smoke import Smoke, SmokeConfig, official
+from monolift.training.data import Encoder, Views, batches
 from monolift.training.optimizer import make_optimizer
-from monolift.training.options import apply_settings
-from monolift.training.train import TrainOptions, Views, batches, train
 from toy_kitti import write_toy
+from trained import train_with
 
 IDS = [f"{k:06d}" for k in range(8)]
 TINY = ("classes=Car", "input_width=128", "input_height=64", "head_channels=16", "batch_size=2", "epochs=2")
@@ -38,8 +40,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_toy(tmp_path_factory.mktemp("toy"), IDS, cars=3, size=(248, 75))
 
 
-def options(toy: Path, out: Path, *settings: str, **more: Any) -> TrainOptions:
-    return TrainOptions("smoke", (toy,), out, settings=(*TINY, *settings), device="cpu", quiet=True, **more)
+def train_tiny(toy: Path, out: Path, *settings: str, **more: Any) -> Path:
+    return train_with("smoke", toy, out, (*TINY, *settings), **more)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -75,12 +77,20 @@ def test_the_order_is_the_epochs_own_and_resuming_skips_what_was_done() -> None:
 
 def test_a_picture_of_an_epoch_is_always_augmented_alike(toy: Path) -> None:
     detector = Smoke(SmokeConfig(classes=("Car",), input_width=128, input_height=64, head_channels=16))
-    views = Views([KittiDataset(toy)], detector, Recipe(), seed=3)
-    (a, image), (b, again) = views[(2, 5)], views[(2, 5)]
-    assert torch.equal(image, again)
+
+    def views(seed: int) -> Views:
+        return Views([KittiDataset(toy)], detector.config, Augmenter(), Encoder(detector), seed)
+
+    def image(seed: int, epoch: int) -> torch.Tensor:
+        return views(seed)[[(epoch, 5)]].network_images(detector)
+
+    (a, colour), (b, again) = views(3).view(2, 5), views(3).view(2, 5)
+    assert torch.equal(a.image, b.image)
+    assert torch.equal(colour, again)
     assert torch.equal(a.boxes2d, b.boxes2d)
-    assert not torch.equal(image, views[(3, 5)][1])
-    assert not torch.equal(image, Views([KittiDataset(toy)], detector, Recipe(), seed=4)[(2, 5)][1])
+    assert torch.equal(image(3, 2), image(3, 2))
+    assert not torch.equal(image(3, 2), image(3, 3))
+    assert not torch.equal(image(3, 2), image(4, 2))
 
 
 def test_rates_of_the_two_schedules() -> None:
@@ -117,8 +127,7 @@ def test_the_published_optimiser_trains_biases_twice_as_fast() -> None:
 
 def test_settings_change_what_they_name() -> None:
     config, recipe = apply_settings(
-        SmokeConfig(),
-        Recipe(),
+        (SmokeConfig(), Recipe()),
         [
             "classes=Car,Tram",
             "boxes2d=false",
@@ -146,7 +155,7 @@ def test_settings_change_what_they_name() -> None:
 ])  # fmt: skip
 def test_settings_that_cannot_be_are_refused(setting: str, words: str) -> None:
     with pytest.raises(InputError) as caught:
-        apply_settings(SmokeConfig(), Recipe(), [setting])
+        apply_settings((SmokeConfig(), Recipe()), [setting])
     assert words in str(caught.value)
 
 
@@ -157,10 +166,8 @@ def test_a_run_leaves_checkpoints_and_its_history(toy: Path, tmp_path: Path) -> 
     (toy / "train.txt").write_text("\n".join(IDS[:6]))
     (toy / "val.txt").write_text("\n".join(IDS[6:]))
     settings = ("epochs=3", "lr=3e-3", "ema=0.5")
-    best = train(
-        options(
-            toy, tmp_path / "run", *settings, split=toy / "train.txt", val_split=toy / "val.txt", val_every=2
-        )
+    best = train_tiny(
+        toy, tmp_path / "run", *settings, split=toy / "train.txt", val_split=toy / "val.txt", val_every=2
     )
     assert best == tmp_path / "run" / "best"
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -181,7 +188,7 @@ def test_a_run_leaves_checkpoints_and_its_history(toy: Path, tmp_path: Path) -> 
 
 
 def test_what_was_asked_for_outweighs_what_was_measured(toy: Path, tmp_path: Path) -> None:
-    last = train(options(toy, tmp_path / "run", "epochs=1", "depth_mean=33.0"))
+    last = train_tiny(toy, tmp_path / "run", "epochs=1", "depth_mean=33.0")
     assert checkpoint.load(last).config.depth_mean == 33.0
 
 
@@ -248,27 +255,27 @@ def test_a_killed_and_resumed_run_ends_with_the_same_weights(toy: Path, tmp_path
 
 def test_resuming_needs_a_run_of_the_same_kind(toy: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train(options(toy, run, "epochs=1", resume=True))  # nothing there yet: begins
+    train_tiny(toy, run, "epochs=1", resume=True)  # nothing there yet: begins
     for changed in ("lr=0.5", "quirks.corrected_radius=true"):
         with pytest.raises(InputError, match=r"another (recipe|configuration)"):
-            train(options(toy, run, "epochs=1", changed, resume=True))
+            train_tiny(toy, run, "epochs=1", changed, resume=True)
     with pytest.raises(InputError, match="another recipe or seed"):
-        train(options(toy, run, "epochs=1", resume=True, seed=1))
+        train_tiny(toy, run, "epochs=1", resume=True, seed=1)
     finished = weights(run / "last")
-    train(options(toy, run, "epochs=1", resume=True))  # all done: changes nothing
+    train_tiny(toy, run, "epochs=1", resume=True)  # all done: changes nothing
     assert all(torch.equal(v, finished[k]) for k, v in weights(run / "last").items())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("not a run")
     with pytest.raises(InputError, match="nothing to resume"):
-        train(options(toy, tmp_path / "other", resume=True))
+        train_tiny(toy, tmp_path / "other", resume=True)
 
 
 def test_the_other_half_of_a_torn_rename_is_found(toy: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train(options(toy, run, "epochs=1"))
+    train_tiny(toy, run, "epochs=1")
     finished = weights(run / "last")
     (run / "last").rename(run / "last.old")  # a kill between two renames leaves it so
-    train(options(toy, run, "epochs=1", resume=True))
+    train_tiny(toy, run, "epochs=1", resume=True)
     assert all(torch.equal(v, finished[k]) for k, v in weights(run / "last.old").items())
 
 
@@ -316,7 +323,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_pictures(
 
     monkeypatch.setattr(Smoke, "loss", poisoned)
     with pytest.raises(FloatingPointError) as caught:
-        train(options(toy, tmp_path / "run"))
+        train_tiny(toy, tmp_path / "run")
     assert "epoch 2" in str(caught.value)
     assert all(name in str(caught.value) for name in calls[-1])
     assert len(calls) == 6
@@ -327,19 +334,19 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_pictures(
 def test_training_pictures_may_not_be_validated(toy: Path, tmp_path: Path) -> None:
     (toy / "half.txt").write_text("\n".join(IDS[:6]))
     (toy / "leak.txt").write_text("\n".join(IDS[4:]))
-    with pytest.raises(InputError, match="2 pictures are in both splits, first 000004"):
-        train(options(toy, tmp_path / "run", split=toy / "half.txt", val_split=toy / "leak.txt"))
+    with pytest.raises(InputError, match="2 images are in both splits, first 000004"):
+        train_tiny(toy, tmp_path / "run", split=toy / "half.txt", val_split=toy / "leak.txt")
 
 
 def test_options_that_cannot_be_are_refused(toy: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="preset must be one of default, paper, official"):
-        train(options(toy, tmp_path, preset="best"))
-    with pytest.raises(InputError, match="8 pictures do not fill one batch of 9"):
-        train(options(toy, tmp_path, "batch_size=9"))
+        train_tiny(toy, tmp_path, preset="best")
+    with pytest.raises(InputError, match="8 images do not fill one batch of 9"):
+        train_tiny(toy, tmp_path, "batch_size=9")
     with pytest.raises(InputError, match="no training object of class Pedestrian"):
-        train(options(toy, tmp_path, "classes=Car,Pedestrian"))
+        train_tiny(toy, tmp_path, "classes=Car,Pedestrian")
     with pytest.raises(InputError, match="expected a KITTI folder"):
-        train(options(tmp_path, tmp_path))
+        train_tiny(tmp_path, tmp_path)
 
 
 # -- several processes ------------------------------------------------------------------------------------------------

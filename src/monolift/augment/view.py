@@ -16,8 +16,11 @@ import torch
 from PIL import Image
 
 from monolift.data.sample import Sample
-from monolift.geometry import Camera
+from monolift.geometry import Camera, clip_to_image
 from monolift.typing import Float, Int, Tensor, UInt8
+
+MIN_VISIBLE = 0.1
+"""Share of a labelled 2D box that must lie in a window for the object to be there."""
 
 
 @runtime_checkable
@@ -98,29 +101,50 @@ class View:
         last = min(extent, math.floor(source_extent * self.scale + 1e-6) - offset)
         return first, last
 
-    def sample(self, sample: Sample, min_visible: float = 0.1) -> Sample:
-        """The sample as seen through the window.
-
-        Depth and instances, where there are any, follow (:meth:`nearest`). 2D boxes are cut to the window, truncation grows
-        by the share that is cut away, and objects of which less than ``min_visible`` of the labelled box remains are dropped.
-        """
-        corners = self.px_from_source(sample.boxes2d.view(-1, 2, 2)).view(-1, 4)
-        camera = self.camera(sample.camera)
-        clipped = camera.clip(corners)
-        area, rest = (((b[:, 2:] - b[:, :2]).clamp_min(0)).prod(1) for b in (corners, clipped))
-        visible = rest / area.clamp_min(1e-9)
-        ignore = camera.clip(self.px_from_source(sample.ignore.view(-1, 2, 2)).view(-1, 4))
-        seen = dataclasses.replace(
-            sample,
+    def sample(self, sample: Sample, min_visible: float = MIN_VISIBLE) -> Sample:
+        """The sample as seen through the window: `labels` with the image, and depth and instances (`nearest`) if it has any."""
+        whole = dataclasses.replace(
+            self.cut(sample),
             image=self.image(sample.image),
-            camera=camera,
             depth=None if sample.depth is None else self.nearest(sample.depth),
             instances=None if sample.instances is None else self.nearest(sample.instances),
-            boxes2d=clipped,
-            truncation=(1 - (1 - sample.truncation) * visible).clamp(0, 1),
+        )
+        return whole.keep(self.visible(sample) > min_visible)
+
+    def labels(self, sample: Sample, min_visible: float = MIN_VISIBLE) -> Sample:
+        """As `sample` without its pixels: of the image only the size is there.
+
+        2D boxes are cut to the window, truncation grows by the share that is cut away, and objects of which less than
+        ``min_visible`` of the labelled box remains are dropped.
+        """
+        return self.cut(sample).keep(self.visible(sample) > min_visible)
+
+    def visible(self, sample: Sample) -> Float[Tensor, " n"]:
+        """Share of each labelled 2D box that lies in the window; 0 for a box without area."""
+        corners, clipped = self._boxes2d(sample)
+        area, rest = (((b[:, 2:] - b[:, :2]).clamp_min(0)).prod(1) for b in (corners, clipped))
+        return rest / area.clamp_min(1e-9)
+
+    def cut(self, sample: Sample) -> Sample:
+        """Every object of the sample with its label in the window's pixels; the image is black, one row that says its size."""
+        ignore = clip_to_image(
+            self.px_from_source(sample.ignore.view(-1, 2, 2)).view(-1, 4), self.width, self.height
+        )
+        return dataclasses.replace(
+            sample,
+            image=torch.zeros(3, 1, 1, dtype=torch.uint8).expand(3, self.height, self.width),
+            camera=self.camera(sample.camera),
+            depth=None,
+            instances=None,
+            boxes2d=self._boxes2d(sample)[1],
+            truncation=(1 - (1 - sample.truncation) * self.visible(sample)).clamp(0, 1),
             ignore=ignore[(ignore[:, 2:] > ignore[:, :2]).all(1)],
         )
-        return seen.keep(visible > min_visible)
+
+    def _boxes2d(self, sample: Sample) -> tuple[Tensor, Tensor]:
+        """Labelled 2D boxes in the window's pixels, whole and cut to the window."""
+        corners = self.px_from_source(sample.boxes2d.view(-1, 2, 2)).view(-1, 4)
+        return corners, clip_to_image(corners, self.width, self.height)
 
 
 def letterbox(width: int, height: int, out_width: int, out_height: int) -> View:

@@ -86,14 +86,14 @@ def run(options: Autolabel) -> int:
 
 def _job(options: Autolabel) -> Job:
     from monolift.autolabel import Job, Selection
+    from monolift.files.settings import apply_settings
     from monolift.methods.monodr import PRESETS
-    from monolift.training.options import apply_settings
 
     presets: dict[str, Any] = dict(PRESETS)
     if options.preset not in presets:
         raise InputError(f"--preset: expected {' or '.join(presets)}, got {options.preset!r}")
     preset, selection = presets[options.preset](), Selection(score=options.score)
-    config, selection = apply_settings(preset, selection, options.settings)
+    config, selection = apply_settings((preset, selection), options.settings)
     return Job(
         data=options.data,
         masks=options.masks,

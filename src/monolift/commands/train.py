@@ -5,44 +5,53 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from monolift.errors import InputError
-from monolift.inference import zoo as model_zoo
+from monolift.files.settings import show
+from monolift.methods import METHODS
+from monolift.training.run_file import RunFile, read_run_file
+
+MOST_DEVICES = 64
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train a detector on KITTI-format folders (image_2, label_2, calib).
+    """Train a detector on KITTI-format folders (image_2, label_2, calib). `monolift train METHOD --help` lists its settings.
 
     monolift train smoke --data KITTI/training --split train.txt --val-split val.txt --out runs/smoke --set epochs=60
     """
 
-    method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")]
-    """smoke, ss3d or roi10d."""
-    out: Path
-    """The run's folder: checkpoints last/ and best/, metrics.jsonl, results.csv, pictures/."""
-    data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="ROOT...")]
-    """KITTI folders; --split and --val-split belong to the first, further ones are used whole."""
+    method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")] = ""
+    """smoke, ss3d or roi10d; needed unless --config names it."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The run's folder, needed: checkpoints last/ and best/, metrics.jsonl, results.csv, run.toml, pictures/."""
+    data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="ROOT...")] = ()
+    """KITTI folders, needed; --split and --val-split belong to the first, further ones are used whole."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A run as TOML or YAML, such as the run.toml of every run folder; options override it."""
     split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Training ids of the first folder, one per line; all of them without it."""
     val_split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Validation ids of the first folder; no validation without it."""
     preset: str = "default"
-    """Configuration and recipe to start from: default, paper, and others that the method names (an unknown one lists them)."""
+    """Configuration and recipe to start from: default, paper, and others of the method."""
     settings: Annotated[
         tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")
     ] = ()
-    """Change one value of configuration or recipe; may be given several times."""
+    """Change one setting of the method; may be given several times."""
     init: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Weights to start from: a bundled model's name, a checkpoint folder (of another method too: what fits is taken), or a
     file for the backbone alone."""
     resume: bool = False
-    """Go on from OUT/last, to the same end as a run that was never interrupted."""
+    """Continue from OUT/last, to the same end as a run that was never interrupted."""
+    overwrite: bool = False
+    """Replace the run that is in OUT."""
     devices: int = 1
     """Processes on this machine, one per GPU; under torchrun leave it at 1."""
     device: str = "auto"
@@ -51,53 +60,90 @@ class Train:
     """Loader processes per device."""
     val_every: int = 5
     """Epochs between validations."""
+    save_minutes: float = 5.0
+    """A checkpoint is written at least this often, and after each epoch."""
     seed: int = 0
-    """Of everything random."""
+    """Random seed."""
+    tensorboard: bool = False
+    """Also write events to OUT/tensorboard."""
     quiet: bool = False
-    """Only errors."""
+    """Only warnings and errors."""
     json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Where the best checkpoint lies, as JSON in this file, or on standard output with "-"."""
 
 
+def defaults(arguments: Sequence[str]) -> Train:
+    """The options' defaults: those of the file that ``--config`` names, where it is given."""
+    path = None
+    for k, word in enumerate(arguments):
+        if word == "--config" and k + 1 < len(arguments):
+            path = arguments[k + 1]
+        elif word.startswith("--config="):
+            path = word.partition("=")[2]
+    return Train() if path is None else _of_file(read_run_file(path))
+
+
+def _of_file(run: RunFile) -> Train:
+    given = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in ("settings", "measure")}
+    given = {name: value for name, value in given.items() if value is not None}
+    paths = {name: Path(given[name]) for name in ("out", "split", "val_split", "init") if name in given}
+    return replace(Train(), **{**given, **paths, "data": tuple(map(Path, run.data))})
+
+
 def run(options: Train) -> int:
-    init = options.init
-    if init is not None and str(init) in model_zoo.names():
-        init = model_zoo.resolve(init)
-    for path in (*options.data, options.split, options.val_split, init):
+    if options.method not in METHODS:
+        said = show(options.method) if options.method else "none"
+        raise InputError(f"METHOD: expected {', '.join(METHODS[:-1])} or {METHODS[-1]}, got {said}")
+    if not options.data:
+        raise InputError("--data: expected at least one KITTI folder (image_2, label_2, calib), got none")
+    if options.out is None:
+        raise InputError("--out: expected the folder of the run, got none")
+    for path in (*options.data, options.split, options.val_split):
         if path is not None and not path.exists():
-            bundled = f", nor a bundled model ({', '.join(model_zoo.names())})" if path is init else ""
-            raise InputError(f"{path}: no such file or folder{bundled}")
-    if options.devices < 1:
-        raise InputError(f"--devices: expected 1 or more, got {options.devices}")
+            raise InputError(f"{path}: no such file or folder")
+    if not 1 <= options.devices <= MOST_DEVICES:
+        raise InputError(f"--devices: expected 1 to {MOST_DEVICES}, got {options.devices}")
     if options.devices > 1 and "WORLD_SIZE" not in os.environ:
         return _on_several(options.devices)
-    from monolift.commands.output import write_json
-    from monolift.training.train import TrainOptions, train
-
-    best = train(
-        TrainOptions(
-            method=options.method,
-            data=options.data,
-            out=options.out,
-            preset=options.preset,
-            split=options.split,
-            val_split=options.val_split,
-            settings=options.settings,
-            init=init,
-            seed=options.seed,
-            device=options.device,
-            workers=options.workers,
-            val_every=options.val_every,
-            resume=options.resume,
-            quiet=options.quiet,
-        )
-    )
+    best = _train(options, options.out)
     if os.environ.get("RANK", "0") == "0":
         if options.json is not None:
+            from monolift.commands.output import write_json
+
             write_json(options.json, {"checkpoint": str(best)})
         if not options.quiet:
             sys.stderr.write(f"trained: {best}\ntry it: monolift detect PICTURE --model {best}\n")
     return 0
+
+
+def _train(options: Train, out: Path) -> Path:
+    from monolift.methods import get_method
+    from monolift.training.options import choose
+    from monolift.training.train import train
+
+    file = RunFile() if options.config is None else read_run_file(options.config)
+    method = get_method(options.method)
+    chosen = choose(method, options.preset, file.settings, options.settings, str(options.config))
+    return train(
+        chosen.config,
+        chosen.recipe,
+        options.data,
+        out,
+        split=options.split,
+        val_split=options.val_split,
+        keep=chosen.keep,
+        measure=chosen.measure if file.measure is None else file.measure,
+        init=options.init,
+        seed=options.seed,
+        device=options.device,
+        workers=options.workers,
+        val_every=options.val_every,
+        save_minutes=options.save_minutes,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        tensorboard=options.tensorboard,
+        quiet=options.quiet,
+    )
 
 
 def _on_several(devices: int) -> int:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monolift.errors import InputError, MissingExtraError
-from monolift.files.folders import partial_folder, replace_folder  # noqa: F401 - replace_folder for training
+from monolift.files.folders import partial_folder
 from monolift.files.json_text import number_of, object_of, optional, read_json, show_value, text_value, value
+from monolift.files.settings import changed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -247,35 +248,8 @@ def write_readme(folder: Path, name: str) -> None:
 
 
 def _config(method: Method, values: Any, path: Path) -> Any:
-    """The method's configuration from what JSON holds: lists become tuples, and each value must be of its default's kind."""
+    """The method's configuration from what JSON holds, each value typed by its field."""
     try:
-        return _filled(method.config, method.up_to_date(values), path)
+        return changed(method.config(), method.up_to_date(values), f"{path}: ")
     except InputError as error:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
-
-
-def _filled(kind: Any, values: dict[str, Any], path: Path) -> Any:
-    default = kind()
-    values = {name: _tuples(given) for name, given in values.items()}
-    for name, given in values.items():
-        if name not in {f.name for f in dataclasses.fields(kind)}:
-            raise InputError(f"{path}: {default.__class__.__name__} has no option {name}")
-        if dataclasses.is_dataclass(getattr(default, name)) and isinstance(given, dict):
-            values[name] = _filled(type(getattr(default, name)), given, path)
-        elif not _alike(given, getattr(default, name)):
-            raise InputError(
-                f"{path}: {name}: expected a value like {getattr(default, name)!r}, got {given!r}"
-            )
-    return kind(**values)
-
-
-def _tuples(given: Any) -> Any:
-    return tuple(_tuples(v) for v in given) if isinstance(given, list) else given
-
-
-def _alike(given: Any, default: Any) -> bool:
-    if isinstance(default, tuple):
-        return isinstance(given, tuple) and all(_alike(v, default[0]) for v in given if default)
-    if isinstance(default, float):
-        return isinstance(given, int | float) and not isinstance(given, bool)
-    return type(given) is type(default)

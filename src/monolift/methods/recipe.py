@@ -5,13 +5,26 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from monolift.augment.augment import Augmentation
-from monolift.errors import InputError, check_choices
+from monolift.augment.augmentation import Augmentation
+from monolift.files.settings import COUNT, NOT_NEGATIVE, SHARE, Range, check_fields
 
 CHOICES = {
     "optimizer": ("adam", "adamw", "sgd"),
     "schedule": ("cosine", "steps"),
     "precision": ("float32", "bfloat16"),
+}
+FACTOR = Range(0, 1000)
+RANGES = {
+    "epochs": COUNT,
+    "batch_size": COUNT,
+    "lr": Range(0, 10, above=True),
+    "backbone_lr_factor": FACTOR,
+    "bias_lr_factor": FACTOR,
+    "weight_decay": Range(0, 10),
+    "milestones": SHARE,
+    "warmup": Range(0, 1, below=True),
+    "clip": NOT_NEGATIVE,
+    "ema": Range(0, 1, below=True),
 }
 
 
@@ -51,9 +64,7 @@ class Recipe:
     """Mirror, zoom, shift, colour."""
 
     def __post_init__(self) -> None:
-        check_choices("", self, CHOICES)
-        if self.epochs < 1 or self.batch_size < 1 or not self.lr > 0:
-            raise InputError("epochs and batch_size must be at least 1 and lr positive")
+        check_fields("recipe", self, CHOICES, RANGES)
 
     def rate(self, progress: float) -> float:
         """Factor on the learning rate when a share ``progress`` of the run is done."""

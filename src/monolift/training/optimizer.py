@@ -1,42 +1,18 @@
-"""What a training starts from: weights, which of them stay, and the optimiser for the rest."""
+"""The optimiser of a recipe, the parts of the backbone that stay as they are, and the averaged weights."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from monolift.errors import InputError
-from monolift.inference import checkpoint
+from monolift.methods.base import Detector, Method
 from monolift.methods.recipe import Recipe
-from monolift.typing import Tensor
 
 
-def origin(options: Any, pictures: int) -> dict[str, Any]:
-    """What the checkpoint's card says of its training: names of data sets and splits (no paths), preset, settings, seed."""
-
-    def name(path: str | Path | None) -> str | None:
-        return None if path is None else Path(path).name
-
-    return {
-        "data": [Path(root).resolve().name for root in options.data],
-        "split": name(options.split),
-        "val_split": name(options.val_split),
-        "pictures": pictures,
-        "preset": options.preset,
-        "settings": list(options.settings),
-        "init": name(options.init),
-        "seed": options.seed,
-    }
-
-
-def freeze(detector: Any, recipe: Recipe) -> list[nn.Module]:
+def freeze(detector: Detector, recipe: Recipe) -> list[nn.Module]:
     """Stops the training of the parts that the recipe names, and returns them."""
-    backbone = detector.network.backbone
-    parts = dict(backbone.named_children())
+    parts = dict(detector.backbone.named_children())
     missing = [name for name in recipe.freeze if name not in parts]
     if missing:
         raise InputError(f"freeze: the backbone has no part {', '.join(missing)}; it has {', '.join(parts)}")
@@ -64,26 +40,39 @@ def make_optimizer(detector: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
     return kind(listed)
 
 
-def initialise(detector: Any, path: str | Path, pictures: Callable[[], Tensor]) -> None:
-    """Weights to start from: another checkpoint, of which what fits is taken, or a file for the backbone alone.
+def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Sets every group's learning rate to its full rate times ``factor``."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
 
-    pictures: gives a few normalised training pictures (b, 3, h, w) where a file needs them.
-    Raises InputError where nothing fits.
-    """
-    path = Path(path)
-    if path.is_dir():
-        other = checkpoint.load(path)
-        own = detector.state_dict()
-        fitting = {k: v for k, v in other.state_dict().items() if k in own and own[k].shape == v.shape}
-        if not fitting:
-            raise InputError(f"{path}: no weight of this checkpoint fits the network")
-        detector.load_state_dict({**own, **fitting})
-    elif path.suffix == ".onnx":
-        from monolift.nn.yolox import load_yolox
 
-        load_yolox(detector.network.backbone, path, pictures())
-    else:
-        from monolift.nn.pretrained import load_pretrained
+class Average:
+    """The exponential moving average of a detector's weights, which is evaluated; with decay 0 the weights themselves."""
 
-        backbone = detector.network.backbone
-        load_pretrained(getattr(backbone, "base", backbone), path)
+    def __init__(self, detector: Detector, method: Method, decay: float) -> None:
+        self.source, self.decay = detector, decay
+        self.detector = detector
+        if decay:
+            self.detector = method.detector(detector.config).to(detector.device)
+            self.detector.load_state_dict(detector.state_dict())
+            self.detector.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """The average of the present weights alone."""
+        if self.decay:
+            self.detector.load_state_dict(self.source.state_dict())
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Takes the weights after ``step`` steps in."""
+        if not self.decay:
+            return
+        # a short memory at first: the average must not remember the untrained weights
+        decay = min(self.decay, (1 + step) / (10 + step))
+        new = self.source.state_dict()
+        for name, value in self.detector.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(new[name], 1 - decay)
+            else:
+                value.copy_(new[name])

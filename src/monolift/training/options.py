@@ -1,75 +1,119 @@
-"""key=value changes of frozen dataclasses: strict about names, typed by the field's present value."""
+"""A training in words: which preset and which changed settings a configuration and a recipe amount to, and back."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from monolift.errors import InputError
+from monolift.files.settings import (
+    COUNT,
+    NOT_NEGATIVE,
+    Range,
+    apply_settings,
+    as_setting,
+    check_fields,
+    differences,
+    split_settings,
+)
+from monolift.methods.base import Method
+from monolift.methods.recipe import Recipe
+
+LIMITS = {
+    "seed": Range(0, 2**63 - 1),
+    "workers": Range(0, 256),
+    "val_every": COUNT,
+    "save_minutes": NOT_NEGATIVE,
+}
 
 
-def apply_settings(config: Any, recipe: Any, settings: Sequence[str]) -> tuple[Any, Any]:
-    """Changes the method's configuration or the recipe, whichever has the field; ``augmentation.mirror=0`` goes one deeper.
+@dataclass(frozen=True)
+class RunOptions:
+    """What a training is asked for beyond configuration, recipe and data; `monolift.train` explains each.
 
-    Values are JSON (numbers, true, lists) or plain words. A field whose metadata names others it ``decides`` empties those.
-    Raises InputError naming the nearest field for an unknown one.
+    Raises InputError for a value that cannot be.
     """
-    for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator:
-            raise InputError(f"setting {setting!r}: expected key=value")
-        names = [f.name for target in (config, recipe) for f in dataclasses.fields(target)]
-        head = key.split(".")[0]
-        if head not in names:
-            near = difflib.get_close_matches(head, names, 1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(names))}"
-            raise InputError(f"unknown setting {key!r}{hint}")
-        if head in {f.name for f in dataclasses.fields(config)}:
-            config = _changed(config, key, text)
-        else:
-            recipe = _changed(recipe, key, text)
-    return config, recipe
+
+    split: Any = None
+    val_split: Any = None
+    init: str | Path | None = None
+    keep: frozenset[str] = frozenset()
+    measure: bool = True
+    seed: int = 0
+    device: str = "auto"
+    workers: int = 0
+    val_every: int = 5
+    save_minutes: float = 5.0
+    resume: bool = False
+    overwrite: bool = False
+    tensorboard: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields("", self, limits=LIMITS)
 
 
-def _changed(target: Any, key: str, text: str) -> Any:
-    head, _, rest = key.partition(".")
-    if head not in {f.name for f in dataclasses.fields(target)}:
-        raise InputError(f"unknown setting {key!r}: {type(target).__name__} has no {head}")
-    present = getattr(target, head)
-    if rest:
-        if not dataclasses.is_dataclass(present):
-            raise InputError(f"setting {key!r}: {head} has no fields")
-        return dataclasses.replace(target, **{head: _changed(present, rest, text)})
-    value = _value(present, key, text)
-    # what a field decides is worked out anew, or a shorter list of classes would stand beside the old list of sizes
-    field = next(f for f in dataclasses.fields(target) if f.name == head)
-    decided = field.metadata.get("decides", ()) if value != present else ()
-    return dataclasses.replace(target, **{head: value, **dict.fromkeys(decided, ())})
+@dataclass(frozen=True)
+class Chosen:
+    """What a preset and changed settings make.
+
+    config, recipe: of the method; keep: the configuration's fields that were set, which are not measured on the data
+    measure: whether the others are; not where a preset's constants are published
+    """
+
+    config: Any
+    recipe: Recipe
+    keep: frozenset[str]
+    measure: bool
 
 
-def _value(present: Any, key: str, text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    if isinstance(present, bool):
-        if value in (0, 1):
-            value = bool(value)
-        fits = isinstance(value, bool)
-    elif isinstance(present, int):
-        fits = isinstance(value, int) and not isinstance(value, bool)
-    elif isinstance(present, float):
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-        value = float(value) if fits else value
-    elif isinstance(present, tuple):
-        value = tuple(text.split(",")) if isinstance(value, str) else value
-        fits = isinstance(value, list | tuple)
-        value = tuple(value) if fits else value
-    else:
-        value, fits = text, True
-    if not fits:
-        raise InputError(f"setting {key!r}: expected {type(present).__name__} like {present!r}, got {text!r}")
-    return value
+def choose(
+    method: Method,
+    preset: str = "default",
+    given: Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
+    where: str = "",
+) -> Chosen:
+    """Configuration and recipe of a preset, changed by a file's values and then by ``key=value`` texts.
+
+    given: nested values; where: the file they are from, for messages. Raises InputError for what does not fit.
+    """
+    if preset not in method.presets:
+        raise InputError(f"{method.name} preset must be one of {', '.join(method.presets)}, got {preset!r}")
+    config, recipe = method.presets[preset](), method.recipes[preset]
+    if given:
+        try:
+            config, recipe = apply_settings((config, recipe), given, f"{where}: settings.")
+        except InputError as error:
+            raise error if where in str(error) else InputError(f"{where}: {error}") from None
+    config, recipe = apply_settings((config, recipe), settings)
+    names = {*(given or {}), *split_settings(settings)} & {f.name for f in fields(config)}
+    return Chosen(config, recipe, frozenset(names), preset not in method.fixed)
+
+
+def described(
+    method: Method, config: Any, measured: Any, recipe: Recipe, keep: Collection[str]
+) -> tuple[str, dict[str, Any]]:
+    """The nearest preset and the values that make it this training: `choose` gives the same configuration and recipe.
+
+    config, measured: before and after the data's statistics, which are left out unless named in ``keep``.
+    """
+
+    def distance(preset: str) -> int:
+        pairs = ((method.presets[preset](), config), (method.recipes[preset], recipe))
+        return sum(len(differences(*pair)) for pair in pairs)
+
+    preset = min(method.presets, key=distance)
+    made = method.presets[preset]()
+    found = set(differences(config, measured))
+    changes = {name: new for name, (_, new) in differences(made, config).items() if name not in found}
+    changes |= {f.name: getattr(config, f.name) for f in fields(config) if f.name in keep}
+    changes |= {name: new for name, (_, new) in differences(method.recipes[preset], recipe).items()}
+    return preset, changes
+
+
+def as_settings(changes: Mapping[str, Any]) -> list[str]:
+    """The changes as ``--set`` takes them."""
+    return [as_setting(name, value) for name, value in changes.items()]

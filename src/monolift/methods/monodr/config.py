@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from monolift.data.kitti_facts import CAR_DEVIATION, CAR_SIZE
-from monolift.errors import InputError, check_choices
+from monolift.errors import InputError
+from monolift.files.settings import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, check_fields
 from monolift.render.renderer import EdgeRule
 
 CHOICES = {
@@ -17,6 +18,32 @@ CHOICES = {
     "size_loss": ("gaussian", "l1"),
     "start_depth": ("centroid", "mean"),
     "edge_rule": ("antialias", "kato"),
+}
+RANGES = {
+    "size_mean": POSITIVE,
+    "size_deviation": POSITIVE,
+    "crop": Range(16, 1024),
+    "margin": Range(0, 10),
+    "iterations": Range(0, 1_000_000),
+    "lr": Range(0, 10, above=True),
+    "pixel_weight": NOT_NEGATIVE,
+    "box_weight": NOT_NEGATIVE,
+    "box_tolerance": SHARE,
+    "silhouette_weight": NOT_NEGATIVE,
+    "depth_weight": NOT_NEGATIVE,
+    "size_weight": NOT_NEGATIVE,
+    "size_after": NOT_NEGATIVE,
+    "depth_cut": POSITIVE,
+    "start_codes": NOT_NEGATIVE,
+    "start_rotation": NOT_NEGATIVE,
+    "scale_spread": NOT_NEGATIVE,
+    "size_spread": POSITIVE,
+    "escape_until": NOT_NEGATIVE,
+    "escape_depth": NOT_NEGATIVE,
+    "escape_box": NOT_NEGATIVE,
+    "silhouette_confidence": NOT_NEGATIVE,
+    "protrusion_confidence": NOT_NEGATIVE,
+    "batch": COUNT,
 }
 
 
@@ -101,26 +128,14 @@ class MonoDRConfig:
     """Objects that are fitted at a time, of as many pictures as it takes."""
 
     def __post_init__(self) -> None:
-        check_choices("monodr", self, CHOICES)
+        check_fields("monodr", self, CHOICES, RANGES)
         for name in ("size_mean", "size_deviation"):
-            values = tuple(float(v) for v in getattr(self, name))  # JSON gives lists
-            object.__setattr__(self, name, values)
-            if len(values) != 3 or min(values) <= 0:
-                raise InputError(f"monodr {name} must be length, height, width in metres, got {values}")
+            if len(getattr(self, name)) != 3:
+                raise InputError(
+                    f"monodr {name} must be length, height, width in metres, got {getattr(self, name)}"
+                )
         if self.metric != "multiscale" and not self.metric.startswith("lpips:"):
             raise InputError(f'monodr metric must be "multiscale" or "lpips:FILE", got {self.metric!r}')
-        for name, least in (
-            ("crop", 16),
-            ("iterations", 0),
-            ("escape_until", 0),
-            ("size_after", 0),
-            ("batch", 1),
-        ):
-            if getattr(self, name) < least:
-                raise InputError(f"monodr {name} must be {least} or more, got {getattr(self, name)}")
-        for name in ("lr", "depth_cut", "size_spread"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"monodr {name} must be positive, got {getattr(self, name)}")
 
 
 def paper(**changes: Any) -> MonoDRConfig:

@@ -8,11 +8,22 @@ from typing import Any
 
 import torch
 
-from monolift.augment.augment import Augmentation
+from monolift.augment.augmentation import Augmentation
 from monolift.augment.view import training_view
 from monolift.data.kitti_facts import CAR_DEVIATION, CAR_SIZE
 from monolift.data.sample import Sample
-from monolift.errors import InputError, check_choices
+from monolift.errors import InputError
+from monolift.files.settings import (
+    CHANNELS,
+    COUNT,
+    NAMES,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    SIDE,
+    Range,
+    check_fields,
+)
 from monolift.methods.base import DetectorConfig, keeping
 from monolift.methods.recipe import Recipe
 
@@ -24,6 +35,38 @@ CHOICES = {
     "weighting": ("lifting", "none", "kendall"),
     "shape_loss": ("geodesic", "paper"),
     "box_loss": ("giou", "smooth_l1"),
+}
+FEATURES = Range(32, 4096, multiple=32)
+RANGES = {
+    "classes": NAMES,
+    "channels": FEATURES,
+    "fused": FEATURES,
+    "input_width": SIDE,
+    "input_height": SIDE,
+    "focal": NOT_NEGATIVE,
+    "tower_depth": Range(1, 64),
+    "anchor_size": POSITIVE,
+    "anchor_scales": POSITIVE,
+    "anchor_ratios": POSITIVE,
+    "min_height": NOT_NEGATIVE,
+    "roi_levels": Range(1, 16),
+    "roi_size": Range(1, 128),
+    "head_channels": CHANNELS,
+    "depth_mean": NOT_NEGATIVE,
+    "depth_std": POSITIVE,
+    "sizes": POSITIVE,
+    "size_deviations": POSITIVE,
+    "warmup_steps": NOT_NEGATIVE,
+    "pose_weight": NOT_NEGATIVE,
+    "shape_weight": NOT_NEGATIVE,
+    "depth_weight": NOT_NEGATIVE,
+    "roi_copies": Range(1, 1000),
+    "roi_jitter": SHARE,
+    "score": SHARE,
+    "candidates": COUNT,
+    "nms": SHARE,
+    "nms_bev": SHARE,
+    "top_k": COUNT,
 }
 SHAPE = 6  # numbers of a shape code
 
@@ -122,27 +165,17 @@ class ROI10DConfig(DetectorConfig):
     """2D detections per picture that are lifted."""
 
     def __post_init__(self) -> None:
-        check_choices("roi10d", self, CHOICES)
-        # JSON gives lists
-        object.__setattr__(self, "classes", tuple(self.classes))
+        check_fields("roi10d", self, CHOICES, RANGES)
         for name, default in (("sizes", CAR_SIZE), ("size_deviations", CAR_DEVIATION)):
-            values = tuple(tuple(float(v) for v in row) for row in getattr(self, name)) or (default,) * len(
-                self.classes
-            )
+            values = getattr(self, name) or (default,) * len(self.classes)
             object.__setattr__(self, name, values)
-            if len(values) != len(self.classes) or any(len(row) != 3 or min(row) <= 0 for row in values):
+            if len(values) != len(self.classes):
                 raise InputError(
                     f"roi10d {name}: expected positive (l, h, w) for each of {', '.join(self.classes)}, got {values}"
                 )
-        for name in ("channels", "fused"):
-            if getattr(self, name) % 32:
-                raise InputError(f"roi10d {name} must be a multiple of 32, got {getattr(self, name)}")
-        if self.input_width % 32 or self.input_height % 32:
-            raise InputError(
-                f"roi10d input must be multiples of 32, got {self.input_width} x {self.input_height}"
-            )
-        if min(self.roi_levels, self.roi_size, self.roi_copies, self.tower_depth) < 1:
-            raise InputError("roi10d roi_levels, roi_size, roi_copies and tower_depth must be at least 1")
+        for name in ("anchor_scales", "anchor_ratios"):
+            if not getattr(self, name):
+                raise InputError(f"roi10d {name} must hold at least one number, got none")
 
 
 def paper(**changes: Any) -> ROI10DConfig:

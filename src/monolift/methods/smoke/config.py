@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from monolift.augment.augment import Augmentation
+from monolift.augment.augmentation import Augmentation
 from monolift.data import kitti_facts
 from monolift.data.sample import Sample
-from monolift.errors import InputError, check_choices
+from monolift.errors import InputError
+from monolift.files.settings import CHANNELS, COUNT, NAMES, NOT_NEGATIVE, POSITIVE, SHARE, SIDE, check_fields
 from monolift.methods.base import DetectorConfig, Renamed, keeping
 from monolift.methods.recipe import Recipe
 from monolift.methods.statistics import split_statistics
@@ -17,6 +18,24 @@ from monolift.methods.statistics import split_statistics
 CHOICES = {
     "fit": ("area", "letterbox", "width-crop"),
     "norm": ("group", "batch"),
+}
+RANGES = {
+    "classes": NAMES,
+    "head_channels": CHANNELS,
+    "input_width": SIDE,
+    "input_height": SIDE,
+    "focal": NOT_NEGATIVE,
+    "depth_mean": NOT_NEGATIVE,
+    "depth_std": POSITIVE,
+    "sizes": POSITIVE,
+    "size_limit": POSITIVE,
+    "min_height": NOT_NEGATIVE,
+    "neighbourhood": NOT_NEGATIVE,
+    "boxes2d_fusion": SHARE,
+    "direction_weight": NOT_NEGATIVE,
+    "regression_weight": NOT_NEGATIVE,
+    "nms": SHARE,
+    "top_k": COUNT,
 }
 
 
@@ -44,7 +63,7 @@ class Quirks:
     """disentangled (section 4.3), or the ablations of table 5 on the whole box: l1, smooth_l1."""
 
     def __post_init__(self) -> None:
-        check_choices("smoke quirks", self, {"regression": ("disentangled", "l1", "smooth_l1")})
+        check_fields("smoke quirks", self, {"regression": ("disentangled", "l1", "smooth_l1")})
 
 
 PUBLISHED = Quirks(corrected_radius=True, drop_outside=True, unlabelled_background=True)
@@ -113,19 +132,16 @@ class SmokeConfig(DetectorConfig):
     """What only the paper, its released code and ablations do."""
 
     def __post_init__(self) -> None:
-        check_choices("smoke", self, CHOICES)
-        # JSON gives lists
-        object.__setattr__(self, "classes", tuple(self.classes))
+        check_fields("smoke", self, CHOICES, {"classes": NAMES})
         sizes = self.sizes or [kitti_facts.SIZES.get(name, (1.0, 1.0, 1.0)) for name in self.classes]
         object.__setattr__(self, "sizes", tuple(tuple(float(v) for v in size) for size in sizes))
         if len(self.sizes) != len(self.classes):
             raise InputError(
                 f"smoke sizes: expected one (l, h, w) for each of {self.classes}, got {len(self.sizes)}"
             )
-        if self.input_width % 32 or self.input_height % 32:
-            raise InputError(
-                f"smoke input must be multiples of 32, got {self.input_width} x {self.input_height}"
-            )
+        check_fields("smoke", self, CHOICES, RANGES)
+        if self.head_channels % max(1, self.head_channels // 8):  # group norm, eight channels to a group
+            raise InputError(f"smoke head_channels must be a multiple of 8, got {self.head_channels}")
 
 
 def paper(**changes: Any) -> SmokeConfig:

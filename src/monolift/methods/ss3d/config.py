@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from monolift.augment.augment import Augmentation
+from monolift.augment.augmentation import Augmentation
 from monolift.augment.view import training_view
 from monolift.data.kitti_facts import CAR_SIZE
 from monolift.data.sample import Sample
-from monolift.errors import InputError, check_choices
+from monolift.errors import InputError
+from monolift.files.settings import COUNT, NAMES, NOT_NEGATIVE, POSITIVE, SHARE, SIDE, Range, check_fields
 from monolift.methods.base import DetectorConfig, keeping
 from monolift.methods.recipe import Recipe
 
@@ -24,6 +25,29 @@ CHOICES = {
     "balance": ("objects", "cells"),
     "corner_order": ("view", "object"),
     "ranking": ("sigma", "class"),
+}
+RANGES = {
+    "classes": NAMES,
+    "head_channels": Range(0, 65_536),
+    "input_width": SIDE,
+    "input_height": SIDE,
+    "focal": NOT_NEGATIVE,
+    "support": Range(0, 1, above=True),
+    "max_truncation": SHARE,
+    "units": POSITIVE,
+    "distance_mean": NOT_NEGATIVE,
+    "size_mean": POSITIVE,
+    "hints_weight": NOT_NEGATIVE,
+    "beta": SHARE,
+    "direction_weight": NOT_NEGATIVE,
+    "iou_weight": NOT_NEGATIVE,
+    "iou_samples": COUNT,
+    "nms": SHARE,
+    "voting": SHARE,
+    "boxes2d_fusion": SHARE,
+    "score": SHARE,
+    "candidates": COUNT,
+    "top_k": COUNT,
 }
 
 
@@ -102,24 +126,11 @@ class SS3DConfig(DetectorConfig):
     """Detections per picture (author's code drops a picture with more)."""
 
     def __post_init__(self) -> None:
-        check_choices("ss3d", self, CHOICES)
-        # JSON gives lists
-        object.__setattr__(self, "classes", tuple(self.classes))
-        object.__setattr__(self, "units", tuple(float(v) for v in self.units))
-        object.__setattr__(self, "size_mean", tuple(float(v) for v in self.size_mean))
-        if len(self.units) != 5 or min(self.units) <= 0:
+        check_fields("ss3d", self, CHOICES, RANGES)
+        if len(self.units) != 5:
             raise InputError(f"ss3d units must be five positive numbers, got {self.units}")
-        if len(self.size_mean) != 3 or min(self.size_mean) <= 0:
+        if len(self.size_mean) != 3:
             raise InputError(f"ss3d size_mean must be length, height, width in metres, got {self.size_mean}")
-        for name in ("beta", "voting", "boxes2d_fusion"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"ss3d {name} must lie between 0 and 1, got {getattr(self, name)}")
-        if not 0 < self.support <= 1:
-            raise InputError(f"ss3d support must be a share of the box's area, above 0, got {self.support}")
-        if self.input_width % 32 or self.input_height % 32:
-            raise InputError(
-                f"ss3d input must be multiples of 32, got {self.input_width} x {self.input_height}"
-            )
 
 
 def paper(**changes: Any) -> SS3DConfig:

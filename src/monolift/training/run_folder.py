@@ -1,0 +1,149 @@
+"""The folder of a run: one training at a time writes there, never over another; its history in two formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from monolift.errors import InputError, MissingExtraError
+from monolift.files.text import write_atomically
+
+METRICS, RESULTS, DESCRIPTION, LOCK = "metrics.jsonl", "results.csv", "run.toml", ".lock"
+TRAIN_IDS, VAL_IDS = "train_ids.txt", "val_ids.txt"
+STATES = ("last", "last.old", "best")
+OURS = (
+    *STATES, "last.new", "best.old", METRICS, RESULTS, DESCRIPTION, TRAIN_IDS, VAL_IDS, "val", "val.txt", "pictures",
+    "tensorboard",
+)  # fmt: skip
+"""All that a training writes; nothing else in the folder is ever touched."""
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """While this process alone may write to the folder, which is made. Raises InputError where another one does.
+
+    The lock ends with the process, however it ends.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / LOCK).open("a+")
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{out}: expected a folder, or nothing yet, got a file") from None
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written to: {error.strerror or error}") from None
+    with file:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{out}: another training is writing there: wait for it, or choose another output folder"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+def claim(out: Path, resume: bool, overwrite: bool) -> None:
+    """Make sure that a training may write to the folder; `clear` removes what ``overwrite`` gives up.
+
+    Raises InputError where there is a run and neither option is given, or something to resume is missing.
+    """
+    if resume and overwrite:
+        raise InputError("resume and overwrite exclude each other: choose one")
+    there = _run_in(out)
+    states = [name for name in ("last", "last.old") if (out / name / "trainer.pt").exists()]
+    if resume and not states:
+        strangers = [path.name for path in out.iterdir() if path.name not in (LOCK, *OURS)]
+        if (there and (out / "best").exists()) or (strangers and not there):
+            raise InputError(
+                f"{out}: nothing to resume: expected last/trainer.pt; to begin there leave --resume out"
+                + (", with --overwrite" if there else "")
+            )
+    if resume or not there:
+        return
+    if not overwrite:
+        raise InputError(
+            f"{out}: holds a training already ({', '.join(there)}): go on with it by --resume, replace it by --overwrite, or "
+            "choose another output folder"
+        )
+
+
+def clear(out: Path) -> None:
+    """Removes an earlier run from the folder, and nothing else; a folder that holds none is left as it is."""
+    if not _run_in(out):
+        return
+    for name in OURS:
+        path = out / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _run_in(out: Path) -> list[str]:
+    """The parts of a run that the folder holds."""
+    return [name for name in (*STATES, METRICS, RESULTS) if (out / name).exists()]
+
+
+class History:
+    """The rows of metrics.jsonl and results.csv, one for each epoch, and TensorBoard's events where asked for."""
+
+    def __init__(self, out: Path, tensorboard: bool = False) -> None:
+        self.out = out
+        self.rows, self.damaged = self._read()
+        self.events = _events(out) if tensorboard else None
+
+    def warnings(self) -> list[str]:
+        """What was wrong with the rows that an earlier run has left."""
+        if not self.damaged:
+            return []
+        return [f"warning: {self.out / METRICS}: {self.damaged} damaged lines are left out"]
+
+    def _read(self) -> tuple[list[dict[str, Any]], int]:
+        """The rows that can be read, and how many cannot: a kill or a full disk may have cut the last."""
+        path, rows, damaged = self.out / METRICS, [], 0
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if isinstance(row, dict) and isinstance(row.get("epoch"), int):
+                rows.append(row)
+            else:
+                damaged += 1
+        return rows, damaged
+
+    def add(self, row: dict[str, float]) -> None:
+        """Appends an epoch's row; an epoch that is run again replaces its own and later ones."""
+        self.rows = [*(r for r in self.rows if r["epoch"] < row["epoch"]), row]
+        text = "".join(json.dumps(r) + "\n" for r in self.rows)
+        write_atomically(self.out / METRICS, text.encode())
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, list(dict.fromkeys(k for r in self.rows for k in r)))
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(self.out / RESULTS, table.getvalue().encode())
+        if self.events is not None:
+            for name, value in row.items():
+                self.events.add_scalar(name, value, row["epoch"])
+            self.events.flush()
+
+
+def _events(out: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("tensorboard=True", "tensorboard") from error
+    return SummaryWriter(str(out / "tensorboard"))
