@@ -90,10 +90,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(verb: str, arguments: Sequence[str]) -> int:
+    module: Any = importlib.import_module(f"monolift.commands.{verb}")
+    if hasattr(module, "page") and (page := module.page(arguments)):
+        print(page, end="")  # noqa: T201
+        return 0
+    options_type = getattr(module, verb.capitalize())
     import tyro
 
-    module: Any = importlib.import_module(f"monolift.commands.{verb}")
-    options_type = getattr(module, verb.capitalize())
     sentence, _, example = inspect.cleandoc(options_type.__doc__).partition("\n\n")
     example = "\n".join("  " + line.strip() for line in example.removeprefix("Example:").strip().splitlines())
     options = tyro.cli(

@@ -90,6 +90,15 @@ def _of_file(run: RunFile) -> Train:
     return replace(Train(), **{**given, **paths, "data": tuple(map(Path, run.data))})
 
 
+def page(arguments: Sequence[str]) -> str | None:
+    """The help of one method's settings, where the arguments ask for it."""
+    if arguments and arguments[0] in METHODS and {"-h", "--help"} & set(arguments):
+        from monolift.commands.settings_page import settings_page
+
+        return settings_page(arguments[0])
+    return None
+
+
 def run(options: Train) -> int:
     if options.method not in METHODS:
         said = show(options.method) if options.method else "none"

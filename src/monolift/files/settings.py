@@ -247,7 +247,7 @@ def show(value: Any) -> str:
 # -- many fields ------------------------------------------------------------------------------------------------------
 
 
-def changed(target: Fields, changes: Mapping[str, Any], where: str = "", text: bool = False) -> Fields:
+def changed(target: Fields, changes: Mapping[Any, Any], where: str = "", text: bool = False) -> Fields:
     """``target`` with the fields that ``changes`` names, each typed by its annotation; nested mappings go one deeper.
 
     A field whose metadata names others it ``decides`` empties those that are not given, so that a shorter list of classes
@@ -305,7 +305,7 @@ def _parsed(kind: Any, value: Any, key: str) -> Any:
 
 
 def apply_settings(
-    targets: Sequence[Any], settings: Sequence[str] | Mapping[str, Any], where: str = ""
+    targets: Sequence[Any], settings: Sequence[str] | Mapping[Any, Any], where: str = ""
 ) -> list[Any]:
     """The dataclasses with ``key=value`` changes, each going to the first that has such a field.
 
