@@ -14,7 +14,7 @@ import tyro
 
 from monolift.errors import InputError
 from monolift.files.settings import show
-from monolift.methods import METHODS
+from monolift.methods import method_names
 from monolift.training.run_file import RunFile, read_run_file
 
 MOST_DEVICES = 64
@@ -92,7 +92,7 @@ def _of_file(run: RunFile) -> Train:
 
 def page(arguments: Sequence[str]) -> str | None:
     """The help of one method's settings, where the arguments ask for it."""
-    if arguments and arguments[0] in METHODS and {"-h", "--help"} & set(arguments):
+    if arguments and {"-h", "--help"} & set(arguments) and arguments[0] in method_names():
         from monolift.commands.settings_page import settings_page
 
         return settings_page(arguments[0])
@@ -100,9 +100,9 @@ def page(arguments: Sequence[str]) -> str | None:
 
 
 def run(options: Train) -> int:
-    if options.method not in METHODS:
+    if options.method not in method_names():
         said = show(options.method) if options.method else "none"
-        raise InputError(f"METHOD: expected {', '.join(METHODS[:-1])} or {METHODS[-1]}, got {said}")
+        raise InputError(f"METHOD: expected one of {', '.join(method_names())}, got {said}")
     if not options.data:
         raise InputError("--data: expected at least one KITTI folder (image_2, label_2, calib), got none")
     if options.out is None:

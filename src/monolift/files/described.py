@@ -21,9 +21,8 @@ class FieldText:
 def fields_of(path: Path, class_name: str | None = None) -> list[FieldText]:
     """The fields of a dataclass in a source file: the named one, or the one whose name ends in Config."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef):
-            if node.name == class_name or (class_name is None and node.name.endswith("Config")):
-                return _fields(node)
+        if isinstance(node, ast.ClassDef) and node.name.endswith(class_name or "Config"):
+            return _fields(node)
     raise ValueError(f"{path}: has no configuration class")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from monolift.data.formats.kitti_format import write_split
 from monolift.data.kitti import KittiDataset
-from monolift.files.text import write_atomically
+from monolift.files.folders import write_atomically
 from monolift.inference import zoo
 from monolift.methods.base import Method
 from monolift.methods.recipe import Recipe

@@ -12,14 +12,16 @@ augmentation.mirror = 0.0
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from monolift.errors import InputError, MissingExtraError
+from monolift.errors import InputError
+from monolift.files.json_text import read_json
 from monolift.files.settings import changed
-from monolift.files.text import read_bytes
+from monolift.files.text import read_text
+from monolift.files.yaml_text import read_yaml
 
 LARGEST = 1_000_000  # bytes
 
@@ -73,26 +75,23 @@ def read_run_file(path: str | Path) -> RunFile:
     return changed(RunFile(), content, f"{path}: ")
 
 
-def _content(path: Path) -> Mapping[str, Any]:
-    data = read_bytes(path)
-    if len(data) > LARGEST:
-        raise InputError(f"{path}: expected a description of a training, got {len(data)} bytes")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: expected UTF-8 text") from None
-    readers = {".toml": _toml, ".yaml": _yaml, ".yml": _yaml, ".json": _json}
+def _content(path: Path) -> Mapping[Any, Any]:
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".toml": _toml,
+        ".yaml": read_yaml,
+        ".yml": read_yaml,
+        ".json": read_json,
+    }
     if path.suffix.lower() not in readers:
         raise InputError(f"{path}: expected .toml, .yaml, .yml or .json, got {path.suffix or 'no suffix'}")
-    content = readers[path.suffix.lower()](text, path)
+    content = readers[path.suffix.lower()](path)
     if not isinstance(content, Mapping):
-        raise InputError(
-            f"{path}: expected named entries (method = ..., data = ...), got {type(content).__name__}"
-        )
+        raise InputError(f"{path}: expected named entries (method = ..., data = ...), got {type(content).__name__}")
     return content
 
 
-def _toml(text: str, path: Path) -> Any:
+def _toml(path: Path) -> Any:
+    text = read_text(path, LARGEST)
     try:
         import tomllib
     except ImportError:  # Python 3.10
@@ -106,24 +105,6 @@ def _toml(text: str, path: Path) -> Any:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not TOML: {error or 'nested too deeply'}") from None
-
-
-def _json(text: str, path: Path) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON: {error or 'nested too deeply'}") from None
-
-
-def _yaml(text: str, path: Path) -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingExtraError(f"{path}: a YAML file", "ros") from error
-    try:
-        return yaml.safe_load(text)
-    except Exception as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}") from None
 
 
 def format_run_file(run: RunFile) -> str:

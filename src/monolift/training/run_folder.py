@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from monolift.errors import InputError, MissingExtraError
-from monolift.files.text import write_atomically
+from monolift.files.folders import write_atomically
 
 METRICS, RESULTS, DESCRIPTION, LOCK = "metrics.jsonl", "results.csv", "run.toml", ".lock"
 TRAIN_IDS, VAL_IDS = "train_ids.txt", "val_ids.txt"
