@@ -172,7 +172,9 @@ def test_differences_are_settings() -> None:
 def test_senseless_values_are_refused(setting: str) -> None:
     with pytest.raises(InputError) as caught:
         apply_settings((SmokeConfig(), Recipe()), [setting])
-    assert setting.partition("=")[0].split(".")[-1] in str(caught.value).replace("augmentation: expected", "augmentation")
+    assert setting.partition("=")[0].split(".")[-1] in str(caught.value).replace(
+        "augmentation: expected", "augmentation"
+    )
 
 
 def test_a_wrong_value_in_python_is_the_same_error() -> None:

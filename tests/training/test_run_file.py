@@ -14,7 +14,14 @@ from monolift.methods import METHODS, get_method
 from monolift.training.options import RunOptions, as_settings, choose, described
 from monolift.training.run_file import RunFile, format_run_file, read_run_file
 
-SETTINGS = ("classes=Car", "input_width=256", "epochs=7", "augmentation.scale=(0.7,2.2)", "freeze=stem,dark2", "lr=1e-12")
+SETTINGS = (
+    "classes=Car",
+    "input_width=256",
+    "epochs=7",
+    "augmentation.scale=(0.7,2.2)",
+    "freeze=stem,dark2",
+    "lr=1e-12",
+)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -23,7 +30,9 @@ def test_a_training_in_words_is_the_same_training(name: str, tmp_path: Path) -> 
     for preset in method.presets:
         chosen = choose(method, preset, settings=SETTINGS)
         near, changes = described(method, chosen.config, chosen.config, chosen.recipe, chosen.keep)
-        run = RunFile(method=name, preset=near, data=("a b", 'c"d\\e'), seed=3, save_minutes=0.5, settings=changes)
+        run = RunFile(
+            method=name, preset=near, data=("a b", 'c"d\\e'), seed=3, save_minutes=0.5, settings=changes
+        )
         path = tmp_path / "run.toml"
         path.write_text(format_run_file(run))
         again = read_run_file(path)
@@ -165,4 +174,7 @@ def test_help_lists_the_settings_of_a_method(name: str, capsys: pytest.CaptureFi
     ]
     known = [one for one in defaults if not one.endswith("=none")]
     assert len(known) > 25
-    assert apply_settings((config, recipe), known) == [config, recipe]  # a default is written as --set takes it
+    assert apply_settings((config, recipe), known) == [
+        config,
+        recipe,
+    ]  # a default is written as --set takes it

@@ -163,6 +163,10 @@ def convert(kind: Any, value: Any, where: str, example: Any = None, text: bool =
     if origin in (Union, UnionType):
         if type(None) in arguments and (value is None or (text and value in ("", "none"))):
             return None
+        if not text and any(
+            isinstance(one, type) and type(value) is not bool and isinstance(value, one) for one in arguments
+        ):
+            return value
         inner = next(one for one in arguments if one is not type(None))
         return convert(inner, value, where, example, text)
     if origin is Literal:

@@ -86,7 +86,9 @@ def _content(path: Path) -> Mapping[Any, Any]:
         raise InputError(f"{path}: expected .toml, .yaml, .yml or .json, got {path.suffix or 'no suffix'}")
     content = readers[path.suffix.lower()](path)
     if not isinstance(content, Mapping):
-        raise InputError(f"{path}: expected named entries (method = ..., data = ...), got {type(content).__name__}")
+        raise InputError(
+            f"{path}: expected named entries (method = ..., data = ...), got {type(content).__name__}"
+        )
     return content
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from monolift.augment.augment import Augmenter
+from monolift.data.cameras import check_dataset
 from monolift.data.kitti import KittiDataset
 from monolift.data.sample import Sample
 from monolift.errors import InputError
@@ -95,6 +96,7 @@ def set_up(
         average.restart()
     record = Record(method, config, measured, recipe, parts, val, options)
     if processes.first:
+        notes += [f"warning: {text}" for data in data_sets(parts, val) for text in check_dataset(data)]
         census = take_census(parts, samples, detector)
         notes += [str(census), *census.warnings()]
         if options.overwrite:
@@ -111,6 +113,11 @@ def set_up(
         detector, processes.share_gradients(detector), average, frozen, optimizer, recipe, loader, parts, val, state,
         identity, out, history, record.card, processes, progress,
     )  # fmt: skip
+
+
+def data_sets(parts: Sequence[KittiDataset], val: KittiDataset | None) -> list[KittiDataset]:
+    """The data sets of a training, with the validation set where there is one."""
+    return [*parts, val] if val is not None else [*parts]
 
 
 def read_labels_of(parts: Sequence[KittiDataset], quiet: bool) -> list[Sample]:

@@ -214,7 +214,10 @@ def read_saved(out: Path, device: torch.device) -> tuple[Saved | None, list[str]
             except InputError as error:
                 damaged.append(str(error))
     if damaged:
-        raise InputError(f"{'; '.join(damaged)}: nothing to resume: begin anew with --overwrite")
+        raise InputError(
+            f"{'; '.join(damaged)}: nothing to resume: begin anew with --overwrite, or in another folder from the last weights "
+            f"with --init {out / LAST}"
+        )
     return None, damaged
 
 
@@ -222,21 +225,11 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # of a cut, empty or foreign file torch raises a dozen kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        raise InputError(f"{path}: damaged, not a training state ({reason})") from None
-    kinds = {
-        "epoch": int,
-        "step": int,
-        "done": int,
-        "seed": int,
-        "best": float,
-        "recipe": dict,
-        "optimizer": dict,
-        "average": dict,
-    }
-    for name, kind in kinds.items():
+        raise InputError(f"{path}: damaged, not a training state ({type(error).__name__})") from None
+    numbers, tables = ("epoch", "step", "done", "seed", "best"), ("recipe", "optimizer", "average")
+    for name in (*numbers, *tables):
         found = content.get(name) if isinstance(content, dict) else None
-        if not isinstance(found, (int, float) if kind is float else kind):
+        if not isinstance(found, dict if name in tables else int | float):
             raise InputError(f"{path}: damaged, not a training state (no {name})")
     if not isinstance(content["recipe"].get("augmentation"), dict):
         raise InputError(f"{path}: damaged, not a training state (no augmentation)")

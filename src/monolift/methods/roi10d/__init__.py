@@ -42,7 +42,7 @@ from monolift.methods.roi10d.network import ROI10DNetwork
 from monolift.methods.roi10d.shape_labels import ShapeLabels
 from monolift.typing import Float, Tensor, UInt8
 
-__all__ = ["METHOD", "PRESETS", "ROI10D", "Lifted", "LiftedDetections", "ROI10DConfig", "paper"]
+__all__ = ["METHOD", "PRESETS", "RECIPES", "ROI10D", "Lifted", "LiftedDetections", "ROI10DConfig", "paper"]
 
 
 class ROI10D(Detector[ROI10DConfig, Targets]):

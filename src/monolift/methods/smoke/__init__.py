@@ -37,7 +37,7 @@ from monolift.methods.smoke.loss import smoke_loss
 from monolift.methods.smoke.network import SmokeNetwork
 from monolift.typing import Float, Tensor, UInt8
 
-__all__ = ["METHOD", "PRESETS", "Smoke", "SmokeConfig", "official", "paper"]
+__all__ = ["METHOD", "PRESETS", "RECIPES", "Smoke", "SmokeConfig", "official", "paper"]
 
 
 class Smoke(Detector[SmokeConfig, Targets]):

@@ -43,7 +43,7 @@ from monolift.methods.ss3d.loss import ss3d_loss
 from monolift.methods.ss3d.network import SS3DNetwork
 from monolift.typing import Tensor
 
-__all__ = ["METHOD", "PRESETS", "SS3D", "SS3DConfig", "author", "paper", "through_fit"]
+__all__ = ["METHOD", "PRESETS", "RECIPES", "SS3D", "SS3DConfig", "author", "paper", "through_fit"]
 
 
 class SS3D(Detector[SS3DConfig, Targets]):
