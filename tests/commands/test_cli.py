@@ -182,7 +182,7 @@ def test_a_folder_goes_on_after_a_bad_file_and_counts_it(
     (folder / "photos" / "aa.png").write_bytes(b"")
     assert main(["detect", "photos", FOUR, "--save", "kitti"]) == 2
     captured = capsys.readouterr()
-    assert "aa.png: empty file (0 bytes)" in captured.err
+    assert "aa.png: not a readable image: empty file (0 bytes)" in captured.err
     assert "2 objects in 2 pictures; 1 of 3 files failed" in captured.out
     assert sorted(p.name for p in (folder / "out").iterdir()) == ["a.txt", "b.txt"]
 

@@ -85,7 +85,7 @@ def test_every_fault_is_listed_with_its_place(tmp_path: Path) -> None:
     assert sorted(found.errors) == [
         "calib/000006.txt:1: P0: expected 12 numbers, got 3",
         "calib/000007.txt: missing",
-        *[e for e in found.errors if e.startswith("image_2/000006.png: empty file")],
+        *[e for e in found.errors if e.startswith("image_2/000006.png: not a readable image: empty file")],
         "label_2/000005.txt:2: expected 15 fields (or 16 with a score), got 4",
         "label_2/000005.txt:3: z: expected a finite number, got 'nan'",
     ]

@@ -115,7 +115,7 @@ def picture_names(job: Job, known: Sequence[Sequence[str]], split: Path | None) 
     """
     if split is not None:
         return list(read_split(split))
-    pictures = listed(job.root / "image_2", IMAGE_SUFFIXES).by_stem().keys()
+    pictures = set(listed(job.root / "image_2", IMAGE_SUFFIXES).by_stem())
     names = pictures.intersection(*map(set, known))
     if not names:
         raise InputError(

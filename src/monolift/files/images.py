@@ -161,7 +161,7 @@ def opened(
         head = stream.read(64)
         stream.seek(0)
         if not head:
-            raise InputError(f"{where}: empty file (0 bytes): expected an image")
+            raise InputError(f"{where}: not a readable image: empty file (0 bytes)")
         _refuse_foreign(head, where, formats)
         with Image.open(stream, formats=tuple(formats)) as picture:
             limits.check(*picture.size, where)

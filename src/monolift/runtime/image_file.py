@@ -35,7 +35,7 @@ def read_rgb(source: str | os.PathLike[str] | Image.Image, name: str = "image") 
             raise ValueError("is a folder" if stat.S_ISDIR(kind) else "not a regular file")
         with open(source, "rb") as file:
             if not file.read(1):
-                raise ValueError("empty file (0 bytes)")
+                raise ValueError("empty file, 0 bytes")
             file.seek(0)
             with Image.open(file, formats=FORMATS) as picture:
                 return _decoded(picture, str(source))
