@@ -11,14 +11,10 @@ from monolift.errors import InputError
 if TYPE_CHECKING:
     from monolift.methods.base import Method
 
-METHODS = (
-    "smoke",
-    "ss3d",
-    "roi10d",
-)  # the trained detectors here; MonoDR is fitted, see monolift.methods.monodr
-ENTRY_POINTS = (
-    "monolift.methods"  # group in which an installed package names its own: smoke = "package.module:METHOD"
-)
+METHODS = ("smoke", "ss3d", "roi10d")
+"""The trained detectors that ship with the package. MonoDR is fitted, see ``monolift.methods.fitter``."""
+ENTRY_POINTS = "monolift.methods"
+"""Group of entry points in which an installed package names its methods: NAME = "package.module:METHOD"."""
 
 _registered: dict[str, Method[Any]] = {}
 
