@@ -50,6 +50,12 @@ class Block:
     reason: str | None
 
     @property
+    def file(self) -> str | None:
+        """The file that the block is to be saved as, which its first line names."""
+        name = self.text.partition("\n")[0].removeprefix("# ")
+        return name if name.isascii() and name.endswith(".py") and " " not in name else None
+
+    @property
     def commands(self) -> list[list[str]]:
         joined = self.text.replace("\\\n", " ")
         words = [shlex.split(line.removeprefix("$ "), comments=True) for line in joined.splitlines()]
@@ -127,7 +133,11 @@ def service() -> Iterator[str]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in ELSEWHERE and is_run(page)])
 def test_the_blocks(
-    page: str, workplace: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    page: str,
+    workplace: Path,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The blocks of a page one after the other, as a reader would type them."""
     to_run = [block for block in blocks(page) if not block.reason]
@@ -135,7 +145,11 @@ def test_the_blocks(
     for extra in ("yaml", "onnxruntime"):
         pytest.importorskip(extra)
     for block in to_run:
-        if block.language == "python":
+        if block.language == "python" and block.file:
+            (workplace / block.file).write_text(block.text)
+            monkeypatch.syspath_prepend(str(workplace))
+            importlib.import_module(Path(block.file).stem)
+        elif block.language == "python":
             exec(compile(block.text, page, "exec"), names)
         elif block.language in COMMANDS:
             for program, *arguments in block.commands:
