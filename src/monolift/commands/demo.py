@@ -94,7 +94,8 @@ def example() -> Sample:
     """The bundled picture, a rendering, with its camera and true objects. Raises InputError where it is not installed."""
     from monolift.data.formats.kitti_format import read_labels
     from monolift.data.kitti import read_camera, sample_from_labels
-    from monolift.data.sources import IMAGE_SUFFIXES, read_photograph
+    from monolift.data.sources import read_photograph
+    from monolift.files.images import IMAGE_SUFFIXES
 
     folder = model_zoo.EXAMPLE
     files = sorted(p for p in folder.glob("*") if p.suffix in IMAGE_SUFFIXES)

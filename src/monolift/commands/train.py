@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -87,7 +87,8 @@ def _of_file(run: RunFile) -> Train:
     given = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in ("settings", "measure")}
     given = {name: value for name, value in given.items() if value is not None}
     paths = {name: Path(given[name]) for name in ("out", "split", "val_split", "init") if name in given}
-    return replace(Train(), **{**given, **paths, "data": tuple(map(Path, run.data))})
+    changed: dict[str, Any] = {**given, **paths, "data": tuple(map(Path, run.data))}
+    return replace(Train(), **changed)
 
 
 def page(arguments: Sequence[str]) -> str | None:

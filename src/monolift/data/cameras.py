@@ -20,7 +20,8 @@ from monolift.data.camera_check import (
     fisheye,
 )
 from monolift.data.camera_tally import CameraTally
-from monolift.data.formats.camera_files import SUFFIXES, CameraFile, parse_camera_file, read_camera_file
+from monolift.data.formats.camera_files import SUFFIXES, parse_camera_file, read_camera_file
+from monolift.data.formats.camera_tables import CameraFile
 from monolift.data.formats.kitti_format import read_calib
 from monolift.data.kitti import KittiDataset, find_image
 from monolift.errors import InputError

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from monolift.errors import InputError
 from monolift.files.folders import partial_file
@@ -164,7 +164,8 @@ def opened(
             raise InputError(f"{where}: not a readable image: empty file (0 bytes)")
         _refuse_foreign(head, where, formats)
         with Image.open(stream, formats=tuple(formats)) as picture:
-            limits.check(*picture.size, where)
+            width, height = picture.size
+            limits.check(width, height, where)
             yield picture
 
 
@@ -210,7 +211,7 @@ def _named(where: str) -> Iterator[None]:
         reason = str(error) or type(error).__name__
         if isinstance(error, OSError) and error.strerror:
             reason = error.strerror
-        if isinstance(error, Image.UnidentifiedImageError):
+        if isinstance(error, UnidentifiedImageError):
             reason = f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         elif isinstance(error, MemoryError):
             reason = "it takes more memory than there is"
@@ -318,7 +319,7 @@ def _png_has_exif(picture: Image.Image) -> bool:
     """Whether a PNG holds EXIF or XMP, by its chunks' names: Pillow would unpack all pixels to know."""
     if picture.info.keys() & {"exif", "XML:com.adobe.xmp", "Raw profile type exif", "xmp"}:
         return True
-    stream = picture.fp
+    stream = getattr(picture, "fp", None)  # of an image that comes from a file
     if stream is None:
         return True
     place = stream.tell()
@@ -343,7 +344,7 @@ def _rgb(picture: Image.Image, name: str) -> tuple[UInt8Array, tuple[str, ...]]:
         least, most = int(values.min()), int(values.max())
         if least < 0 or most > 65535:
             raise InputError(f"{name}: expected 8 or 16 bits per pixel, got values from {least} to {most}")
-        doubts = ()
+        doubts: tuple[str, ...] = ()
         if 0 < most < 4096:
             doubts = (
                 f"16-bit grey of values up to {most}, of 65535: it is read as nearly black; scale it to the full range first",

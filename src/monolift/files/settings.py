@@ -115,7 +115,7 @@ def check_fields(
 
 
 @lru_cache(maxsize=64)
-def hints(kind: type) -> dict[str, Any]:
+def hints(kind: Any) -> dict[str, Any]:
     """The annotations of a dataclass's fields, resolved."""
     found = get_type_hints(kind)
     return {f.name: found[f.name] for f in dataclasses.fields(kind)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none of them starts a program
 MOST_PIXELS, MOST_SIDE, MOST_ASPECT = 80_000_000, 20_000, 100.0
@@ -39,7 +39,7 @@ def read_rgb(source: str | os.PathLike[str] | Image.Image, name: str = "image") 
             file.seek(0)
             with Image.open(file, formats=FORMATS) as picture:
                 return _decoded(picture, str(source))
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ValueError(f"{source}: not a readable image (expected {', '.join(FORMATS)})") from None
     except Exception as error:  # a decoder may raise anything on a damaged file
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -78,7 +78,9 @@ def _rgb(picture: Image.Image, name: str, transparent: bool) -> npt.NDArray[np.u
             )
         return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, 2)
     if mode == "F":
-        raise ValueError(f"{name}: expected 8 or 16 bits per pixel, got floating-point pixels: save it as PNG or JPEG")
+        raise ValueError(
+            f"{name}: expected 8 or 16 bits per pixel, got floating-point pixels: save it as PNG or JPEG"
+        )
     if mode in ("RGBA", "LA", "PA", "La", "RGBa") or transparent:
         ground = Image.new("RGBA", picture.size, (*UNDER_TRANSPARENCY, 255))
         picture = Image.alpha_composite(ground, picture.convert("RGBA"))

@@ -180,7 +180,7 @@ class Loader:
         self._keys: list[list[Key]] = []
         self._loader = DataLoader(
             views,
-            sampler=self,  # type: ignore[arg-type]
+            sampler=self,
             batch_size=None,
             collate_fn=_as_it_is,
             num_workers=workers,

@@ -95,7 +95,7 @@ def _content(path: Path) -> Mapping[Any, Any]:
 def _toml(path: Path) -> Any:
     text = read_text(path, LARGEST)
     try:
-        import tomllib
+        import tomllib  # type: ignore[import-not-found, unused-ignore]
     except ImportError:  # Python 3.10
         try:
             import tomli as tomllib  # type: ignore[import-not-found, no-redef, unused-ignore]

@@ -159,7 +159,7 @@ def _image(image: Picture) -> tuple[str | None, tuple[int, int]]:
         whole = picture.format == "JPEG" and picture.mode == "RGB" and not turned and _fits(picture)
         size = picture.size
     if whole:
-        return _data_uri("image/jpeg", read_bytes(image) if isinstance(image, Path) else source), size
+        return _data_uri("image/jpeg", read_bytes(source) if isinstance(source, Path) else source), size
     return _jpeg(Image.fromarray(read_rgb(source, name).pixels))
 
 

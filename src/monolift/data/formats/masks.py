@@ -357,9 +357,10 @@ class _CocoMasks:
             x, y = x - HALF_PIXEL, y - HALF_PIXEL
             box = [x, y, x + w, y + h]
         score, box = _row({"score": row.get("score"), "box": box}, where)
-        category = optional(row, "category_id", identifier, where, -1)
-        number = optional(row, "id", identifier, where, index)
-        return _Found(str(number), mask, box, score, self.classes.get(category, "Misc"))
+        category: int | str | None = optional(row, "category_id", identifier, where)
+        number: int | str | None = optional(row, "id", identifier, where)
+        name = "Misc" if category is None else self.classes.get(category, "Misc")
+        return _Found(str(index if number is None else number), mask, box, score, name)
 
 
 def _class_names(tables: Mapping[str, Any], path: Path) -> dict[int | str, str]:

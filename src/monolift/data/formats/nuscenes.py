@@ -272,7 +272,7 @@ class NuscenesDataset(FrameDataset):
             (ours for theirs, ours in CLASSES.items() if f"{name}.".startswith(f"{theirs}.")), "Misc"
         )
         where = self._where("sample_annotation", annotation)
-        tokens = optional(annotation, "attribute_tokens", list_of, where, []) or []
+        tokens: list[Any] = optional(annotation, "attribute_tokens", list_of, where, []) or []
         attributes = {self.tables["attribute"].get(str(token), {}).get("name") for token in tokens}
         return "Cyclist" if found == "Bicycle" and "cycle.with_rider" in attributes else found
 

@@ -21,6 +21,7 @@ from monolift.files.settings import (
     POSITIVE,
     SHARE,
     SIDE,
+    Limit,
     Range,
     check_fields,
 )
@@ -37,7 +38,7 @@ CHOICES = {
     "box_loss": ("giou", "smooth_l1"),
 }
 FEATURES = Range(32, 4096, multiple=32)
-RANGES = {
+RANGES: dict[str, Limit] = {
     "classes": NAMES,
     "channels": FEATURES,
     "fused": FEATURES,

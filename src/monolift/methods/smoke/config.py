@@ -10,7 +10,17 @@ from monolift.augment.augmentation import Augmentation
 from monolift.data import kitti_facts
 from monolift.data.sample import Sample
 from monolift.errors import InputError
-from monolift.files.settings import CHANNELS, COUNT, NAMES, NOT_NEGATIVE, POSITIVE, SHARE, SIDE, check_fields
+from monolift.files.settings import (
+    CHANNELS,
+    COUNT,
+    NAMES,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    SIDE,
+    Limit,
+    check_fields,
+)
 from monolift.methods.base import DetectorConfig, Renamed, keeping
 from monolift.methods.recipe import Recipe
 from monolift.methods.statistics import split_statistics
@@ -19,7 +29,7 @@ CHOICES = {
     "fit": ("area", "letterbox", "width-crop"),
     "norm": ("group", "batch"),
 }
-RANGES = {
+RANGES: dict[str, Limit] = {
     "classes": NAMES,
     "head_channels": CHANNELS,
     "input_width": SIDE,

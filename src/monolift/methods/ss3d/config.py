@@ -13,7 +13,17 @@ from monolift.augment.view import training_view
 from monolift.data.kitti_facts import CAR_SIZE
 from monolift.data.sample import Sample
 from monolift.errors import InputError
-from monolift.files.settings import COUNT, NAMES, NOT_NEGATIVE, POSITIVE, SHARE, SIDE, Range, check_fields
+from monolift.files.settings import (
+    COUNT,
+    NAMES,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    SIDE,
+    Limit,
+    Range,
+    check_fields,
+)
 from monolift.methods.base import DetectorConfig, keeping
 from monolift.methods.recipe import Recipe
 
@@ -26,7 +36,7 @@ CHOICES = {
     "corner_order": ("view", "object"),
     "ranking": ("sigma", "class"),
 }
-RANGES = {
+RANGES: dict[str, Limit] = {
     "classes": NAMES,
     "head_channels": Range(0, 65_536),
     "input_width": SIDE,

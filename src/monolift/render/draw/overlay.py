@@ -24,7 +24,10 @@ __all__ = ["birds_eye", "overlay", "picture"]
 
 WHITE: Color = (255, 255, 255)
 GAP = 6  # pixels between photograph and panel
-PANEL, PANEL_AREA = (240, 4096), 40_000_000  # least and most pixels along; with what is beside it, pixels in all
+PANEL, PANEL_AREA = (
+    (240, 4096),
+    40_000_000,
+)  # least and most pixels along; with what is beside it, pixels in all
 ENLARGED_WIDTH, ENLARGED_AREA = 800, 8_000_000  # pixels: text fits; a strip of an image is not blown up
 FRONT_FACE = 1  # of _faces_seen: the positive side of axis 0, the length
 _SIGNS = np.array(CORNER_SIGNS, dtype=np.float64)
@@ -45,7 +48,9 @@ def picture(
     width, height = photograph.size
     wide = width > 1.9 * height
     side = width if wide else height
-    along = min(side, max(PANEL[0], min(PANEL[1], PANEL_AREA // side)))  # a strip of an image gets a small panel
+    along = min(
+        side, max(PANEL[0], min(PANEL[1], PANEL_AREA // side))
+    )  # a strip of an image gets a small panel
     panel = birds_eye(camera, found, labels, along=along, forward="right" if wide else "up")
     size = (width, height + GAP + panel.height) if wide else (width + GAP + panel.width, height)
     both = Image.new("RGB", size, PAPER)
