@@ -86,7 +86,9 @@ def defaults(arguments: Sequence[str]) -> Train:
 def _of_file(run: RunFile) -> Train:
     given = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in ("settings", "measure")}
     given = {name: value for name, value in given.items() if value is not None}
-    paths = {name: Path(given[name]) for name in ("out", "split", "val_split", "init") if name in given}
+    paths: dict[str, Any] = {
+        name: Path(given[name]) for name in ("out", "split", "val_split", "init") if name in given
+    }
     changed: dict[str, Any] = {**given, **paths, "data": tuple(map(Path, run.data))}
     return replace(Train(), **changed)
 

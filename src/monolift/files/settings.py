@@ -19,7 +19,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -114,9 +113,17 @@ def check_fields(
             raise InputError(f"{owner} {name} {problem}, got {show(getattr(config, name))}".lstrip())
 
 
-@lru_cache(maxsize=64)
-def hints(kind: Any) -> dict[str, Any]:
+_HINTS: dict[type, dict[str, Any]] = {}
+
+
+def hints(kind: type) -> dict[str, Any]:
     """The annotations of a dataclass's fields, resolved."""
+    if kind not in _HINTS:
+        _HINTS[kind] = _resolved(kind)
+    return _HINTS[kind]
+
+
+def _resolved(kind: type) -> dict[str, Any]:
     found = get_type_hints(kind)
     return {f.name: found[f.name] for f in dataclasses.fields(kind)}
 
