@@ -320,7 +320,7 @@ class _CocoMasks:
         if not rows:
             raise InputError(f"{path}: no object in the whole file: nothing to label")
         tables = content if isinstance(content, dict) else {}
-        self.classes: Mapping[int | str, str] = _class_names(tables, path) or dict(COCO_CLASSES)
+        self.classes: Mapping[int | str, str] = _class_names(tables, path) or {**COCO_CLASSES}
         images = _stems(tables, path)
         self.rows: dict[str, list[tuple[int, Mapping[str, Any]]]] = {name: [] for name in images.values()}
         for k, row in enumerate(rows):
