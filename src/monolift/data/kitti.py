@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,8 +21,13 @@ from monolift.files.text import short_name
 from monolift.geometry import Boxes3D, Camera
 from monolift.typing import Tensor, UInt8
 
+if TYPE_CHECKING:
+    Samples = Sequence[Sample]
+else:
+    Samples = Sequence  # a run-time check of the items' type would read an image
 
-class KittiDataset(Sequence[Sample]):
+
+class KittiDataset(Samples):
     """The samples of ``root`` (or ``root/training``): image_2, label_2, calib; read from disk at each access.
 
     split:     a file of ids or the ids themselves; all labelled pictures without it

@@ -80,7 +80,5 @@ def _from_checkpoint(detector: Detector, path: Path) -> str:
     detector.load_state_dict({**own, **fitting})
     inner = [name for name in own if name.startswith("network.backbone.")]
     taken = sum(name in fitting for name in inner)
-    return (
-        f"{path}: {len(fitting)} of {len(own)} entries taken from this {other.method} checkpoint, {taken} of {len(inner)} of "
-        "the backbone"
-    )
+    share = f"{len(fitting)} of {len(own)} entries taken from this {other.method} checkpoint"
+    return f"{'' if taken else 'warning: '}{path}: {share}, {taken} of {len(inner)} of the backbone"

@@ -8,6 +8,7 @@ import io
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -223,7 +224,9 @@ def read_saved(out: Path, device: torch.device) -> tuple[Saved | None, list[str]
 
 def _read(path: Path, device: torch.device) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about foreign pickles, which are refused
+            content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # of a cut, empty or foreign file torch raises a dozen kinds
         raise InputError(f"{path}: damaged, not a training state ({type(error).__name__})") from None
     numbers, tables = ("epoch", "step", "done", "seed", "best"), ("recipe", "optimizer", "average")
