@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from monolift.augment.augment import mirror
 from monolift.data.kitti import KittiDataset
 from monolift.data.sample import Detections, Sample
 from monolift.errors import InputError
+from monolift.files.settings import changed
 from monolift.geometry import Camera
 from monolift.inference import checkpoint
 from monolift.methods import METHODS, get_method, method_names, method_of, register
@@ -100,8 +100,7 @@ def test_its_configuration_is_a_frozen_dataclass_that_json_can_hold(name: str, p
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.fit = "area"  # type: ignore[misc]
     held = json.loads(json.dumps(dataclasses.asdict(config)))
-    folder = SimpleNamespace(method=name, config=held)
-    assert checkpoint._config(method, folder.config, Path("config.json")) == config
+    assert changed(method.config(), method.up_to_date(held)) == config
     assert method_of(config) is method
 
 

@@ -23,7 +23,7 @@ from monolift.files.settings import changed
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from monolift.methods.base import Detector, Method
+    from monolift.methods.base import Detector, DetectorConfig, Method
 
 FORMAT = 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -187,7 +187,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: not a readable weight file ({error})") from None
 
 
-def _built(method: Method, config: Any, weights: int, path: Path) -> Detector:
+def _built(method: Method, config: DetectorConfig, weights: int, path: Path) -> Detector:
     """The detector of a configuration whose file holds this many weights: one that would be much larger is not built."""
     from monolift.inference.size_limit import SizeLimit, TooLargeError
 

@@ -112,10 +112,10 @@ class Encoder:
     def __call__(self, samples: Sequence[Sample]) -> Targets:
         return self.detector.encode(samples)
 
-    def __getstate__(self) -> Any:
+    def __getstate__(self) -> DetectorConfig:
         return self.detector.config
 
-    def __setstate__(self, config: Any) -> None:
+    def __setstate__(self, config: DetectorConfig) -> None:
         self.detector = method_of(config).detector(config)
 
 

@@ -18,7 +18,7 @@ from monolift.files.settings import (
     differences,
     split_settings,
 )
-from monolift.methods.base import Method
+from monolift.methods.base import DetectorConfig, Method
 from monolift.methods.recipe import Recipe
 
 LIMITS = {
@@ -63,7 +63,7 @@ class Chosen:
     measure: whether the others are; not where a preset's constants are published
     """
 
-    config: Any
+    config: DetectorConfig
     recipe: Recipe
     keep: frozenset[str]
     measure: bool
@@ -94,7 +94,7 @@ def choose(
 
 
 def described(
-    method: Method, config: Any, measured: Any, recipe: Recipe, keep: Collection[str]
+    method: Method, config: DetectorConfig, measured: DetectorConfig, recipe: Recipe, keep: Collection[str]
 ) -> tuple[str, dict[str, Any]]:
     """The nearest preset and the values that make it this training: `choose` gives the same configuration and recipe.
 

@@ -10,7 +10,7 @@ from monolift.data.formats.kitti_format import write_split
 from monolift.data.kitti import KittiDataset
 from monolift.files.folders import write_atomically
 from monolift.inference import zoo
-from monolift.methods.base import Method
+from monolift.methods.base import DetectorConfig, Method
 from monolift.methods.recipe import Recipe
 from monolift.training.options import RunOptions, as_settings, described
 from monolift.training.run_file import RunFile, format_run_file
@@ -25,8 +25,8 @@ class Record:
     """One training; config and measured: before and after the data's statistics."""
 
     method: Method
-    config: Any
-    measured: Any
+    config: DetectorConfig
+    measured: DetectorConfig
     recipe: Recipe
     parts: list[KittiDataset]
     val: KittiDataset | None

@@ -17,7 +17,7 @@ from monolift.data.kitti import KittiDataset
 from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.files.progress import Progress
-from monolift.methods.base import Detector, Method
+from monolift.methods.base import Detector, DetectorConfig, Method
 from monolift.methods.recipe import Recipe
 from monolift.training.census import take_census
 from monolift.training.data import Encoder, Loader, Views, cutout_bank
@@ -59,7 +59,7 @@ class Training:
 
 def set_up(
     method: Method,
-    config: Any,
+    config: DetectorConfig,
     recipe: Recipe,
     parts: list[KittiDataset],
     val: KittiDataset | None,
@@ -131,7 +131,9 @@ def read_labels_of(parts: Sequence[KittiDataset], quiet: bool) -> list[Sample]:
     return samples
 
 
-def measure_config(method: Method, config: Any, samples: Sequence[Sample], keep: Collection[str]) -> Any:
+def measure_config(
+    method: Method, config: DetectorConfig, samples: Sequence[Sample], keep: Collection[str]
+) -> DetectorConfig:
     """The configuration with its constants measured on the training data, but for the fields named in ``keep``."""
     try:
         return method.statistics(config, samples, keep)
