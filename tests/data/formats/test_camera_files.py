@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from monolift.data.cameras import CalibText, CameraChoice, KnownCamera
-from monolift.errors import InputError
+from monolift.errors import InputError, MissingExtraError
 
 P2 = "P2: 7.215e+02 0 6.095e+02 0 0 7.215e+02 1.728e+02 0 0 0 1 0\n"
 ZEROS = " ".join("0" * 12)
@@ -242,4 +242,24 @@ def test_what_is_no_camera_is_one_named_error(content: str | bytes, message: str
 def test_yaml_that_is_no_camera(content: str, message: str) -> None:
     pytest.importorskip("yaml", reason="PyYAML is the extra [ros]")
     with pytest.raises(InputError, match=message):
+        camera_in(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\n" * 900_000,
+        "x" + "\n" * 900_000,
+        "a" + " " * 900_000,
+        "a" * 900_000,
+        "1x1 p[1 1] f[1 1] " + " " * 900_000,
+        'Intrinsic of "Color"\nCoeffs: ' + " 1" * 400_000 + "\nx:" + " " * 400_000 + "x",
+        "x " * 2_000_000,
+        " " * 900_000 + "P2",
+        "- " * 450_000,
+    ],
+)
+def test_long_files_of_nothing_are_refused(content: str) -> None:
+    """Within moments: a pattern that is searched again from each blank would take hours."""
+    with pytest.raises((InputError, MissingExtraError)):
         camera_in(content)

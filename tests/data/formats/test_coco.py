@@ -178,3 +178,14 @@ def test_annotations_without_a_bbox_are_left_out_and_counted(tmp_path: Path) -> 
 def test_a_size_that_is_not_stated_is_the_file_s(tmp_path: Path) -> None:
     frame = CocoDataset(written(tmp_path, changed("images", 0, width=None, height=None))).frame(0)
     assert (frame.width, frame.height) == (640, 480)
+
+
+def test_paths_as_windows_writes_them(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    dataset = CocoDataset(written(tmp_path, changed("images", 0, file_name="sub\\a.png")))
+    assert dataset.frame(0).image == tmp_path / "sub" / "a.png" and dataset.ids == ("a",)
+    twice = [
+        {**FOREIGN["images"][0], "id": k, "file_name": name} for k, name in ((42, "a.png"), (43, "./a.png"))
+    ]
+    with pytest.raises(InputError, match=r"a\.png comes a second time"):
+        CocoDataset(written(tmp_path, {**FOREIGN, "images": twice}))

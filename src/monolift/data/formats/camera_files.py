@@ -31,11 +31,14 @@ SUFFIXES = (".txt", ".yaml", ".yml", ".json")
 EXPECTED = (
     "a KITTI calib, a ROS camera_info, an OpenCV or RealSense camera file, or JSON with fx, fy, cx, cy or K"
 )
+LARGEST = 1_000_000  # characters of a file that is no JSON; Omni3D's may be large
 _KITTI = re.compile(r"^[ \t]*(?:P[0-3]|P_rect_0[0-3])[ \t]*:", re.MULTILINE)
-_YAML = re.compile(r"^[ \t]*(?:-[ \t]+)?[\"']?[A-Za-z_][\w. /]*[\"']?[ \t]*:(?:\s|$)", re.MULTILINE)
-_SECTION = re.compile(r'^\s*Intrinsic of "([^"]+)"', re.MULTILINE)
+_YAML = re.compile(r"^[ \t]*(?:-[ \t]+)?[\"']?[A-Za-z_][\w./]*[\"']?[ \t]*:(?:\s|$)", re.MULTILINE)
+_SECTION = re.compile(r'^[ \t]*Intrinsic of "([^"\n]+)"', re.MULTILINE)
+# every run has an end, or a file of blanks would be searched again from each of them
 _PRINTED = re.compile(
-    r"\[?\s*(\d+)x(\d+)\s+p\[(\S+) (\S+)\]\s+f\[(\S+) (\S+)\]\s+([A-Za-z0-9_ -]+?)\s*\[([^\]]*)\]"
+    r"(?:\[[ \t]{0,9})?(\d{1,6})x(\d{1,6})[ \t]{1,9}p\[(\S{1,40}) (\S{1,40})\][ \t]{1,9}f\[(\S{1,40}) (\S{1,40})\][ \t]{1,9}"
+    r"([A-Za-z0-9_ -]{1,60}?)[ \t]{0,9}\[([^\]\n]{0,400})\]"
 )
 
 
@@ -54,6 +57,8 @@ def parse_camera_file(content: str | bytes, where: str, size: tuple[int, int], n
     start = text.lstrip()
     if not start:
         raise InputError(f"{where}: expected {EXPECTED}, got an empty file")
+    if start[0] not in "{[" and len(text) > LARGEST:
+        raise InputError(f"{where}: expected {EXPECTED}, got {len(text):,} characters")
     if _KITTI.search(text):
         return _kitti(text, where)
     if _SECTION.search(text):
@@ -115,8 +120,8 @@ def _realsense_dump(text: str, where: str, size: tuple[int, int]) -> CameraFile:
     colour = [body for name, body in sections if name.lower() in ("color", "rgb")]
     found = []
     for body in colour or [body for _, body in sections]:
-        pairs = dict(re.findall(r"^[ \t]*([A-Za-z]+)[ \t]*:[ \t]*(.*?)[ \t]*$", body, re.MULTILINE))
-        fields: dict[str, Any] = {key.lower(): value for key, value in pairs.items()}
+        pairs = [line.partition(":") for line in body.splitlines() if ":" in line]
+        fields: dict[str, Any] = {key.strip().lower(): value.strip() for key, _, value in pairs}
         for key in ("width", "height", "ppx", "ppy", "fx", "fy"):
             if key in fields:
                 fields[key] = _as_number(fields[key], f"{where}: {key}")

@@ -94,6 +94,7 @@ class CocoTables(FrameDataset):
             path = text_value(value(row, self.path_key, where), f"{where}: {self.path_key}")
             if "\0" in path:
                 raise InputError(f"{where}: {self.path_key}: expected a path, got {show_value(path)}")
+            path = str(Path(path.replace("\\", "/")))  # as tools on Windows write it
             if path in found:
                 raise InputError(
                     f"{where}: {path} comes a second time, first in images[{found[path]}]: its annotations would be torn apart"
