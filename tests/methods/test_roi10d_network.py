@@ -18,6 +18,7 @@ from monolift.methods.roi10d.loss import TERMS, separate_terms
 from monolift.training.train import Step
 from monolift.training.validate import detect_sample
 from toy_kitti import toy_camera, write_toy
+from trained import train_with
 
 WIDTH, HEIGHT = 160, 64
 SMALL = ROI10DConfig(input_width=WIDTH, input_height=HEIGHT, head_channels=32, warmup_steps=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from monolift.commands.processes import run_on_several
 from monolift.errors import InputError
 from monolift.files.settings import show
 from monolift.methods import method_names
@@ -80,7 +80,8 @@ def defaults(arguments: Sequence[str]) -> Train:
             path = arguments[k + 1]
         elif word.startswith("--config="):
             path = word.partition("=")[2]
-    return Train() if path is None else _of_file(read_run_file(path))
+    # a file that is not there is named by `run`
+    return _of_file(read_run_file(path)) if path is not None and Path(path).is_file() else Train()
 
 
 def _of_file(run: RunFile) -> Train:
@@ -103,6 +104,8 @@ def page(arguments: Sequence[str]) -> str | None:
 
 
 def run(options: Train) -> int:
+    if options.config is not None and not options.config.is_file():
+        raise InputError(f"{options.config}: no such file")
     if options.method not in method_names():
         said = show(options.method) if options.method else "none"
         raise InputError(f"METHOD: expected one of {', '.join(method_names())}, got {said}")
@@ -116,7 +119,7 @@ def run(options: Train) -> int:
     if not 1 <= options.devices <= MOST_DEVICES:
         raise InputError(f"--devices: expected 1 to {MOST_DEVICES}, got {options.devices}")
     if options.devices > 1 and "WORLD_SIZE" not in os.environ:
-        return _on_several(options.devices)
+        return run_on_several(options.devices, sys.argv[1:])
     best = _train(options, options.out)
     if os.environ.get("RANK", "0") == "0":
         if options.json is not None:
@@ -156,9 +159,3 @@ def _train(options: Train, out: Path) -> Path:
         tensorboard=options.tensorboard,
         quiet=options.quiet,
     )
-
-
-def _on_several(devices: int) -> int:
-    """The same command line once per device, under torchrun, which sets WORLD_SIZE."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
-    return 1 if subprocess.run([*torchrun, "-m", "monolift", *sys.argv[1:]], check=False).returncode else 0

@@ -88,8 +88,8 @@ def set_up(
     notes = [f"warning: {problem}: continuing from the state before" for problem in damaged]
     state = State()
     if saved is not None:
-        compare_config(config, measured, saved)
         identity.compare(saved.content, saved.path)
+        compare_config(config, measured, saved)
         state = restore(saved, detector, average, optimizer, loader.steps)
     elif weights is not None:
         notes.append(initialise(detector, weights, lambda: some_images(views, detector)))
