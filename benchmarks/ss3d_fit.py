@@ -1,5 +1,5 @@
-"""What SS3D's fit does to synthetic cars with noisy hints: minima, statistics, gradient, speed, safety, training by overlap,
-and what detection costs after the network.
+"""What SS3D's fit does to synthetic cars with noisy parameters: minima, statistics, gradient, speed, safety, training by
+overlap, and what detection costs after the network.
 
     python benchmarks/ss3d_fit.py [minima] [scipy] [gradient] [speed] [starts] [overlap] [decode] [--cars 4000]   (default: all)
 
@@ -26,15 +26,15 @@ from monolift.methods.ss3d.codec import SS3DCodec
 from monolift.methods.ss3d.config import SS3DConfig
 from monolift.methods.ss3d.decode import decode_maps
 from monolift.methods.ss3d.fit import DEGREES_OF_FREEDOM, fit_boxes
-from monolift.methods.ss3d.hints import (
-    HINTS,
+from monolift.methods.ss3d.loss import attenuated
+from monolift.methods.ss3d.parameters import (
+    PARAMETERS,
     Pinhole,
     boxes_from_state,
-    hints_of_boxes,
-    start_from_hints,
+    parameters_of_boxes,
+    start_from_parameters,
     state_from_boxes,
 )
-from monolift.methods.ss3d.loss import attenuated
 from noisy_cars import KITTI, noisy_cars, scipy_costs
 
 
@@ -42,11 +42,11 @@ def minima(count: int) -> None:
     """Where the fit ends, in how many steps, and what the boxes are worth."""
     cars = noisy_cars(count)
     weights = 1 / cars.sigma
-    fit = fit_boxes(cars.hints, weights, cars.camera)
-    ends = fit_boxes(cars.hints, weights, cars.camera, iterations=60, tolerance=1e-12).cost
+    fit = fit_boxes(cars.parameters, weights, cars.camera)
+    ends = fit_boxes(cars.parameters, weights, cars.camera, iterations=60, tolerance=1e-12).cost
     steps = torch.full((count,), 0)
     for k in range(10):
-        reached = fit_boxes(cars.hints, weights, cars.camera, iterations=k).cost
+        reached = fit_boxes(cars.parameters, weights, cars.camera, iterations=k).cost
         steps += reached > ends * (1 + 1e-6)
     print(f"steps to 1e-6 of the minimum: median {steps.median()}, 95 % {int(steps.double().quantile(0.95))}")
     print(f"flagged ok: {fit.ok.double().mean():.2%} (the rest ends in a fold of the 2D box)")
@@ -56,13 +56,13 @@ def minima(count: int) -> None:
     )
     beyond = (fit.cost[:, None] > torch.tensor([27.20, 30.14, 36.19]).double()).double().mean(0)
     print("E beyond its 90, 95, 99 % quantiles: " + ", ".join(f"{v:.1%}" for v in beyond.tolist()))
-    start = boxes_from_state(start_from_hints(cars.hints, Pinhole.of(cars.camera, cars.hints)))
-    plain = fit_boxes(cars.hints, torch.ones_like(weights), cars.camera).boxes
+    start = boxes_from_state(start_from_parameters(cars.parameters, Pinhole.of(cars.camera, cars.parameters)))
+    plain = fit_boxes(cars.parameters, torch.ones_like(weights), cars.camera).boxes
     for name, boxes in (("start", start), ("unweighted fit", plain), ("weighted fit", fit.boxes)):
         iou = iou_3d_paired(boxes, cars.boxes)
         shares = f"{(iou >= 0.7).double().mean():.1%} at 0.7 or more, {(iou == 0).double().mean():.1%} apart"
         print(f"mean IoU3D of the {name}: {iou.mean():.3f} ({shares})")
-    truth = fit_boxes(cars.hints, weights, cars.camera, start=state_from_boxes(cars.boxes)).cost
+    truth = fit_boxes(cars.parameters, weights, cars.camera, start=state_from_boxes(cars.boxes)).cost
     print(f"same minimum as from the truth: {((fit.cost - truth).abs() < 1e-3 * truth).double().mean():.2%}")
 
 
@@ -71,7 +71,7 @@ def scipy(count: int) -> None:
     same = done = 0
     for seed in range(0, count, 500):
         cars = noisy_cars(min(500, count - seed), seed=seed)
-        cost, minimum = fit_boxes(cars.hints, 1 / cars.sigma, cars.camera).cost, scipy_costs(cars)
+        cost, minimum = fit_boxes(cars.parameters, 1 / cars.sigma, cars.camera).cost, scipy_costs(cars)
         same, done = same + int(((cost - minimum).abs() < 1e-3 * minimum).sum()), done + len(minimum)
         print(f"same minimum as SciPy from the same start: {same} of {done}, {same / done:.2%}", flush=True)
 
@@ -80,20 +80,20 @@ def gradient(count: int) -> None:
     """Slopes of the fitted box along random directions, against fits that are solved again."""
     for noise in (0.5, 1.0, 2.0):
         cars = noisy_cars(min(count, 300), noise, seed=1)
-        hints, weights = cars.hints.clone().requires_grad_(), (1 / cars.sigma).requires_grad_()
+        parameters, weights = cars.parameters.clone().requires_grad_(), (1 / cars.sigma).requires_grad_()
         exact = {"iterations": 60, "tolerance": 1e-14}
-        fit = fit_boxes(hints, weights, cars.camera, **exact)
+        fit = fit_boxes(parameters, weights, cars.camera, **exact)
         spread = fit.covariance.diagonal(dim1=1, dim2=2).sqrt()
         zero = torch.zeros_like(cars.sigma)
         ways = {
-            "hints": (cars.sigma * torch.randn_like(zero), zero),
+            "parameters": (cars.sigma * torch.randn_like(zero), zero),
             "weights": (zero, torch.randn_like(zero) / cars.sigma),
         }
-        for name, (along_hints, along_weights) in ways.items():
+        for name, (along_parameters, along_weights) in ways.items():
             with torch.no_grad():
                 ends = [
                     fit_boxes(
-                        hints + k * along_hints,
+                        parameters + k * along_parameters,
                         weights + k * along_weights,
                         cars.camera,
                         start=fit.state.detach(),
@@ -104,8 +104,8 @@ def gradient(count: int) -> None:
             expected = (ends[0].state - ends[1].state) / 2e-3
             columns = []
             for k in range(7):
-                slopes = torch.autograd.grad(fit.state[:, k].sum(), (hints, weights), retain_graph=True)
-                columns.append((slopes[0] * along_hints + slopes[1] * along_weights).sum(1))
+                slopes = torch.autograd.grad(fit.state[:, k].sum(), (parameters, weights), retain_graph=True)
+                columns.append((slopes[0] * along_parameters + slopes[1] * along_weights).sum(1))
             error = ((torch.stack(columns, 1) - expected) / spread).norm(dim=1) / (expected / spread).norm(
                 dim=1
             )
@@ -125,10 +125,10 @@ def speed(count: int) -> None:
 
     for n in (1, 50, 500, 5000):
         cars = noisy_cars(n)
-        hints, weights = cars.hints.clone().requires_grad_(), 1 / cars.sigma
+        parameters, weights = cars.parameters.clone().requires_grad_(), 1 / cars.sigma
         with torch.no_grad():
-            plain = best(lambda: fit_boxes(hints, weights, cars.camera))  # noqa: B023
-        both = best(lambda: fit_boxes(hints, weights, cars.camera).state.sum().backward())  # noqa: B023
+            plain = best(lambda: fit_boxes(parameters, weights, cars.camera))  # noqa: B023
+        both = best(lambda: fit_boxes(parameters, weights, cars.camera).state.sum().backward())  # noqa: B023
         print(f"{n:5d} boxes: {plain:6.1f} ms, with gradient {both:6.1f} ms", flush=True)
 
 
@@ -139,13 +139,13 @@ def starts(count: int) -> None:
         cars = noisy_cars(4000, seed=seed, camera=KITTI)
         spread = torch.logspace(-1, 3, 4000, dtype=torch.float64)[:, None]
         start = state_from_boxes(cars.boxes) + spread * torch.randn(4000, 7, dtype=torch.float64)
-        hints = cars.hints.clone().requires_grad_()
-        fit = fit_boxes(hints, 1 / cars.sigma, KITTI, start=start)
+        parameters = cars.parameters.clone().requires_grad_()
+        fit = fit_boxes(parameters, 1 / cars.sigma, KITTI, start=start)
         fit.state.sum().backward()
-        assert hints.grad is not None
-        numbers = (fit.state, fit.covariance, fit.cost[:, None], hints.grad)
+        assert parameters.grad is not None
+        numbers = (fit.state, fit.covariance, fit.cost[:, None], parameters.grad)
         nan += sum(int(v.isnan().flatten(1).any(1).sum()) for v in numbers)
-        wrong += int((hints.grad[~fit.ok] != 0).any(1).sum())
+        wrong += int((parameters.grad[~fit.ok] != 0).any(1).sum())
         done, ok = done + 4000, ok + int(fit.ok.sum())
     print(
         f"{done} random starts: {nan} NaN; {ok / done:.1%} ok; {wrong} gradients of failures that are not zero",
@@ -154,19 +154,19 @@ def starts(count: int) -> None:
 
 
 def overlap(count: int) -> None:
-    """Hints and sigmas themselves trained by 1 - IoU3D through the fit, Adam 0.05, with and without the likelihood beside."""
+    """Parameters and sigmas themselves trained by 1 - IoU3D through the fit, Adam 0.05, with and without the likelihood."""
     cars = noisy_cars(300, seed=5)
-    truth = hints_of_boxes(cars.boxes, cars.camera)
+    truth = parameters_of_boxes(cars.boxes, cars.camera)
     for weight in (0.0, 0.005):
-        shift = torch.zeros(300, HINTS, dtype=torch.float64, requires_grad=True)
+        shift = torch.zeros(300, PARAMETERS, dtype=torch.float64, requires_grad=True)
         log_sigma = torch.zeros_like(shift, requires_grad=True)
         optimizer = torch.optim.Adam([shift, log_sigma], lr=0.05)
         history = []
         for _ in range(41):
-            hints = cars.hints + shift * cars.sigma
-            fit = fit_boxes(hints, torch.exp(-log_sigma) / cars.sigma, cars.camera)
+            parameters = cars.parameters + shift * cars.sigma
+            fit = fit_boxes(parameters, torch.exp(-log_sigma) / cars.sigma, cars.camera)
             iou = iou_3d_paired(fit.boxes, cars.boxes)
-            likelihood = attenuated((hints - truth) / cars.sigma, log_sigma, "gaussian").sum()
+            likelihood = attenuated((parameters - truth) / cars.sigma, log_sigma, "gaussian").sum()
             optimizer.zero_grad()
             (torch.where(fit.ok, 1 - iou, 0.0).sum() + weight * likelihood).backward()
             optimizer.step()
@@ -184,24 +184,24 @@ def overlap(count: int) -> None:
 
 def decode(count: int) -> None:
     """From the maps of a 1280 x 384 picture to boxes: classes, candidates, suppression, fit. 3 x 3 noisy cells a car; at worst
-    clutter besides, whose hints agree with nothing, up to the candidates and boxes that the configuration lets through."""
+    clutter besides, whose parameters agree with nothing, up to the candidates and boxes that the configuration lets through."""
     camera = KITTI.after_crop(0, 0, 1280, 384)
     codec = SS3DCodec(SS3DConfig(focal=KITTI.fx.item()))
     for n, clutter in ((0, 0.0), (10, 0.0), (30, 0.0), (30, 0.01)):
         cars = noisy_cars(n, camera=camera)
-        hints = 5 * torch.randn(1, HINTS, 96, 320)
+        parameters = 5 * torch.randn(1, PARAMETERS, 96, 320)
         logits = torch.full((1, 4, 96, 320), -9.0)
         logits[:, 0] = 0
         logits[:, 1] = torch.where(torch.rand(96, 320) < clutter, 0.0, -9.0)
-        middle = ((cars.hints[:, :2] + cars.hints[:, 2:4]) / 8).round().long()
+        middle = ((cars.parameters[:, :2] + cars.parameters[:, 2:4]) / 8).round().long()
         for k, (u, v) in enumerate(middle.tolist()):
             for row in range(max(v - 1, 0), min(v + 2, 96)):
                 for column in range(max(u - 1, 0), min(u + 2, 320)):
                     cell = torch.tensor([row * 320 + column])
-                    seen = cars.hints[k : k + 1] + 0.3 * cars.sigma[k] * torch.randn(HINTS)
-                    hints[0, :, row, column] = codec.channels(seen, cell, camera, 320)[0].float()
+                    seen = cars.parameters[k : k + 1] + 0.3 * cars.sigma[k] * torch.randn(PARAMETERS)
+                    parameters[0, :, row, column] = codec.channels(seen, cell, camera, 320)[0].float()
                     logits[0, 1, row, column] = 3 + torch.rand(())
-        raw = {"classes": logits, "hints": hints, "log_sigma": torch.zeros_like(hints)}
+        raw = {"classes": logits, "parameters": parameters, "log_sigma": torch.zeros_like(parameters)}
         times, found = [], 0
         for _ in range(30):
             began = time.process_time()

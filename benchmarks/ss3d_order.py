@@ -2,13 +2,13 @@
 
     python benchmarks/ss3d_order.py [--seeds 3] [--out ss3d_order.jsonl]
 
-No pictures: what a network sees here of a car is two readings of its 26 hints. Their noise differs from car to car and from
-one kind of hint to another (by up to three times either way) and is told nowhere; only the disagreement of the two readings
-shows it. A small network turns the readings into hints and sigmas, and SS3D's own losses and fit make boxes of them. The same
+No images: the network gets two readings of the 26 parameters of a car. Their noise differs from car to car and from one kind
+of parameter to another (by up to three times either way), and only the disagreement of the two readings shows it. A small
+network turns the readings into parameters and sigmas, and SS3D's own losses and fit make boxes of them. The same
 cars, network, steps and rates for all:
 
-    homoscedastic      one sigma per hint, for all cars
-    heteroscedastic    a sigma per hint and car
+    homoscedastic      one sigma per parameter, for all cars
+    heteroscedastic    a sigma per parameter and car
     through the fit    heteroscedastic for the first stage, then 1 - IoU3D with a tenth of the likelihood (preset "iou")
 
 Figures are of 4,000 unseen cars. Runs that the file --out holds are not repeated.
@@ -33,15 +33,15 @@ from monolift.methods.ss3d.assign import Targets
 from monolift.methods.ss3d.codec import SS3DCodec
 from monolift.methods.ss3d.config import PRESETS, SS3DConfig
 from monolift.methods.ss3d.fit import fit_boxes
-from monolift.methods.ss3d.hints import HINTS, hints_of_boxes
 from monolift.methods.ss3d.loss import attenuated, overlap_loss
+from monolift.methods.ss3d.parameters import PARAMETERS, parameters_of_boxes
 from monolift.typing import Tensor
 from noisy_cars import KITTI, noisy_cars
 
 CARS, UNSEEN, BATCH = 8000, 4000, 64
 STEPS, MORE_STEPS = 1500, 500  # of the first stage and the second
 RATE, SECOND_RATE = 1e-3, 1e-4
-KINDS = (4, 1, 2, 3, 16)  # hints of a kind share their noise
+KINDS = (4, 1, 2, 3, 16)  # parameters of a kind share their noise
 GRID = (311, 94)  # cells of a KITTI picture, stride 4
 WAYS = ("homoscedastic", "heteroscedastic", "through the fit")
 
@@ -60,15 +60,15 @@ def readings(count: int, seed: int, codec: SS3DCodec) -> Readings:
     camera = Camera(KITTI.fx, KITTI.fy, KITTI.cx, KITTI.cy, KITTI.tx, KITTI.ty, KITTI.tz)
     cars = noisy_cars(count, seed=seed, camera=camera)
     draw = torch.Generator().manual_seed(seed + 1)
-    exact = hints_of_boxes(cars.boxes, camera)
+    exact = parameters_of_boxes(cars.boxes, camera)
     share = 0.5 + math.sqrt(codec.config.support) * (torch.rand(count, 2, generator=draw) - 0.5)
     pixel = exact[:, :2] + share * (exact[:, 2:4] - exact[:, :2])
     column, row = ((pixel - 1.5) / 4).round().long().unbind(1)
     cell = row.clamp(0, GRID[1] - 1) * GRID[0] + column.clamp(0, GRID[0] - 1)
     louder = torch.exp(math.log(3) * (2 * torch.rand(count, len(KINDS), generator=draw) - 1))
     spread = cars.sigma * louder.repeat_interleave(torch.tensor(KINDS), 1)
-    hints = exact[:, None] + spread[:, None] * torch.randn(count, 2, HINTS, generator=draw)
-    seen = [codec.channels(hints[:, k], cell, camera, GRID[0]) for k in (0, 1)]
+    parameters = exact[:, None] + spread[:, None] * torch.randn(count, 2, PARAMETERS, generator=draw)
+    seen = [codec.channels(parameters[:, k], cell, camera, GRID[0]) for k in (0, 1)]
     truth = codec.channels(exact, cell, camera, GRID[0])
     return Readings(cars.boxes.to(torch.float32), cell, truth.float(), torch.stack(seen, 1).float())
 
@@ -79,9 +79,13 @@ class Reader(nn.Module):
     def __init__(self, per_car: bool) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(2 * HINTS, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 2 * HINTS)
+            nn.Linear(2 * PARAMETERS, 128),
+            nn.ReLU(),
+            nn.Linear(128, 128),
+            nn.ReLU(),
+            nn.Linear(128, 2 * PARAMETERS),
         )
-        self.log_sigma = None if per_car else nn.Parameter(torch.zeros(HINTS))
+        self.log_sigma = None if per_car else nn.Parameter(torch.zeros(PARAMETERS))
 
     def forward(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         mean, apart = seen.mean(1), (seen[:, 0] - seen[:, 1]).abs()
@@ -106,7 +110,7 @@ def run(way: str, seed: int) -> dict[str, float]:
         rows = torch.randint(CARS, (BATCH,))
         numbers, log_sigma = reader(known.seen[rows])
         score = attenuated(numbers - known.truth[rows], log_sigma, stage.likelihood, way != "homoscedastic")
-        loss = stage.hints_weight * score.sum(1).mean()
+        loss = stage.likelihood_weight * score.sum(1).mean()
         if stage.iou_weight:
             loss = loss + stage.iou_weight * overlap_loss(codec, numbers, log_sigma, _targets(known, rows))
         optimizer.zero_grad()
@@ -114,8 +118,8 @@ def run(way: str, seed: int) -> dict[str, float]:
         optimizer.step()
     with torch.no_grad():
         numbers, log_sigma = reader(unseen.seen)
-        hints = codec.hints(numbers, unseen.cell, KITTI_UNCUT, GRID[0])
-        fit = fit_boxes(hints, 1 / codec.sigma(log_sigma, KITTI_UNCUT), KITTI_UNCUT)
+        parameters = codec.parameters(numbers, unseen.cell, KITTI_UNCUT, GRID[0])
+        fit = fit_boxes(parameters, 1 / codec.sigma(log_sigma, KITTI_UNCUT), KITTI_UNCUT)
         iou = iou_3d_paired(fit.boxes, unseen.boxes.to(torch.float64))
     return {"mean IoU": iou.mean().item(), "0.5": _share(iou >= 0.5), "0.7": _share(iou >= 0.7),
             "apart": _share(iou == 0)}  # fmt: skip
@@ -134,7 +138,7 @@ def _targets(known: Readings, rows: Tensor) -> Targets:
     every = torch.arange(n)
     return Targets(
         classes=torch.zeros(n, 1, 1, dtype=torch.long), image=every, cell=known.cell[rows], object=every,
-        numbers=known.truth[rows], known=torch.ones(n, HINTS, dtype=torch.bool), boxes=known.boxes[rows],
+        numbers=known.truth[rows], known=torch.ones(n, PARAMETERS, dtype=torch.bool), boxes=known.boxes[rows],
         label=torch.zeros(n, dtype=torch.long), cameras=Camera.stack([KITTI_UNCUT] * n), width=GRID[0],
         names=("",) * n,
     )  # fmt: skip

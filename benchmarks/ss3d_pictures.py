@@ -1,11 +1,11 @@
-"""What the fit does, drawn: noisy hints of the cars of a rendered scene, where the fit starts, where it ends, from above too.
+"""What the fit does, drawn: noisy parameters of the cars of a rendered scene, start and end of the fit, from above too.
 
     monolift synth --out WORLD --images 20
     python benchmarks/ss3d_pictures.py WORLD/training 000003 --out docs/images/ss3d_fit.jpg
 
-Above: every hint of each car, with noise of ``tests/noisy_cars.py``'s kind: the 2D box, the eight corners each with a circle
-of one sigma, and in blue the box at which the fit starts. Middle: the fitted boxes, with the labels dashed. Below from above:
-the fitted boxes with the ellipses of their centres, and the labels.
+Above: every parameter of each car, with noise of the kind of ``tests/helpers/noisy_cars.py``: the 2D box, the eight corners
+each with a circle of one sigma, and in blue the box at which the fit starts. Middle: the fitted boxes, with the labels dashed.
+Below from above: the fitted boxes with the ellipses of their centres, and the labels.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from monolift.data.kitti import KittiDataset
 from monolift.data.sample import Objects, Sample
 from monolift.geometry import iou_3d_paired
 from monolift.methods.ss3d.fit import fit_boxes
-from monolift.methods.ss3d.hints import (
+from monolift.methods.ss3d.parameters import (
     BOX,
     CORNERS,
     Pinhole,
     boxes_from_state,
-    hints_of_boxes,
-    start_from_hints,
+    parameters_of_boxes,
+    start_from_parameters,
 )
 from monolift.render.draw.birds_eye import birds_eye
 from monolift.render.draw.canvas import Canvas
 from monolift.render.draw.overlay import overlay
 from monolift.typing import Tensor
-from noisy_cars import hint_noise
+from noisy_cars import parameter_noise
 
 WHITE = (255, 255, 255)
 
 
-def noisy_hints(sample: Sample, noise: float, seed: int) -> tuple[Tensor, Tensor]:
-    """(N, 26) hints of the labelled boxes with errors, and the errors' standard deviations."""
-    exact = hints_of_boxes(sample.boxes.to(torch.float64), sample.camera)
-    sigma = noise * hint_noise(exact)
+def noisy_parameters(sample: Sample, noise: float, seed: int) -> tuple[Tensor, Tensor]:
+    """(N, 26) parameters of the labelled boxes with errors, and the errors' standard deviations."""
+    exact = parameters_of_boxes(sample.boxes.to(torch.float64), sample.camera)
+    sigma = noise * parameter_noise(exact)
     draw = torch.Generator().manual_seed(seed)
     return exact + sigma * torch.randn(exact.shape, generator=draw, dtype=torch.float64), sigma
 
 
-def draw_hints(
-    photograph: Image.Image, hints: Tensor, sigma: Tensor, color: tuple[int, int, int]
+def draw_parameters(
+    photograph: Image.Image, parameters: Tensor, sigma: Tensor, color: tuple[int, int, int]
 ) -> Image.Image:
     canvas = Canvas(photograph)
-    for y, s in zip(hints.numpy(), sigma.numpy(), strict=True):
+    for y, s in zip(parameters.numpy(), sigma.numpy(), strict=True):
         x1, y1, x2, y2 = y[BOX]
         canvas.line(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2], [x1, y1]]), color, 1.2, dash=5.0)
         for pixel, spread in zip(y[CORNERS].reshape(8, 2), s[CORNERS].reshape(8, 2), strict=True):
@@ -79,12 +79,12 @@ def whole_cars(sample: Sample) -> Sample:
 
 
 def pictures(sample: Sample, noise: float, seed: int) -> Image.Image:
-    hints, sigma = noisy_hints(sample, noise, seed)
-    fit = fit_boxes(hints, 1 / sigma, sample.camera)
-    start = boxes_from_state(start_from_hints(hints, Pinhole.of(sample.camera, hints)))
+    parameters, sigma = noisy_parameters(sample, noise, seed)
+    fit = fit_boxes(parameters, 1 / sigma, sample.camera)
+    start = boxes_from_state(start_from_parameters(parameters, Pinhole.of(sample.camera, parameters)))
     names = sample.classes
     begun = overlay(sample.image, sample.camera, None, Objects.named(start, names))
-    begun = draw_hints(begun, hints, sigma, (255, 214, 64))
+    begun = draw_parameters(begun, parameters, sigma, (255, 214, 64))
     fitted = Objects.named(fit.boxes, names, covariance=fit.covariance)
     labels = Objects.named(sample.boxes, names)
     panels = [

@@ -1,4 +1,4 @@
-"""Cars and noisy hints of them, as SS3D's network might see them: for the tests and the benchmark of the fit."""
+"""Cars and noisy parameters of them, as SS3D's network might see them: for the tests and the benchmark of the fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from monolift.geometry import Boxes3D, Camera
-from monolift.methods.ss3d.hints import Pinhole, hints_of_boxes, start_from_hints
+from monolift.methods.ss3d.parameters import Pinhole, parameters_of_boxes, start_from_parameters
 from monolift.typing import Tensor
 
 KITTI = Camera(721.5377, 721.5377, 609.5593, 172.854, tx=0.06, ty=-0.0003, tz=0.003, width=1242, height=375)
@@ -17,17 +17,17 @@ KITTI = Camera(721.5377, 721.5377, 609.5593, 172.854, tx=0.06, ty=-0.0003, tz=0.
 
 @dataclass(frozen=True)
 class NoisyCars:
-    """boxes: the truth; hints, sigma: (N, 26) observed with errors of that standard deviation; float64."""
+    """boxes: the truth; parameters, sigma: (N, 26) observed with errors of that standard deviation; float64."""
 
     boxes: Boxes3D
-    hints: Tensor
+    parameters: Tensor
     sigma: Tensor
     camera: Camera
 
 
-def hint_noise(exact: Tensor) -> Tensor:
+def parameter_noise(exact: Tensor) -> Tensor:
     """(N, 26) standard deviations: distance 5 %, 2D box 4 % and corners 6 % of the box's height in pixels (10 at least), sine
-    and cosine 0.1, log sizes 0.06. exact: (N, 26) hints, float64."""
+    and cosine 0.1, log sizes 0.06. exact: (N, 26) parameters, float64."""
     height = (exact[:, 3] - exact[:, 1]).clamp_min(10)[:, None]
     return torch.cat(
         [
@@ -41,8 +41,8 @@ def hint_noise(exact: Tensor) -> Tensor:
 
 
 def noisy_cars(count: int, noise: float = 1.0, seed: int = 0, camera: Camera | None = None) -> NoisyCars:
-    """6 to 51 m away, any heading, with ``noise`` times :func:`hint_noise`; independent errors, which those of a network are
-    not."""
+    """6 to 51 m away, any heading, with ``noise`` times :func:`parameter_noise`; independent errors, which those of a network
+    are not."""
     draw = torch.Generator().manual_seed(seed)
 
     def uniform(*shape: int) -> Tensor:
@@ -57,13 +57,13 @@ def noisy_cars(count: int, noise: float = 1.0, seed: int = 0, camera: Camera | N
     center = torch.stack([1.2 * z * (uniform(count) - 0.5), 1 + 0.15 * normal(count), z], 1)
     size = torch.tensor([3.88, 1.53, 1.63], dtype=torch.float64) * (1 + 0.08 * normal(count, 3))
     boxes = Boxes3D(center, size, math.pi * (2 * uniform(count) - 1))
-    exact = hints_of_boxes(boxes, camera)
-    sigma = noise * hint_noise(exact)
+    exact = parameters_of_boxes(boxes, camera)
+    sigma = noise * parameter_noise(exact)
     return NoisyCars(boxes, exact + sigma * normal(count, 26), sigma, camera)
 
 
-def hints_by_hand(b: np.ndarray, projection: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """The 26 hints of one box once more, written out. projection: P2 (3, 4); shift: (3,) metres."""
+def parameters_by_hand(b: np.ndarray, projection: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """The 26 parameters of one box once more, written out. projection: P2 (3, 4); shift: (3,) metres."""
     x, y, z, yaw = b[0], b[1], b[2], b[6]
     length, height, width = np.exp(b[3:6])
     cos, sin = np.cos(yaw), np.sin(yaw)
@@ -83,12 +83,12 @@ def scipy_costs(cars: NoisyCars) -> Tensor:
     from scipy.optimize import least_squares
 
     projection, shift = cars.camera.matrix.numpy(), cars.camera.translation.numpy()
-    starts = start_from_hints(cars.hints, Pinhole.of(cars.camera, cars.hints)).numpy()
+    starts = start_from_parameters(cars.parameters, Pinhole.of(cars.camera, cars.parameters)).numpy()
     costs = []
-    for y, sigma, start in zip(cars.hints.numpy(), cars.sigma.numpy(), starts, strict=True):
+    for y, sigma, start in zip(cars.parameters.numpy(), cars.sigma.numpy(), starts, strict=True):
 
         def residual(b: np.ndarray, y: np.ndarray = y, sigma: np.ndarray = sigma) -> np.ndarray:
-            return (hints_by_hand(b, projection, shift) - y) / sigma
+            return (parameters_by_hand(b, projection, shift) - y) / sigma
 
         costs.append(2 * least_squares(residual, start, method="lm", xtol=1e-7, ftol=1e-7).cost)
     return torch.tensor(costs, dtype=torch.float64)

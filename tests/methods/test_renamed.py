@@ -107,3 +107,11 @@ def test_present_names_take_precedence() -> None:
     found = method.up_to_date(given)
     assert found == {"nms": 0.4, "quirks": {"intrinsics_only": True, "bgr": True}}
     assert given["quirks"] == {"bgr": True}
+
+
+def test_ss3d_settings_of_an_earlier_version_load() -> None:
+    method = get_method("ss3d")
+    assert method.up_to_date({"hints_weight": 0.005, "beta": 0.5}) == {
+        "likelihood_weight": 0.005,
+        "beta": 0.5,
+    }

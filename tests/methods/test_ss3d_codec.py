@@ -21,7 +21,7 @@ from monolift.methods.ss3d.assign import BACKGROUND, IGNORE, Targets, assign_tar
 from monolift.methods.ss3d.codec import MOST_SIGMA, SS3DCodec, cell_pixels
 from monolift.methods.ss3d.config import PRESETS, SS3DConfig, with_statistics
 from monolift.methods.ss3d.decode import decode_maps
-from monolift.methods.ss3d.hints import HINT_NAMES, hints_of_boxes
+from monolift.methods.ss3d.parameters import PARAMETER_NAMES, parameters_of_boxes
 from monolift.render.draw.birds_eye import _spreads, birds_eye
 from noisy_cars import KITTI
 
@@ -102,7 +102,7 @@ def test_decode_inverts_encode(preset: str) -> None:
 
 
 def test_truncated_object() -> None:
-    """Its 2D box is cut by the picture's border: the hint is cut too, and so is the fit's forward model."""
+    """Its 2D box is cut by the picture's border: the parameter is cut too, and so is the fit's forward model."""
     camera = KITTI.after_crop(0, 0, 1240, 372)
     sample = sample_of(((-5.2, 1.0, 6.0, 3.9, 1.5, 1.6, 0.3), (3.0, 1.0, 4.5, 3.9, 1.5, 1.6, 1.2)), camera)
     assert sample.boxes2d[0, 0] == 0
@@ -111,25 +111,25 @@ def test_truncated_object() -> None:
     assert_same(decode_maps(codec, ideal_maps(codec, targets), targets.cameras)[0], sample)
 
 
-def test_numbers_and_hints_are_inverse_and_follow_the_lens() -> None:
+def test_numbers_and_parameters_are_inverse_and_follow_the_lens() -> None:
     codec = SS3DCodec(SS3DConfig(corner_order="object"))
-    hints = torch.randn(7, 26).double()
+    parameters = torch.randn(7, 26).double()
     cell = torch.arange(7) * 31
     for camera in (KITTI, Camera.stack([KITTI] * 7)):
-        numbers = codec.channels(hints, cell, camera, 40)
-        torch.testing.assert_close(codec.hints(numbers, cell, camera, 40), hints)
+        numbers = codec.channels(parameters, cell, camera, 40)
+        torch.testing.assert_close(codec.parameters(numbers, cell, camera, 40), parameters)
     # the same channels seen through a lens twice as long mean twice the distance, and twice its sigma
     longer = dataclasses.replace(KITTI, fx=2 * KITTI.fx)
-    ratio = codec.hints(hints, cell, longer, 40) / codec.hints(hints, cell, KITTI, 40)
+    ratio = codec.parameters(parameters, cell, longer, 40) / codec.parameters(parameters, cell, KITTI, 40)
     assert ratio[:, 4].tolist() == pytest.approx([2.0] * 7)
     ratio[:, 4] = 1
     assert (ratio == 1).all()
-    assert float((codec.sigma(hints, longer) / codec.sigma(hints, KITTI))[0, 4]) == pytest.approx(2)
+    assert float((codec.sigma(parameters, longer) / codec.sigma(parameters, KITTI))[0, 4]) == pytest.approx(2)
 
 
 def test_corners_seen_from_the_far_end_do_not_depend_on_the_heading() -> None:
-    """In all headings: what the corner channels show is the same for a car and for it turned half round, the hints come back,
-    and a network that is wrong about front and rear still has corners and direction agree: the car is turned, not torn."""
+    """In all headings: what the corner channels show is the same for a car and for it turned half round, the parameters
+    come back, and a network that confuses front and rear still has corners and direction agree: the car is turned, not torn."""
     codec = SS3DCodec(SS3DConfig())
     yaw = torch.arange(72, dtype=torch.float64) * math.tau / 72 + 0.01
     n = len(yaw)
@@ -137,17 +137,17 @@ def test_corners_seen_from_the_far_end_do_not_depend_on_the_heading() -> None:
     size = torch.tensor([[3.9, 1.5, 1.6]], dtype=torch.float64).expand(n, 3)
     cell = torch.full((n,), 500)
     camera = dataclasses.replace(KITTI, width=0, height=0)
-    both = [hints_of_boxes(Boxes3D(center, size, turn), camera) for turn in (yaw, yaw + math.pi)]
-    ahead, back = (codec.channels(hints, cell, camera, 40) for hints in both)
+    both = [parameters_of_boxes(Boxes3D(center, size, turn), camera) for turn in (yaw, yaw + math.pi)]
+    ahead, back = (codec.channels(parameters, cell, camera, 40) for parameters in both)
     torch.testing.assert_close(ahead[:, 10:], back[:, 10:])
-    for hints, numbers in zip(both, (ahead, back), strict=True):
-        torch.testing.assert_close(codec.hints(numbers, cell, camera, 40), hints)
+    for parameters, numbers in zip(both, (ahead, back), strict=True):
+        torch.testing.assert_close(codec.parameters(numbers, cell, camera, 40), parameters)
     wrong = ahead.clone()
     wrong[:, 5:7] *= -1
-    torch.testing.assert_close(codec.hints(wrong, cell, camera, 40), both[1])
+    torch.testing.assert_close(codec.parameters(wrong, cell, camera, 40), both[1])
     # sigmas go with their corners
     log_sigma = torch.arange(26.0).double().expand(n, 26) / 10
-    hints, sigma = codec.measured(ahead, log_sigma, cell, camera, 40)
+    parameters, sigma = codec.measured(ahead, log_sigma, cell, camera, 40)
     turned = both[0][:, 5] > 0
     torch.testing.assert_close(sigma[~turned], codec.sigma(log_sigma, camera)[~turned])
     assert (sigma[turned, 10:] != codec.sigma(log_sigma, camera)[turned, 10:]).all()
@@ -158,11 +158,11 @@ def test_across_the_view_the_cosine_decides() -> None:
     codec = SS3DCodec(SS3DConfig())
     box = Boxes3D(torch.tensor([[0.0, 1.0, 15.0]]), torch.tensor([[3.9, 1.5, 1.6]]), torch.tensor([0.02]))
     camera = dataclasses.replace(KITTI, width=0, height=0)
-    hints = hints_of_boxes(box, camera)
+    parameters = parameters_of_boxes(box, camera)
     cell = torch.tensor([500])
-    numbers = codec.channels(hints, cell, camera, 40)
+    numbers = codec.channels(parameters, cell, camera, 40)
     numbers[:, 5] *= -1
-    torch.testing.assert_close(codec.hints(numbers, cell, camera, 40)[:, 10:], hints[:, 10:])
+    torch.testing.assert_close(codec.parameters(numbers, cell, camera, 40)[:, 10:], parameters[:, 10:])
 
 
 def test_cell_pixels_are_the_middles() -> None:
@@ -267,19 +267,19 @@ def test_corners_without_a_pixel_are_not_trained() -> None:
 # -- decoding -------------------------------------------------------------------------------------------------------------
 
 
-def test_result_names_the_hint_that_disagrees() -> None:
+def test_result_names_the_parameter_that_disagrees() -> None:
     codec = SS3DCodec(SS3DConfig(corner_order="object"))
     targets = assign_targets(codec, [as_network(sample_of(CARS[:1]))])
     raw = ideal_maps(codec, targets)
-    wrong = HINT_NAMES.index("corner 6 v")
-    raw["hints"][:, wrong] += 12.0  # units, of sigma 1
+    wrong = PARAMETER_NAMES.index("corner 6 v")
+    raw["parameters"][:, wrong] += 12.0  # units, of sigma 1
     (found,) = decode_maps(codec, raw, targets.cameras)
     assert found.evidence is not None and found.covariance is not None
-    names = found.evidence.dissenters(0)
+    names = found.evidence.outliers(0)
     assert next(iter(names)) == "corner 6 v" and names["corner 6 v"] > 6
     assert torch.linalg.eigvalsh(found.covariance[0].double()).min() > 0
     for same in (found[[0]], found.to("cpu")):
-        assert same.evidence is not None and same.evidence.dissenters(0) == names
+        assert same.evidence is not None and same.evidence.outliers(0) == names
     worst = max(found.evidence.rows(0), key=lambda row: abs(row["disagreement"]))
     assert worst["name"] == "corner 6 v" and worst["disagreement"] == names["corner 6 v"]
     assert worst["sigma"] == pytest.approx(codec.config.units[4])
@@ -287,14 +287,18 @@ def test_result_names_the_hint_that_disagrees() -> None:
 
 @pytest.mark.parametrize("candidates", [0, 1, 500])
 def test_any_number_of_candidates(candidates: int) -> None:
-    """Untrained hints at 0, 1 or 500 cells: finite boxes, at most top_k, none covering another."""
+    """Untrained parameters at 0, 1 or 500 cells: finite boxes, at most top_k, none covering another."""
     config = SS3DConfig(candidates=500)
     codec = SS3DCodec(config)
     logits = torch.zeros(1, 4, 96, 320)
     logits[:, 0] = 20
     cells = torch.randperm(96 * 320)[:candidates]
     logits.view(1, 4, -1)[0, 1, cells] = 25 + torch.rand(candidates)
-    raw = {"classes": logits, "hints": torch.randn(1, 26, 96, 320), "log_sigma": torch.randn(1, 26, 96, 320)}
+    raw = {
+        "classes": logits,
+        "parameters": torch.randn(1, 26, 96, 320),
+        "log_sigma": torch.randn(1, 26, 96, 320),
+    }
     camera = Camera.stack([dataclasses.replace(KITTI, width=1280, height=384)])
     (found,) = decode_maps(codec, raw, camera)
     assert len(found) <= min(candidates, config.top_k) and (len(found) > 0 or candidates < 500)
@@ -312,7 +316,7 @@ def test_suppression_keeps_the_best_of_each_class_and_picture() -> None:
     raw["classes"] = raw["classes"] / 4  # 20 against 0 is 1 in float32, and equals have no best
     raw["classes"].view(2, 4, -1)[0, 1, best] += 5
     raw["classes"].view(2, 4, -1)[0, 2, targets.cell[0]] = 6  # the same box as a pedestrian
-    raw["hints"].view(2, 26, -1)[0, 4, best] += 1.0  # the best cell's distance decides
+    raw["parameters"].view(2, 26, -1)[0, 4, best] += 1.0  # the best cell's distance decides
     first, second = decode_maps(codec, raw, targets.cameras)
     assert sorted(first.labels.tolist()) == [0, 1] and second.labels.tolist() == [0]
     assert first.boxes.center[first.labels == 0, 2] > second.boxes.center[0, 2]
@@ -349,16 +353,18 @@ def test_cells_of_one_object_vote_by_precision() -> None:
     cells = targets.cell[targets.object == 1]
     middle = (sample.boxes2d[1, :2] + sample.boxes2d[1, 2:]) / 2
     best = int(cells[(cell_pixels(cells, targets.width) - middle).norm(dim=1).argmin()])
-    logits, hints, log_sigma = (raw[k].view(raw[k].shape[1], -1) for k in ("classes", "hints", "log_sigma"))
+    logits, parameters, log_sigma = (
+        raw[k].view(raw[k].shape[1], -1) for k in ("classes", "parameters", "log_sigma")
+    )
     logits[1, cells] = -20.0  # all but four of its cells are background
     for step, logit in ((-2, 8.0), (2, 7.0), (4, 7.0), (6, 6.0)):
         logits[1 if step < 6 else 2, best + step] = logit
         logits[0, best + step] = 0.0
     unit = codec.config.units[1] * float(targets.cameras.fx[0]) / codec.config.focal
-    hints[4, best + 2] += 1.0 / unit
+    parameters[4, best + 2] += 1.0 / unit
     log_sigma[4, best + 2] = math.log(2.0)
-    hints[12, best + 4] = torch.nan
-    hints[4, best + 6] += 5.0
+    parameters[12, best + 4] = torch.nan
+    parameters[4, best + 6] += 5.0
 
     def distance(codec: SS3DCodec) -> float:
         (found,) = decode_maps(codec, raw, targets.cameras)
@@ -372,7 +378,7 @@ def test_cells_of_one_object_vote_by_precision() -> None:
     assert distance(codec) == pytest.approx(true + share, abs=2e-3)
 
 
-@pytest.mark.parametrize("name", ["hints", "log_sigma"])
+@pytest.mark.parametrize("name", ["parameters", "log_sigma"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_cell_that_says_no_number_is_no_candidate(name: str, value: float) -> None:
     """The other cells of its car, and the other car, are found as if it were not there."""
@@ -450,7 +456,7 @@ def test_statistics_of_a_split() -> None:
 # -- what users see -------------------------------------------------------------------------------------------------------
 
 
-def test_result_tells_standard_deviations_and_on_request_hints() -> None:
+def test_result_tells_standard_deviations_and_on_request_parameters() -> None:
     codec = SS3DCodec(SS3DConfig())
     sample = as_network(sample_of(CARS[:2]))
     targets = assign_targets(codec, [sample])
@@ -468,9 +474,9 @@ def test_result_tells_standard_deviations_and_on_request_hints() -> None:
     assert spread["z"] > 2 * spread["x"]  # along the ray nobody knows much
     assert second["standard_deviation"]["yaw"] is None
     assert "hints" not in first
-    hints = result.filter(0.0).to_dict(hints=True)["objects"][1]["hints"]
-    assert [row["name"] for row in hints] == list(HINT_NAMES)
-    assert found.evidence is not None and hints[4]["value"] == float(found.evidence.values[1, 4])
+    parameters = result.filter(0.0).to_dict(hints=True)["objects"][1]["hints"]
+    assert [row["name"] for row in parameters] == list(PARAMETER_NAMES)
+    assert found.evidence is not None and parameters[4]["value"] == float(found.evidence.values[1, 4])
 
 
 def test_ellipse_from_above_is_one_sigma_of_the_centre() -> None:

@@ -8,14 +8,14 @@ from scipy.stats import chi2, kstest
 
 from monolift.geometry import Boxes3D, Camera, iou_3d_paired
 from monolift.methods.ss3d.fit import Fit, fit_boxes
-from monolift.methods.ss3d.hints import (
-    HINTS,
+from monolift.methods.ss3d.parameters import (
+    PARAMETERS,
     SIZE,
     STATE,
     Pinhole,
     boxes_from_state,
-    hints_of_boxes,
-    start_from_hints,
+    parameters_of_boxes,
+    start_from_parameters,
     state_from_boxes,
 )
 from noisy_cars import KITTI, NoisyCars, noisy_cars, scipy_costs
@@ -24,7 +24,7 @@ from noisy_cars import KITTI, NoisyCars, noisy_cars, scipy_costs
 def test_same_minimum_as_scipy() -> None:
     """MINPACK from the same start, with a forward model and slopes of its own."""
     cars = noisy_cars(120)
-    fit = fit_boxes(cars.hints, 1 / cars.sigma, cars.camera)
+    fit = fit_boxes(cars.parameters, 1 / cars.sigma, cars.camera)
     minimum = scipy_costs(cars)
     assert ((fit.cost - minimum).abs() < 1e-3 * minimum).double().mean() >= 0.99
     assert fit.ok.double().mean() >= 0.98
@@ -32,16 +32,16 @@ def test_same_minimum_as_scipy() -> None:
 
 def test_few_iterations() -> None:
     cars = noisy_cars(1000)
-    ends = fit_boxes(cars.hints, 1 / cars.sigma, cars.camera, tolerance=1e-12).cost
-    three = fit_boxes(cars.hints, 1 / cars.sigma, cars.camera, iterations=3).cost
+    ends = fit_boxes(cars.parameters, 1 / cars.sigma, cars.camera, tolerance=1e-12).cost
+    three = fit_boxes(cars.parameters, 1 / cars.sigma, cars.camera, iterations=3).cost
     assert ((three - ends) < 1e-6 * ends).double().mean() > 0.5
 
 
 def test_weights_help() -> None:
     cars = noisy_cars(1500)
-    start = boxes_from_state(start_from_hints(cars.hints, Pinhole.of(cars.camera, cars.hints)))
-    unweighted = fit_boxes(cars.hints, torch.ones_like(cars.sigma), cars.camera).boxes
-    weighted = fit_boxes(cars.hints, 1 / cars.sigma, cars.camera).boxes
+    start = boxes_from_state(start_from_parameters(cars.parameters, Pinhole.of(cars.camera, cars.parameters)))
+    unweighted = fit_boxes(cars.parameters, torch.ones_like(cars.sigma), cars.camera).boxes
+    weighted = fit_boxes(cars.parameters, 1 / cars.sigma, cars.camera).boxes
     first, second, third = (float(iou_3d_paired(b, cars.boxes).mean()) for b in (start, unweighted, weighted))
     assert first < second < third and third > first + 0.1
 
@@ -49,15 +49,15 @@ def test_weights_help() -> None:
 def test_cost_is_chi_square_and_covariance_is_right() -> None:
     """Residuals and errors have the distribution that the weights claim."""
     cars = noisy_cars(3000, noise=0.2, seed=5)  # little noise: the model is nearly linear
-    fit = fit_boxes(cars.hints, 1 / cars.sigma, cars.camera)
-    assert kstest(fit.cost.numpy(), chi2(HINTS - STATE).cdf).pvalue > 1e-3
+    fit = fit_boxes(cars.parameters, 1 / cars.sigma, cars.camera)
+    assert kstest(fit.cost.numpy(), chi2(PARAMETERS - STATE).cdf).pvalue > 1e-3
     error = fit.state - state_from_boxes(cars.boxes)
     error[:, 6] = torch.remainder(error[:, 6] + torch.pi, 2 * torch.pi) - torch.pi
     distance = (error * torch.linalg.solve(fit.covariance, error)).sum(1)
     assert kstest(distance[fit.ok].numpy(), chi2(7).cdf).pvalue > 1e-3
 
 
-def test_exact_hints_give_the_box_back() -> None:
+def test_exact_parameters_give_the_box_back() -> None:
     """Two cameras in one batch, boxes cut by the picture's border among them."""
     boxes = noisy_cars(60, seed=6).boxes
     left = Boxes3D(
@@ -68,36 +68,36 @@ def test_exact_hints_give_the_box_back() -> None:
     boxes = Boxes3D.cat([boxes, left])
     other = Camera(500.0, 520.0, 620.0, 200.0, tx=-0.5, width=1242, height=375)
     cameras = Camera.stack([KITTI if k % 2 else other for k in range(61)])
-    hints = hints_of_boxes(boxes, cameras)
-    fit = fit_boxes(hints, torch.ones_like(hints), cameras, iterations=50)
+    parameters = parameters_of_boxes(boxes, cameras)
+    fit = fit_boxes(parameters, torch.ones_like(parameters), cameras, iterations=50)
     assert fit.ok.all()
     torch.testing.assert_close(fit.boxes.corners(), boxes.corners(), rtol=0, atol=1e-5)
     assert fit.cost.max() < 1e-9
 
 
 def test_flagged_not_raised() -> None:
-    """No hints, broken hints, hints that do not determine a box: each is flagged, and its neighbours are untouched."""
+    """No parameters, broken ones, ones that do not determine a box: each is flagged, and its neighbours are untouched."""
     cars = noisy_cars(8)
-    hints, weights = cars.hints.clone(), 1 / cars.sigma
-    alone = fit_boxes(hints, weights, cars.camera)
-    hints[1, 4], hints[2, 0], weights[3, 7] = torch.nan, torch.inf, torch.nan
-    hints[4] = 1e200
+    parameters, weights = cars.parameters.clone(), 1 / cars.sigma
+    alone = fit_boxes(parameters, weights, cars.camera)
+    parameters[1, 4], parameters[2, 0], weights[3, 7] = torch.nan, torch.inf, torch.nan
+    parameters[4] = 1e200
     weights[5] = 0
     weights[6] = 0
     weights[6, SIZE] = 1  # sizes alone
-    hints.requires_grad_()
+    parameters.requires_grad_()
     weights.requires_grad_()
-    fit = fit_boxes(hints, weights, cars.camera)
+    fit = fit_boxes(parameters, weights, cars.camera)
     assert fit.ok.tolist() == [True, False, False, False, False, False, False, True]
     for name in ("state", "cost"):
         torch.testing.assert_close(getattr(fit, name)[[0, 7]], getattr(alone, name)[[0, 7]])
     assert torch.isfinite(fit.state).all() and not fit.cost.isnan().any() and not fit.covariance.isnan().any()
     assert torch.isinf(fit.covariance[6].diagonal()).all()
     fit.state.square().sum().backward()
-    assert hints.grad is not None and weights.grad is not None
-    assert (hints.grad[1:7] == 0).all() and (weights.grad[1:7] == 0).all()
-    assert (hints.grad[[0, 7]] != 0).any(1).all()
-    empty = fit_boxes(hints[:0], weights[:0], cars.camera)
+    assert parameters.grad is not None and weights.grad is not None
+    assert (parameters.grad[1:7] == 0).all() and (weights.grad[1:7] == 0).all()
+    assert (parameters.grad[[0, 7]] != 0).any(1).all()
+    empty = fit_boxes(parameters[:0], weights[:0], cars.camera)
     assert len(empty.boxes) == 0 and empty.ok.shape == (0,)
 
 
@@ -105,22 +105,22 @@ def test_never_nan_from_random_starts() -> None:
     cars = noisy_cars(4000, seed=7, camera=KITTI)
     spread = torch.logspace(-1, 3, 4000, dtype=torch.float64)[:, None]
     start = state_from_boxes(cars.boxes) + spread * torch.randn(4000, 7, dtype=torch.float64)
-    hints = cars.hints.clone().requires_grad_()
-    fit = fit_boxes(hints, 1 / cars.sigma, KITTI, start=start)
+    parameters = cars.parameters.clone().requires_grad_()
+    fit = fit_boxes(parameters, 1 / cars.sigma, KITTI, start=start)
     assert torch.isfinite(fit.state).all() and torch.isfinite(fit.cost).all()
     assert not fit.covariance.isnan().any()
     fit.state.sum().backward()
-    assert hints.grad is not None and torch.isfinite(hints.grad).all()
-    assert (hints.grad[~fit.ok] == 0).all()
+    assert parameters.grad is not None and torch.isfinite(parameters.grad).all()
+    assert (parameters.grad[~fit.ok] == 0).all()
     assert 0.2 < fit.ok.double().mean() < 0.9  # wild starts were among them
 
 
 def test_a_wrong_heading_is_turned_round() -> None:
     cars = noisy_cars(400, seed=8)
-    fit = fit_boxes(cars.hints, 1 / cars.sigma, cars.camera)
-    start = start_from_hints(cars.hints, Pinhole.of(cars.camera, cars.hints))
+    fit = fit_boxes(cars.parameters, 1 / cars.sigma, cars.camera)
+    start = start_from_parameters(cars.parameters, Pinhole.of(cars.camera, cars.parameters))
     start[:, 6] += 2.0
-    turned = fit_boxes(cars.hints, 1 / cars.sigma, cars.camera, start=start)
+    turned = fit_boxes(cars.parameters, 1 / cars.sigma, cars.camera, start=start)
     assert ((turned.cost - fit.cost).abs() < 1e-3 * fit.cost).double().mean() > 0.97
 
 
@@ -128,16 +128,16 @@ def test_a_wrong_heading_is_turned_round() -> None:
 
 
 def resolved_slope(
-    cars: NoisyCars, towards_hints: torch.Tensor, towards_weights: torch.Tensor
+    cars: NoisyCars, towards_parameters: torch.Tensor, towards_weights: torch.Tensor
 ) -> tuple[Fit, torch.Tensor]:
-    """Central difference of the minimum along a direction of hints and weights, from fits solved anew."""
+    """Central difference of the minimum along a direction of parameters and weights, from fits solved anew."""
     weights = 1 / cars.sigma
     tight = {"iterations": 60, "tolerance": 1e-14}
-    middle = fit_boxes(cars.hints, weights, cars.camera, **tight)
+    middle = fit_boxes(cars.parameters, weights, cars.camera, **tight)
     step = 1e-3
     ends = [
         fit_boxes(
-            cars.hints + k * towards_hints,
+            cars.parameters + k * towards_parameters,
             weights + k * towards_weights,
             cars.camera,
             start=middle.state,
@@ -149,20 +149,20 @@ def resolved_slope(
     return middle, (ends[0].state - ends[1].state) / (2 * step)
 
 
-@pytest.mark.parametrize("of", ["hints", "weights"])
+@pytest.mark.parametrize("of", ["parameters", "weights"])
 def test_gradient_is_that_of_the_minimum(of: str) -> None:
-    """Both within 0.1 % for realistic noise; the published form would be 2 % off in the hints and half in the weights."""
+    """Both within 0.1 % for realistic noise; the published form would be 2 % off in the parameters and half in the weights."""
     cars = noisy_cars(60, seed=9)
-    hints, weights = cars.hints.clone().requires_grad_(), (1 / cars.sigma).requires_grad_()
-    if of == "hints":
+    parameters, weights = cars.parameters.clone().requires_grad_(), (1 / cars.sigma).requires_grad_()
+    if of == "parameters":
         direction = (cars.sigma * torch.randn_like(cars.sigma), torch.zeros_like(cars.sigma))
     else:
         direction = (torch.zeros_like(cars.sigma), torch.randn_like(cars.sigma) / cars.sigma)
     middle, expected = resolved_slope(cars, *direction)
-    fit = fit_boxes(hints, weights, cars.camera, iterations=60, tolerance=1e-14)
+    fit = fit_boxes(parameters, weights, cars.camera, iterations=60, tolerance=1e-14)
     columns = []
     for k in range(7):
-        slopes = torch.autograd.grad(fit.state[:, k].sum(), (hints, weights), retain_graph=True)
+        slopes = torch.autograd.grad(fit.state[:, k].sum(), (parameters, weights), retain_graph=True)
         columns.append(sum((s * d).sum(1) for s, d in zip(slopes, direction, strict=True)))
     found = torch.stack(columns, 1)
     spread = middle.covariance.diagonal(dim1=1, dim2=2).sqrt()
@@ -172,17 +172,21 @@ def test_gradient_is_that_of_the_minimum(of: str) -> None:
 
 def test_the_gradient_costs_nothing_in_the_value() -> None:
     cars = noisy_cars(20, seed=10)
-    plain = fit_boxes(cars.hints, 1 / cars.sigma, cars.camera)
-    attached = fit_boxes(cars.hints.clone().requires_grad_(), 1 / cars.sigma, cars.camera)
+    plain = fit_boxes(cars.parameters, 1 / cars.sigma, cars.camera)
+    attached = fit_boxes(cars.parameters.clone().requires_grad_(), 1 / cars.sigma, cars.camera)
     assert not plain.state.requires_grad and attached.state.requires_grad
     assert torch.equal(plain.state, attached.state.detach())
 
 
-def test_float32_hints() -> None:
+def test_float32_parameters() -> None:
     cars = noisy_cars(30, seed=11)
-    hints = cars.hints.float().requires_grad_()
-    fit = fit_boxes(hints, (1 / cars.sigma).float(), cars.camera)
-    double = fit_boxes(cars.hints, 1 / cars.sigma, cars.camera)
+    parameters = cars.parameters.float().requires_grad_()
+    fit = fit_boxes(parameters, (1 / cars.sigma).float(), cars.camera)
+    double = fit_boxes(cars.parameters, 1 / cars.sigma, cars.camera)
     torch.testing.assert_close(fit.state, double.state, rtol=0, atol=1e-3)
     fit.state.sum().backward()
-    assert hints.grad is not None and hints.grad.dtype == torch.float32 and (hints.grad != 0).any(1).all()
+    assert (
+        parameters.grad is not None
+        and parameters.grad.dtype == torch.float32
+        and (parameters.grad != 0).any(1).all()
+    )

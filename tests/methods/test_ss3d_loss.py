@@ -1,4 +1,4 @@
-"""SS3D's losses against their algebra, against torch, and by what they do to hints."""
+"""SS3D's losses against their algebra, against torch, and by what they do to parameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from monolift.methods.ss3d.assign import IGNORE, Targets, assign_targets
 from monolift.methods.ss3d.codec import SS3DCodec
 from monolift.methods.ss3d.config import SS3DConfig
 from monolift.methods.ss3d.fit import fit_boxes
-from monolift.methods.ss3d.hints import hints_of_boxes
 from monolift.methods.ss3d.loss import (
     attenuated,
     cell_shares,
@@ -23,6 +22,7 @@ from monolift.methods.ss3d.loss import (
     sample_per_object,
     ss3d_loss,
 )
+from monolift.methods.ss3d.parameters import parameters_of_boxes
 from noisy_cars import KITTI, noisy_cars
 
 
@@ -100,7 +100,7 @@ def test_class_loss_is_a_plain_mean_without_the_ignored() -> None:
 
 def raw_near(codec: SS3DCodec, targets: Targets, error: float) -> dict[str, torch.Tensor]:
     raw = ideal_maps(codec, targets)
-    raw["hints"] = raw["hints"] + error * torch.randn_like(raw["hints"])
+    raw["parameters"] = raw["parameters"] + error * torch.randn_like(raw["parameters"])
     return {name: value.requires_grad_() for name, value in raw.items()}
 
 
@@ -111,12 +111,12 @@ def test_labels_by_heart_cost_least(uncertainty: str) -> None:
     exact = ss3d_loss(codec, raw_near(codec, targets, 0), targets)
     off = ss3d_loss(codec, raw_near(codec, targets, 2.0), targets)
     assert exact["classes"] < 1e-6 and exact["iou"] < 5e-3
-    # r = 0 and sigma = 1 unit: the prior's 0.5 for each known hint is all that is left
+    # r = 0 and sigma = 1 unit: the prior's 0.5 for each known parameter is all that is left
     prior = 0.5 if uncertainty == "heteroscedastic" else 0.0
     known = (cell_shares(targets.object, True)[:, None] * targets.known).sum()
-    expected = codec.config.hints_weight * prior * known.item()
-    assert exact["hints"].item() == pytest.approx(expected, abs=1e-5)
-    assert off["hints"] > exact["hints"] + 0.1 and off["iou"] > exact["iou"] + 0.05
+    expected = codec.config.likelihood_weight * prior * known.item()
+    assert exact["parameters"].item() == pytest.approx(expected, abs=1e-5)
+    assert off["parameters"] > exact["parameters"] + 0.1 and off["iou"] > exact["iou"] + 0.05
     off["total"].backward()
 
 
@@ -126,12 +126,12 @@ def test_every_part_reaches_its_map() -> None:
     raw = raw_near(codec, targets, 1.0)
     losses = ss3d_loss(codec, raw, targets)
     torch.testing.assert_close(
-        losses["total"], sum(losses[k] for k in ("classes", "hints", "direction", "iou"))
+        losses["total"], sum(losses[k] for k in ("classes", "parameters", "direction", "iou"))
     )
     for name, maps in (
         ("classes", ["classes"]),
-        ("hints", ["hints", "log_sigma"]),
-        ("iou", ["hints", "log_sigma"]),
+        ("parameters", ["parameters", "log_sigma"]),
+        ("iou", ["parameters", "log_sigma"]),
     ):
         grads = torch.autograd.grad(losses[name], [raw[m] for m in maps], retain_graph=True)
         for grad in grads:
@@ -144,7 +144,7 @@ def test_no_objects() -> None:
     raw = raw_near(codec, targets, 1.0)
     losses = ss3d_loss(codec, raw, targets)
     losses["total"].backward()
-    assert losses["hints"] == 0 and losses["iou"] == 0
+    assert losses["parameters"] == 0 and losses["iou"] == 0
     assert all(torch.isfinite(v.grad).all() for v in raw.values())  # type: ignore[arg-type]
 
 
@@ -161,10 +161,10 @@ def test_each_object_weighs_alike_or_each_cell() -> None:
         raw = ideal_maps(codec, targets)
         nearest = int(targets.object.bincount().argmax())  # the object with the most cells
         off = targets.cell[targets.object == nearest]
-        raw["hints"].view(1, 26, -1)[:, 4, off] += 3.0
+        raw["parameters"].view(1, 26, -1)[:, 4, off] += 3.0
         wrong = (
-            ss3d_loss(codec, raw, targets)["hints"]
-            - ss3d_loss(codec, ideal_maps(codec, targets), targets)["hints"]
+            ss3d_loss(codec, raw, targets)["parameters"]
+            - ss3d_loss(codec, ideal_maps(codec, targets), targets)["parameters"]
         )
         losses[balance] = wrong.item() / (0.05 * 3.0**2 / 2)
         share = len(off) / len(targets.cell)
@@ -195,19 +195,19 @@ def test_a_failed_fit_counts_nothing() -> None:
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.005])
-def test_overlap_through_the_fit_trains_hints(weight: float) -> None:
-    """Forty steps of Adam on the hints themselves. Boxes apart have no slope: they need the likelihood beside."""
+def test_overlap_through_the_fit_trains_parameters(weight: float) -> None:
+    """Forty steps of Adam on the parameters themselves. Boxes apart have no slope: they need the likelihood beside."""
     cars = noisy_cars(60, seed=5)
-    truth = hints_of_boxes(cars.boxes, cars.camera)
+    truth = parameters_of_boxes(cars.boxes, cars.camera)
     shift = torch.zeros_like(truth, requires_grad=True)
     log_sigma = torch.zeros_like(truth, requires_grad=True)
     optimizer = torch.optim.Adam([shift, log_sigma], lr=0.05)
     overlaps = []
     for _ in range(41):
-        hints = cars.hints + shift * cars.sigma
-        fit = fit_boxes(hints, torch.exp(-log_sigma) / cars.sigma, cars.camera)
+        parameters = cars.parameters + shift * cars.sigma
+        fit = fit_boxes(parameters, torch.exp(-log_sigma) / cars.sigma, cars.camera)
         iou = iou_3d_paired(fit.boxes, cars.boxes)
-        likelihood = attenuated((hints - truth) / cars.sigma, log_sigma, "gaussian").sum()
+        likelihood = attenuated((parameters - truth) / cars.sigma, log_sigma, "gaussian").sum()
         optimizer.zero_grad()
         (torch.where(fit.ok, 1 - iou, 0.0).sum() + weight * likelihood).backward()
         optimizer.step()

@@ -12,8 +12,16 @@ from monolift.data.kitti import KittiDataset
 from monolift.inference import checkpoint
 from monolift.methods.ss3d import paper
 from monolift.methods.ss3d.codec import cell_pixels
-from monolift.methods.ss3d.hints import BOX, CORNERS, DIRECTION, DISTANCE, HINT_NAMES, HINTS, SIZE
 from monolift.methods.ss3d.network import BACKGROUND_BIAS, LOG_SIGMA_BIAS, TASKS, SS3DNetwork
+from monolift.methods.ss3d.parameters import (
+    BOX,
+    CORNERS,
+    DIRECTION,
+    DISTANCE,
+    PARAMETER_NAMES,
+    PARAMETERS,
+    SIZE,
+)
 from monolift.training.validate import detect_sample
 from toy_kitti import write_toy
 from trained import train_with
@@ -23,7 +31,7 @@ def network(backbone: str = "resnet18", per_cell_sigma: bool = True) -> SS3DNetw
     return SS3DNetwork(backbone, 3, "group", 0, per_cell_sigma).eval()
 
 
-def test_tasks_stand_in_the_order_of_the_hints() -> None:
+def test_tasks_stand_in_the_order_of_the_parameters() -> None:
     first = dict(zip(TASKS, torch.tensor([0, *TASKS.values()]).cumsum(0).tolist(), strict=False))
     spans = {name: slice(first[name], first[name] + n) for name, n in TASKS.items()}
     assert spans == {
@@ -33,7 +41,7 @@ def test_tasks_stand_in_the_order_of_the_hints() -> None:
         "size": SIZE,
         "corners": CORNERS,
     }
-    assert sum(TASKS.values()) == HINTS
+    assert sum(TASKS.values()) == PARAMETERS
 
 
 def test_untrained_network_sees_background_and_knows_that_it_knows_little() -> None:
@@ -42,7 +50,7 @@ def test_untrained_network_sees_background_and_knows_that_it_knows_little() -> N
         raw = network(backbone)(torch.zeros(2, 3, 32, 64))
         assert {name: tuple(v.shape[1:]) for name, v in raw.items()} == {
             "classes": (4, 8, 16),
-            "hints": (26, 8, 16),
+            "parameters": (26, 8, 16),
             "log_sigma": (26, 8, 16),
         }
         torch.testing.assert_close(
@@ -50,19 +58,19 @@ def test_untrained_network_sees_background_and_knows_that_it_knows_little() -> N
         )
         assert raw["classes"][:, 1:].abs().max() < 1
         torch.testing.assert_close(
-            raw["log_sigma"], torch.full_like(raw["hints"], LOG_SIGMA_BIAS), atol=1.0, rtol=0
+            raw["log_sigma"], torch.full_like(raw["parameters"], LOG_SIGMA_BIAS), atol=1.0, rtol=0
         )
 
 
 def test_shuffle_spreads_a_feature_over_its_own_four_cells() -> None:
     """The last layer says four numbers for each output of a stride-8 cell: upper left, upper right, lower left, lower right."""
     net = network()
-    head = net.hints["box2d"]
+    head = net.parameters["box2d"]
     last = head[3]  # type: ignore[index]
     torch.nn.init.zeros_(last.weight)
     with torch.no_grad():
         last.bias.copy_(torch.arange(16.0))
-    maps = net(torch.zeros(1, 3, 32, 64))["hints"][0, :4]
+    maps = net(torch.zeros(1, 3, 32, 64))["parameters"][0, :4]
     for channel in range(4):
         for row in range(8):
             for column in range(16):
@@ -75,7 +83,7 @@ def test_a_cell_sees_its_own_pixel(backbone: str) -> None:
     2 look at the first of their two pixels, and a shuffled cell has three neighbours with the same view."""
     net = network(backbone)
     images = torch.randn(1, 3, 128, 256, requires_grad=True)
-    maps = net(images)["hints"][0].square().sum(0)
+    maps = net(images)["parameters"][0].square().sum(0)
     rows, columns = torch.arange(128.0), torch.arange(256.0)
     for row, column in ((12, 20), (13, 40), (18, 41)):
         (slope,) = torch.autograd.grad(maps[row, column], images, retain_graph=True)
@@ -127,4 +135,4 @@ def test_two_stages_of_training_and_detection(tmp_path: Path) -> None:
     scene = KittiDataset(root)[0]
     found = detect_sample(model, scene)
     assert found.covariance is not None and found.evidence is not None
-    assert found.covariance.shape == (len(found), 7, 7) and found.evidence.names == HINT_NAMES
+    assert found.covariance.shape == (len(found), 7, 7) and found.evidence.names == PARAMETER_NAMES

@@ -1,7 +1,8 @@
-"""What a method measured on the way to its boxes, by name, so that a user can see which measurement disagreed."""
+"""Named predictions through which a box was fitted, with their residuals: which of them are outliers."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,10 @@ from monolift.typing import Float, Tensor
 
 @dataclass(frozen=True)
 class Evidence:
-    """K named measurements of each of N objects, through which its box was fitted.
+    """K named predictions for each of N objects, through which its box was fitted.
 
-    values, sigma: (N, K) as measured, and how sure: pixels of the network's picture, metres, radians, by the method's names.
-    disagreement: (N, K) measured minus that of the fitted box, in sigmas.
+    values, sigma: (N, K) predictions and their standard deviations: pixels of the network image, metres, radians, by name.
+    disagreement: (N, K) residuals: predicted minus that of the fitted box, in sigmas.
     """
 
     names: tuple[str, ...]
@@ -31,13 +32,18 @@ class Evidence:
         """Another device."""
         return Evidence(self.names, *(t.to(*args) for t in (self.values, self.sigma, self.disagreement)))
 
-    def dissenters(self, index: int, beyond: float = 3.0) -> dict[str, float]:
-        """What disagrees with box ``index`` by more than ``beyond`` sigmas, by name, the worst first."""
+    def outliers(self, index: int, beyond: float = 3.0) -> dict[str, float]:
+        """Residuals of box ``index`` of more than ``beyond`` sigmas, by name, the largest first."""
         found = zip(self.names, self.disagreement[index].tolist(), strict=True)
         return dict(sorted(((k, v) for k, v in found if abs(v) > beyond), key=lambda pair: -abs(pair[1])))
 
+    def dissenters(self, index: int, beyond: float = 3.0) -> dict[str, float]:
+        """Deprecated name of `outliers`."""
+        warnings.warn("Evidence.dissenters is now called Evidence.outliers", DeprecationWarning, stacklevel=2)
+        return self.outliers(index, beyond)
+
     def rows(self, index: int) -> list[dict[str, Any]]:
-        """Everything about object ``index``: name, value, sigma, disagreement."""
+        """Name, value, sigma and residual (``disagreement``) of each prediction of object ``index``."""
         columns = (t[index].tolist() for t in (self.values, self.sigma, self.disagreement))
         keys = ("name", "value", "sigma", "disagreement")
         return [dict(zip(keys, row, strict=True)) for row in zip(self.names, *columns, strict=True)]

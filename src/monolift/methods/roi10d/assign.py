@@ -99,12 +99,10 @@ def network_anchors(config: ROI10DConfig, width: int, height: int, like: Tensor)
 def _label(config: ROI10DConfig, sample: Sample, i: int) -> int | None:
     """Class of object i, IGNORE for one that is neither sought nor background, None for background."""
     name, box = sample.classes[i], sample.boxes2d[i]
-    # KITTI writes a rotation of -10 and a size of -1 where there is no 3D label
-    unlabelled = float(sample.boxes.yaw[i]) < -9 or float(sample.boxes.size[i].min()) <= 0
     behind = float(sample.boxes.center[i, 2]) < NEAREST
     if name in config.classes:
         low = float(box[3] - box[1]) < config.min_height
-        return IGNORE if low or unlabelled or behind else config.classes.index(name)
+        return IGNORE if low or behind else config.classes.index(name)
     return IGNORE if looks_like(name, config.classes) else None
 
 

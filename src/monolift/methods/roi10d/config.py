@@ -6,10 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
 from monolift.augment.augmentation import Augmentation
-from monolift.augment.view import training_view
 from monolift.data.kitti_facts import CAR_DEVIATION, CAR_SIZE
 from monolift.data.sample import Sample
 from monolift.errors import InputError
@@ -27,6 +24,7 @@ from monolift.files.settings import (
 )
 from monolift.methods.base import DetectorConfig, keeping
 from monolift.methods.recipe import Recipe
+from monolift.methods.statistics import split_statistics
 
 CHOICES = {
     "fit": ("area", "letterbox"),
@@ -244,27 +242,14 @@ def with_statistics(
     samples: labels only will do. keep: fields that the user has set, which are not measured.
     Raises InputError where a class has no object.
     """
-    focals, depths = [], []
-    sizes: dict[str, list[torch.Tensor]] = {name: [] for name in config.classes}
-    for sample in samples:
-        focals.append(float(training_view(config, *sample.size).camera(sample.camera).fx))
-        for k, name in enumerate(sample.classes):
-            if name in sizes and float(sample.boxes.size[k].min()) > 0:
-                sizes[name].append(sample.boxes.size[k])
-                depths.append((float(sample.boxes.center[k, 2]), focals[-1]))
-    missing = [name for name, found in sizes.items() if not found]
-    if missing:
-        raise InputError(
-            f"no training object of class {', '.join(missing)}: remove it from the classes or check the split"
-        )
-    focal = float(torch.tensor(focals).median())
-    z = torch.tensor([depth * focal / f if config.focal else depth for depth, f in depths])
-    rows = [torch.stack(sizes[name]) for name in config.classes]
+    found = split_statistics(config, samples, config.classes, keep)
+    z = found.at_reference(found.center[:, 2])
+    rows = [found.sizes(k) for k in range(len(config.classes))]
     # a class of one object, or of equal ones, has no deviation to count in: 5 % of the mean
     spread = [row.std(0, correction=0).maximum(0.05 * row.mean(0)) for row in rows]
     measured = replace(
         config,
-        focal=focal if config.focal else 0.0,
+        focal=found.focal,
         depth_mean=float(z.mean()),
         depth_std=max(float(z.std(correction=0)), 1.0),
         sizes=tuple(tuple(row.mean(0).tolist()) for row in rows),

@@ -1,19 +1,19 @@
 """SS3D: Monocular 3D Object Detection and Box Fitting Trained End-to-End Using Intersection-over-Union Loss
 (Jörgensen, Zach, Kahl, 2019).
 
-At each cell in the middle of an object the network says in 26 ways where its box is: 2D box, distance, observation angle,
-size, and the eight corners in the picture. Every one of these hints comes with an uncertainty. The box itself is the one that
-agrees best with them all, weighted: a least-squares fit of seven numbers, which also tells how sure the box is. The fit has a
-gradient, so that the overlap of the fitted box can be trained, end to end.
+At each cell in the middle of an object the network predicts 26 redundant parameters of its box (older names here: hints): 2D
+box, distance, observation angle, size, and the eight corners in the image, each with an uncertainty. The box is a weighted
+least-squares fit of seven numbers to all of them, which gives its covariance, too. The fit has a gradient, so that the IoU
+of the fitted box can be trained, end to end.
 
     config    every choice, with presets: default (ours), paper, author (the first author's code), iou (the second stage)
-    network   dilated residual encoder as published, or a small CPU network; a head per kind of hint and for its sigmas
+    network   dilated residual encoder as published, or a small CPU network; a head per kind of parameter and for its sigmas
     codec     box <-> 26 channels at a cell; corner_order: which corner comes first in them
     assign    labelled objects -> class map, support regions, what their cells have to show
     loss      likelihoods homoscedastic and heteroscedastic, Gaussian with Gamma prior or Laplace; overlap through the fit
     decode    local maxima, NMS, votes of an object's cells, the fit, ranking; covariance and outliers
     fit       batched Levenberg-Marquardt with the gradient of the minimum
-    hints     the 26 hints of a box in a camera, and their Jacobian
+    parameters     the 26 parameters of a box in a camera, and their Jacobian
 
 Sources: the paper's formulas as told by reading notes, and facts from the first author's public development code; the paper's
 full text was not at hand. Not recovered, and ours here: the schedule and weights of the overlap stage, the unit in which the
@@ -32,6 +32,7 @@ from monolift.methods.ss3d.codec import SS3DCodec
 from monolift.methods.ss3d.config import (
     PRESETS,
     RECIPES,
+    RENAMED,
     SS3DConfig,
     author,
     paper,
@@ -81,4 +82,5 @@ METHOD = Method(
     presets=PRESETS,
     recipes=RECIPES,
     statistics=with_statistics,
+    renamed=RENAMED,
 )

@@ -13,12 +13,12 @@ from monolift.geometry import Boxes3D, Camera
 from monolift.geometry.boxes import NEAR_PLANE
 from monolift.methods.ss3d.codec import STRIDE, SS3DCodec
 from monolift.methods.ss3d.config import SS3DConfig
-from monolift.methods.ss3d.hints import BOX, CORNERS, hints_of_boxes
+from monolift.methods.ss3d.parameters import BOX, CORNERS, parameters_of_boxes
 from monolift.typing import Bool, Float, Int, Tensor
 
 BACKGROUND, IGNORE = 0, -1  # in the class map; class k of the configuration is k + 1
 NEVER = ("Tram", "Misc", "Truck", "Person_sitting")  # ignored (author's code)
-# Image sizes outside the image up to which a corner is a hint (author's code warns at 10).
+# Image sizes outside the image up to which a corner is a parameter (author's code warns at 10).
 CORNER_REACH = 1.0
 
 
@@ -54,7 +54,7 @@ def assign_targets(codec: SS3DCodec, samples: Sequence[Sample]) -> Targets:
     """Targets of samples that are network pictures of one size, sides multiples of 4."""
     w, h = (side // STRIDE for side in samples[0].size)
     classes = torch.full((len(samples), h, w), BACKGROUND)
-    image, cell, owner, label, boxes, hints, known = [], [], [], [], [], [], []
+    image, cell, owner, label, boxes, parameters, known = [], [], [], [], [], [], []
     count = 0
     for b, sample in enumerate(samples):
         labels = [_label(codec.config, sample, i) for i in range(len(sample))]
@@ -69,12 +69,12 @@ def assign_targets(codec: SS3DCodec, samples: Sequence[Sample]) -> Targets:
         owner.append(place[owners[row, column]])
         label.append(torch.tensor([labels[i] for i in kept], dtype=torch.long))
         boxes.append(sample.boxes[torch.tensor(kept, dtype=torch.long)])
-        wanted, sure = _labelled_hints(sample)
-        hints.append(wanted[kept])
+        wanted, sure = _labelled_parameters(sample)
+        parameters.append(wanted[kept])
         known.append(sure[kept])
     cameras = Camera.stack([s.camera for s in samples])
     at, where, whose = torch.cat(image), torch.cat(cell), torch.cat(owner)
-    wanted, sure = torch.cat(hints), torch.cat(known)
+    wanted, sure = torch.cat(parameters), torch.cat(known)
     sure = codec.order.of_channels(sure, wanted)
     return Targets(
         classes=classes,
@@ -96,29 +96,27 @@ def _label(config: SS3DConfig, sample: Sample, i: int) -> int | None:
     name, known = sample.classes[i], config.classes
     if name == "Van" and name not in known:
         name = "Car"
-    cut = float(sample.truncation[i]) > config.max_truncation
-    # KITTI writes a rotation of -10 and a size of -1 where there is no 3D label
-    unlabelled = float(sample.boxes.yaw[i]) < -9 or float(sample.boxes.size[i].min()) <= 0
     if name in known:
-        return IGNORE if cut or unlabelled else known.index(name)
+        truncated = float(sample.truncation[i]) > config.max_truncation
+        return IGNORE if truncated else known.index(name)
     return IGNORE if name in NEVER else None
 
 
-def _labelled_hints(sample: Sample) -> tuple[Tensor, Tensor]:
-    """(N, 26) hints of the labels and whether each is known. The 2D box is the labelled one, cut to the picture.
+def _labelled_parameters(sample: Sample) -> tuple[Tensor, Tensor]:
+    """(N, 26) parameters of the labels and whether each is known. The 2D box is the labelled one, cut to the picture.
 
     Corners at or behind the camera, or far outside the picture, have no pixel worth learning.
     """
     camera, boxes = sample.camera, sample.boxes
-    hints = hints_of_boxes(boxes, camera).to(boxes.center.dtype)
-    hints[:, BOX] = sample.boxes2d
-    corners = hints[:, CORNERS].unflatten(1, (8, 2))
+    parameters = parameters_of_boxes(boxes, camera).to(boxes.center.dtype)
+    parameters[:, BOX] = sample.boxes2d
+    corners = parameters[:, CORNERS].unflatten(1, (8, 2))
     limit = corners.new_tensor(sample.size)
     near = (corners > -CORNER_REACH * limit) & (corners < (1 + CORNER_REACH) * limit)
     seen = (camera.depth(boxes.corners()) > NEAR_PLANE) & near.all(2)
-    known = torch.ones(hints.shape, dtype=torch.bool)
+    known = torch.ones(parameters.shape, dtype=torch.bool)
     known[:, CORNERS] = seen.repeat_interleave(2, 1)
-    return torch.where(known, hints, 0.0), known
+    return torch.where(known, parameters, 0.0), known
 
 
 def _paint(sample: Sample, labels: Sequence[int | None], support: float, classes: Tensor) -> Tensor:

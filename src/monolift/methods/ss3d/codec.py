@@ -1,17 +1,17 @@
-"""SS3D's parameterisation of a 3D box, both ways: a class map, and 26 hints at every cell of an object's support.
+"""SS3D's parameterisation of a 3D box, both ways: a class map, and 26 parameters at every cell of an object's support.
 
-channel  stands for                                                 hint
+channel  stands for                                                 parameter
 0-3      corners of the 2D box, from the cell's pixel               pixel = cell's pixel + unit n
 4        distance of the centre from the camera                     (mean + unit n) f / f_ref
 5, 6     sine and cosine of the observation angle                   unit n
 7-9      log length, height, width                                  log mean + unit n
 10-25    the eight projected corners, from the cell's pixel         pixel = cell's pixel + unit n
 and beside each a log sigma in its unit. Corners are those of ``CORNER_SIGNS``, counted from the end that is farther from the
-camera (``corner_order``, ours) and in the hints, as everywhere, from the front. One set of hints serves all classes, as
-in the author's code.
+camera (``corner_order``, ours) and in the parameters, as everywhere, from the front. One set of parameters serves all
+classes, as in the author's code.
 
-Author's code: units 1, distance and sizes from 0, f_ref not known. The hints go through the fit to become a box, so decoding
-inverts encoding only where the hints agree with one box; those of a label do.
+Author's code: units 1, distance and sizes from 0, f_ref not known. The parameters become a box through the fit, so decoding
+inverts encoding only where the parameters agree with one box; those of a label do.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from monolift.methods.base import focal_ratio
 from monolift.methods.ss3d.config import SS3DConfig
 from monolift.methods.ss3d.corner_order import CornerOrder
 from monolift.methods.ss3d.fit import Fit, fit_boxes
-from monolift.methods.ss3d.hints import (
+from monolift.methods.ss3d.parameters import (
     BOX,
     CORNERS,
     DISTANCE,
-    HINTS,
+    PARAMETERS,
     SIZE,
-    hints_of_boxes,
+    parameters_of_boxes,
     with_corners_turned,
 )
 from monolift.typing import Float, Int, Tensor
@@ -41,7 +41,7 @@ MOST_SIGMA = 7.0  # of |log sigma|, units
 
 
 class SS3DCodec:
-    """Boxes of M objects <-> the channels at their cells; in between lie the hints, in pixels and metres.
+    """Boxes of M objects <-> the channels at their cells; in between lie the parameters, in pixels and metres.
 
     cell is a flat cell, row * w + column, of a map of ``width`` columns; camera that of the network image, one or one per cell.
     """
@@ -53,8 +53,8 @@ class SS3DCodec:
     def encode(
         self, boxes: Boxes3D, cell: Int[Tensor, " m"], camera: Camera, width: int
     ) -> Float[Tensor, "m 26"]:
-        """The channels of hints that all agree with the box: the inverse of `decode`."""
-        return self.channels(hints_of_boxes(boxes, camera), cell, camera, width)
+        """The channels of parameters that all agree with the box: the inverse of `decode`."""
+        return self.channels(parameters_of_boxes(boxes, camera), cell, camera, width)
 
     def decode(
         self,
@@ -65,17 +65,17 @@ class SS3DCodec:
         width: int,
     ) -> Fit:
         """The boxes that agree best with the channels of each cell, with their covariance; differentiable."""
-        hints, sigma = self.measured(numbers, log_sigma, cell, camera, width)
-        return fit_boxes(hints, 1 / sigma, camera)
+        parameters, sigma = self.measured(numbers, log_sigma, cell, camera, width)
+        return fit_boxes(parameters, 1 / sigma, camera)
 
-    # -- channels and hints -------------------------------------------------------------------------------------------
+    # -- channels and parameters -------------------------------------------------------------------------------------------
 
-    def hints(
+    def parameters(
         self, numbers: Float[Tensor, "m 26"], cell: Int[Tensor, " m"], camera: Camera, width: int
     ) -> Float[Tensor, "m 26"]:
-        """Channels of M cells to hints in pixels and metres. ``camera``: one, or one per cell; width: columns of the map."""
-        hints = self.scaled(numbers, cell, camera, width)
-        return with_corners_turned(hints, self.order.turned(hints))
+        """The parameters, in pixels and metres, of the channels of M cells."""
+        parameters = self.scaled(numbers, cell, camera, width)
+        return with_corners_turned(parameters, self.order.turned(parameters))
 
     def measured(
         self,
@@ -85,23 +85,23 @@ class SS3DCodec:
         camera: Camera,
         width: int,
     ) -> tuple[Float[Tensor, "m 26"], Float[Tensor, "m 26"]]:
-        """`hints` and their standard deviations, in the hints' units."""
+        """`parameters` and their standard deviations, in the parameters' units."""
         return self.order.from_front(*self.measured_in_channel_order(numbers, log_sigma, cell, camera, width))
 
     def channels(
-        self, hints: Float[Tensor, "m 26"], cell: Int[Tensor, " m"], camera: Camera, width: int
+        self, parameters: Float[Tensor, "m 26"], cell: Int[Tensor, " m"], camera: Camera, width: int
     ) -> Float[Tensor, "m 26"]:
-        """Inverse of `hints` for hints that a box can have."""
-        unit, mean, origin, lens = self._frame(hints, cell, camera, width)
-        return ((self.order.of_channels(hints, hints) - origin) / lens - mean) / unit
+        """Inverse of `parameters` for parameters that a box can have."""
+        unit, mean, origin, lens = self._frame(parameters, cell, camera, width)
+        return ((self.order.of_channels(parameters, parameters) - origin) / lens - mean) / unit
 
     def sigma(self, log_sigma: Float[Tensor, "m 26"], camera: Camera) -> Float[Tensor, "m 26"]:
-        """Standard deviations in the hints' units and the channels' order: that of an L1 likelihood of scale b is sqrt(2) b."""
+        """Standard deviations in the parameters' units, in the channels' order; of an L1 likelihood of scale b, sqrt(2) b."""
         spread = math.sqrt(2) if self.config.likelihood == "laplace" else 1.0
         return torch.exp(log_sigma) * self._units(log_sigma) * self._lens(log_sigma, camera) * spread
 
     def scaled(self, numbers: Tensor, cell: Tensor, camera: Camera, width: int) -> Tensor:
-        """Channels in the hints' units, the corners still in the channels' order."""
+        """Channels in the parameters' units, the corners still in the channels' order."""
         unit, mean, origin, lens = self._frame(numbers, cell, camera, width)
         return (mean + unit * numbers) * lens + origin
 
@@ -115,8 +115,8 @@ class SS3DCodec:
     def _frame(
         self, like: Tensor, cell: Tensor, camera: Camera, width: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """hint = (mean + unit n) lens + origin: (26,), (26,), (M, 26), (M, 26)."""
-        mean = like.new_zeros(HINTS)
+        """parameter = (mean + unit n) lens + origin: (26,), (26,), (M, 26), (M, 26)."""
+        mean = like.new_zeros(PARAMETERS)
         mean[DISTANCE] = self.config.distance_mean
         mean[SIZE] = like.new_tensor(self.config.size_mean).log()
         origin = torch.zeros_like(like)
@@ -131,7 +131,7 @@ class SS3DCodec:
     def _lens(self, like: Tensor, camera: Camera) -> Tensor:
         """(M, 26) or (1, 26): f / f_ref for the distance (ours, see `focal_ratio`), 1 for the rest."""
         ratio = focal_ratio(camera.fx.reshape(-1).to(like), self.config.focal)
-        lens = like.new_ones(len(ratio), HINTS)
+        lens = like.new_ones(len(ratio), PARAMETERS)
         lens[:, DISTANCE] = ratio
         return lens
 

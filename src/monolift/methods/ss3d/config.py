@@ -6,10 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from monolift.augment.augmentation import Augmentation
-from monolift.augment.view import training_view
 from monolift.data.kitti_facts import CAR_SIZE
 from monolift.data.sample import Sample
 from monolift.errors import InputError
@@ -24,8 +21,9 @@ from monolift.files.settings import (
     Range,
     check_fields,
 )
-from monolift.methods.base import DetectorConfig, keeping
+from monolift.methods.base import DetectorConfig, Renamed, keeping
 from monolift.methods.recipe import Recipe
+from monolift.methods.statistics import split_statistics
 
 CHOICES = {
     "fit": ("area", "letterbox"),
@@ -83,16 +81,16 @@ class SS3DConfig(DetectorConfig):
     """Reference focal length, network pixels: distance is predicted for it and scaled by the camera's. 0: not scaled
     (published)."""
     support: float = 0.2
-    """Share of a 2D box's area, round its middle, that is called the object and trains the hints (author's code; the paper
+    """Share of a 2D box's area, round its middle, that is called the object and trains the parameters (author's code; the paper
     says "central 20 %")."""
     max_truncation: float = 0.9
     """Objects cut away further than this are neither sought nor background (author's code)."""
     corner_order: str = "view"
-    """object: corners are counted from the object's front (author's code), so that whoever cannot tell front from rear yet says
-    the mean of both, eight corners in one place, and the fit puts the box too far away. view (ours): from the end that is
-    farther away, and the direction hint says afterwards which end that is."""
+    """object: corners are counted from the object's front (author's code); a network that confuses front and rear predicts the
+    average, a collapsed box that the fit puts too far away. view (ours): from the end that is farther away; sine and cosine
+    decide afterwards which end that is."""
     uncertainty: str = "heteroscedastic"
-    """heteroscedastic (a sigma per hint and cell) or homoscedastic (one per hint)."""
+    """heteroscedastic (a sigma per parameter and cell) or homoscedastic (one per parameter)."""
     likelihood: str = "gaussian"
     """gaussian with the Gamma prior (published) or laplace with a floor of 0.02 (author's code)."""
     units: tuple[float, ...] = (4.0, 1.0, 0.1, 0.05, 4.0)
@@ -102,15 +100,15 @@ class SS3DConfig(DetectorConfig):
     """Metres; the distance channel counts from here (published: 0)."""
     size_mean: tuple[float, ...] = CAR_SIZE
     """Length, height, width in metres from whose logarithms the size channels count; one for all classes, which share the
-    hints (author's code: plain logarithms, that is 1, 1, 1)."""
+    parameters (author's code: plain logarithms, that is 1, 1, 1)."""
     balance: str = "objects"
-    """objects: each object trains its hints alike, however many cells it has, and the class loss is divided by the support
+    """objects: each object trains its parameters alike, however many cells it has, and the class loss is divided by the support
     cells, or one near car would outweigh ten far ones and the background both. cells: plain means (published)."""
-    hints_weight: float = 0.05
-    """Weight of the hints' negative log likelihood, summed over the 26, against the classification (published: 1)."""
+    likelihood_weight: float = 0.05
+    """Weight of the parameters' negative log likelihood, summed over the 26, against the classification (published: 1)."""
     beta: float = 0.5
-    """Each hint's likelihood is weighted by sigma^(2 beta), from which no gradient flows. 0 (published): what is unsure learns
-    slowest, and stays so (Seitzer et al., "On the pitfalls of heteroscedastic uncertainty estimation ...", ICLR 2022)."""
+    """Each parameter's likelihood is weighted by sigma^(2 beta), from which no gradient flows. 0 (published): what is unsure
+    learns slowest, and stays so (Seitzer et al., "On the pitfalls of heteroscedastic uncertainty estimation", ICLR 2022)."""
     direction_weight: float = 1.0
     """Weight of the L1 error of sine and cosine beside their likelihood, which lets go of headings it finds hard (published:
     0)."""
@@ -122,12 +120,12 @@ class SS3DConfig(DetectorConfig):
     """2D boxes of a class that overlap a better one by more than this are dropped (author's code)."""
     voting: float = 0.5
     """Candidates of a class whose 2D boxes overlap a detection's by more than this are other cells of the same object: their
-    hints are averaged, by precision. 1 (published): a detection has the hints of its own cell."""
+    parameters are averaged, by precision. 1 (published): a detection has the parameters of its own cell."""
     boxes2d_fusion: float = 0.5
-    """Share of the fitted box's projection in a detection's 2D box; the rest is the hint's (published: 0)."""
+    """Share of the fitted box's projection in a detection's 2D box; the rest is the predicted one (published: 0)."""
     ranking: str = "sigma"
-    """class: a detection's score is its class's probability (published). sigma (ours): times how small the sigmas of its hints
-    in pixels are beside its 2D box."""
+    """class: a detection's score is its class's probability (published). sigma (ours): times how small the sigmas of its
+    parameters in pixels are beside its 2D box."""
     score: float = 0.05
     """Cells whose class probability is lower are no candidates."""
     candidates: int = 300
@@ -161,7 +159,7 @@ def paper(**changes: Any) -> SS3DConfig:
         size_mean=(1.0, 1.0, 1.0),
         balance="cells",
         corner_order="object",
-        hints_weight=1.0,
+        likelihood_weight=1.0,
         beta=0.0,
         direction_weight=0.0,
         voting=1.0,
@@ -181,8 +179,11 @@ def through_fit(**changes: Any) -> SS3DConfig:
 
     Start it from a checkpoint of the first (``--init``).
     """
-    return replace(SS3DConfig(iou_weight=1.0, hints_weight=0.005), **changes)
+    return replace(SS3DConfig(iou_weight=1.0, likelihood_weight=0.005), **changes)
 
+
+RENAMED = {"hints_weight": Renamed("likelihood_weight")}
+"""Fields of earlier versions, whose checkpoints and run folders still load."""
 
 PRESETS: dict[str, Callable[[], SS3DConfig]] = {
     "default": SS3DConfig,
@@ -218,26 +219,10 @@ def with_statistics(config: SS3DConfig, samples: Sequence[Sample], keep: Collect
     Raises InputError where no object of the first class is there. The paper's presets count
     from zero: their means stay.
     """
-    focals, distances, sizes = [], [], []
-    for sample in samples:
-        focal = float(training_view(config, *sample.size).camera(sample.camera).fx)
-        focals.append(focal)
-        for k, name in enumerate(sample.classes):
-            if name == config.classes[0]:
-                distances.append((float(sample.boxes.center[k].norm()), focal))
-                sizes.append(sample.boxes.size[k].log())
-    if not sizes:
-        raise InputError(
-            f"no training object of class {config.classes[0]}: name another first class or check the split"
-        )
-    median = float(torch.tensor(focals).median())
-    if not config.distance_mean:
-        return keeping(config, replace(config, focal=median if config.focal else 0.0), keep)
-    metres = torch.tensor([d * median / f if config.focal else d for d, f in distances])
-    measured = replace(
-        config,
-        focal=median if config.focal else 0.0,
-        distance_mean=float(metres.mean()),
-        size_mean=tuple(torch.stack(sizes).mean(0).exp().tolist()),
-    )
+    found = split_statistics(config, samples, config.classes[:1], keep)
+    measured = replace(config, focal=found.focal)
+    if config.distance_mean:
+        distances = found.at_reference(found.center.norm(dim=1))
+        size = found.size.log().mean(0).exp()
+        measured = replace(measured, distance_mean=float(distances.mean()), size_mean=tuple(size.tolist()))
     return keeping(config, measured, keep)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from monolift.geometry.boxes import FRONT
-from monolift.methods.ss3d.hints import CORNERS, COSINE, SINE, with_corners_turned
+from monolift.methods.ss3d.parameters import CORNERS, COSINE, SINE, with_corners_turned
 from monolift.typing import Bool, Float, Tensor
 
 REAR = tuple(k for k in range(8) if k not in FRONT)
@@ -24,26 +24,26 @@ class CornerOrder:
 
     kind: str
 
-    def of_channels(self, values: Tensor, hints: Float[Tensor, "m 26"]) -> Tensor:
-        """(M, 26) values that belong to hints of labels, with the corners in the channels' order."""
+    def of_channels(self, values: Tensor, parameters: Float[Tensor, "m 26"]) -> Tensor:
+        """(M, 26) values that belong to parameters of labels, with the corners in the channels' order."""
         if self.kind == "object":
             return values
-        return with_corners_turned(values, hints[:, SINE] > 0)  # it comes towards the camera
+        return with_corners_turned(values, parameters[:, SINE] > 0)  # it comes towards the camera
 
-    def from_front(self, hints: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Hints and sigmas, (M, 26), with the corners counted from the object's front."""
-        turned = self.turned(hints)
-        return with_corners_turned(hints, turned), with_corners_turned(sigma, turned)
+    def from_front(self, parameters: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters and sigmas, (M, 26), with the corners counted from the object's front."""
+        turned = self.turned(parameters)
+        return with_corners_turned(parameters, turned), with_corners_turned(sigma, turned)
 
-    def turned(self, hints: Float[Tensor, "m 26"]) -> Bool[Tensor, " m"]:
+    def turned(self, parameters: Float[Tensor, "m 26"]) -> Bool[Tensor, " m"]:
         """Whether the first end of the corners, counted from the far one, is the object's rear.
 
         The sine decides, except for an object that stands across the view: its front and rear lie side by side in the image,
         and the cosine tells which is which.
         """
         if self.kind == "object":
-            return torch.zeros(len(hints), dtype=torch.bool, device=hints.device)
-        sine, cosine = hints[:, SINE], hints[:, COSINE]
-        across = hints[:, CORNERS].unflatten(1, (8, 2))[..., 0]
+            return torch.zeros(len(parameters), dtype=torch.bool, device=parameters.device)
+        sine, cosine = parameters[:, SINE], parameters[:, COSINE]
+        across = parameters[:, CORNERS].unflatten(1, (8, 2))[..., 0]
         sideways = across[:, list(FRONT)].sum(1) - across[:, list(REAR)].sum(1)
         return torch.where(cosine.abs() > sine.abs(), cosine * sideways < 0, sine > 0)

@@ -1,4 +1,4 @@
-"""A 3D box fitted through its 26 hints: batched Levenberg-Marquardt, differentiable in the hints and in their weights.
+"""A 3D box fitted through its 26 parameters: batched Levenberg-Marquardt, differentiable in the parameters and weights.
 
 E(b) = sum_k (w_k (y_k - f_k(b)))^2 is minimised over the seven numbers of a box. With w_k = 1 / sigma_k, E is chi-square
 distributed with 26 - 7 = 19 degrees of freedom where the sigmas are right, and (J^T W^2 J)^-1 is the covariance of the box.
@@ -20,19 +20,19 @@ import torch
 
 from monolift.geometry import Boxes3D, Camera
 from monolift.geometry.boxes import NEAR_PLANE
-from monolift.methods.ss3d.hints import (
+from monolift.methods.ss3d.parameters import (
     STATE,
     Pinhole,
     boxes_from_state,
-    hints_and_jacobian,
-    start_from_hints,
+    parameters_and_jacobian,
+    start_from_parameters,
 )
 from monolift.typing import Bool, Float, Int, Tensor
 
 DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-9, 1e8  # shares of the diagonal
 TRUSTED_DAMPING = 1e-2  # above it a short step says nothing about how near the minimum is
 NUDGE = 1e-6  # metres, log metres, radians, of the difference quotient of the Jacobian
-ROUNDING = 1e-26  # of the sum of squares of the weighted hints: E below is zero
+ROUNDING = 1e-26  # of the sum of squares of the weighted parameters: E below is zero
 WORST_CONDITION = 1e8  # of the normal matrix with unit diagonal; a well seen car has about 1e3
 
 
@@ -40,13 +40,14 @@ WORST_CONDITION = 1e8  # of the normal matrix with unit diagonal; a well seen ca
 class Fit:
     """N fitted boxes, float64. Nothing in it is ever NaN.
 
-    state: (N, 7) as in :mod:`monolift.methods.ss3d.hints`, attached to hints and weights; the gradient is zero where not ``ok``
-    covariance: (N, 7, 7) of the state if the weights were 1 / sigma; infinite on the diagonal, else 0, where the hints
+    state: (N, 7) as in :mod:`monolift.methods.ss3d.parameters`, attached to parameters and weights; the gradient is zero where
+        not ``ok``
+    covariance: (N, 7, 7) of the state if the weights were 1 / sigma; infinite on the diagonal, else 0, where the parameters
         do not determine the box
-    cost: (N,) E at the minimum; infinite where the hints were not finite numbers
+    cost: (N,) E at the minimum; infinite where the parameters were not finite numbers
     iterations: (N,) evaluations after the first
-    ok: (N,) settled in a smooth minimum that the hints determine, in front of the camera. Of noisy cars 0.7 % end in a fold,
-        where two corners tie for a side of the 2D box: a fair box, but without a gradient
+    ok: (N,) settled in a smooth minimum that the parameters determine, in front of the camera. Of noisy cars 0.7 % end in
+        a fold, where two corners tie for a side of the 2D box: a fair box, but without a gradient
     """
 
     state: Float[Tensor, "n 7"]
@@ -61,7 +62,7 @@ class Fit:
 
 
 def fit_boxes(
-    hints: Float[Tensor, "n 26"],
+    parameters: Float[Tensor, "n 26"],
     weights: Float[Tensor, "n 26"],
     camera: Camera,
     iterations: int = 20,
@@ -70,21 +71,22 @@ def fit_boxes(
 ) -> Fit:
     """Fits N boxes.
 
-    hints: pixels, metres, log metres (see :data:`HINT_NAMES`). weights: 1 / sigma in the same units; 0 leaves a hint out.
+    parameters: pixels, metres, log metres (see :data:`PARAMETER_NAMES`). weights: 1 / sigma in the same units; 0 leaves a
+    parameter out.
     camera: one for all, or one per box. iterations: at most so many evaluations. tolerance: a box is done after a step that
-    promised to lower E by less than this share of it. start: states to begin at; by default what the hints say directly.
+    promised to lower E by less than this share of it. start: states to begin at; by default `start_from_parameters`.
     """
     with torch.no_grad():
-        problem = _Problem.of(hints, weights, camera)
-        begin = start_from_hints(problem.hints, problem.pinhole) if start is None else _held(start)
+        problem = _Problem.of(parameters, weights, camera)
+        begin = start_from_parameters(problem.parameters, problem.pinhole) if start is None else _held(start)
         solution = _minimise(problem, begin, iterations, tolerance)
         inverse, determined = _inverse(solution.matrix)
         ahead = solution.state[:, 2] + problem.pinhole.shift[:, 2] > NEAR_PLANE
         known = problem.sound & determined & ahead
         ok = known & solution.settled
     state = solution.state
-    if torch.is_grad_enabled() and (hints.requires_grad or weights.requires_grad):
-        state = state + _zero_step(problem, state, ok, hints, weights)
+    if torch.is_grad_enabled() and (parameters.requires_grad or weights.requires_grad):
+        state = state + _zero_step(problem, state, ok, parameters, weights)
     unknown = torch.diag(inverse.new_full((STATE,), torch.inf)).nan_to_num(0.0, torch.inf)
     return Fit(
         state=state,
@@ -97,25 +99,25 @@ def fit_boxes(
 
 @dataclass(frozen=True)
 class _Problem:
-    """Hints and weights of N boxes in float64; a row with anything that is not a finite number has weight 0, not ``sound``."""
+    """Parameters and weights of N boxes in float64; a row with a number that is not finite has weight 0, not ``sound``."""
 
-    hints: Tensor
+    parameters: Tensor
     weights: Tensor
     pinhole: Pinhole
     sound: Tensor
 
     @classmethod
-    def of(cls, hints: Tensor, weights: Tensor, camera: Camera) -> _Problem:
-        y, w = hints.detach().double(), weights.detach().double()
+    def of(cls, parameters: Tensor, weights: Tensor, camera: Camera) -> _Problem:
+        y, w = parameters.detach().double(), weights.detach().double()
         sound = (torch.isfinite(y) & torch.isfinite(w) & torch.isfinite(w * y * w * y)).all(1)
         y, w = (torch.where(sound[:, None], v, 0.0) for v in (y, w))
         return cls(y, w, Pinhole.of(camera, y), sound)
 
     def normal(self, state: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """E, J^T W^2 J and J^T W^2 r of the boxes ``rows`` at ``state``."""
-        seen, jacobian = hints_and_jacobian(state, self.pinhole[rows])
+        seen, jacobian = parameters_and_jacobian(state, self.pinhole[rows])
         w = self.weights[rows]
-        residual = w * (self.hints[rows] - seen)
+        residual = w * (self.parameters[rows] - seen)
         jacobian = w[..., None] * jacobian
         down = jacobian.transpose(1, 2)
         return (residual * residual).sum(1), down @ jacobian, (down @ residual[..., None])[..., 0]
@@ -136,7 +138,7 @@ def _minimise(problem: _Problem, state: Tensor, iterations: int, tolerance: floa
     cost, matrix, slope = problem.normal(state, every)
     state, settled = state.clone(), torch.zeros_like(problem.sound)
     damping, count = torch.full_like(cost, DAMPING), torch.zeros_like(every)
-    zero_cost = ROUNDING * (problem.weights * problem.hints).square().sum(1)
+    zero_cost = ROUNDING * (problem.weights * problem.parameters).square().sum(1)
     open_ = torch.isfinite(cost) & problem.sound
     for _ in range(iterations):
         rows = open_.nonzero()[:, 0]
@@ -168,7 +170,7 @@ def _damped_step(matrix: Tensor, slope: Tensor, damping: Tensor) -> Tensor:
 
 
 def _unit_diagonal(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """S = D H D with D = diag(H)^-1/2, and D; a parameter on which no hint depends keeps a zero row."""
+    """S = D H D with D = diag(H)^-1/2, and D; a parameter on which no parameter depends keeps a zero row."""
     diagonal = matrix.diagonal(dim1=1, dim2=2)
     scale = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
     return matrix * scale[:, :, None] * scale[:, None, :], scale
@@ -186,16 +188,16 @@ def _inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return inverse * scale[:, :, None] * scale[:, None, :], good
 
 
-def _zero_step(problem: _Problem, state: Tensor, ok: Tensor, hints: Tensor, weights: Tensor) -> Tensor:
-    """delta - stopgrad(delta): value zero, slopes of the minimum in hints and weights, zero where not ``ok``."""
+def _zero_step(problem: _Problem, state: Tensor, ok: Tensor, parameters: Tensor, weights: Tensor) -> Tensor:
+    """delta - stopgrad(delta): value zero, slopes of the minimum in parameters and weights, zero where not ``ok``."""
     with torch.no_grad():
-        seen, jacobian = hints_and_jacobian(state, problem.pinhole)
+        seen, jacobian = parameters_and_jacobian(state, problem.pinhole)
         matrix = _hessian(problem, state, seen, jacobian)
         inverse, determined = _inverse(matrix)
         used = (ok & determined)[:, None]
         towards = torch.where(used[..., None], inverse @ jacobian.transpose(1, 2), 0.0)
     # a row that is left out must not multiply its NaN by zero
-    residual = torch.where(used, hints.double() - seen, 0.0)
+    residual = torch.where(used, parameters.double() - seen, 0.0)
     square = torch.where(used, weights.double(), 0.0).square()
     delta = (towards @ (square * residual)[..., None])[..., 0]
     return delta - delta.detach()
@@ -204,11 +206,11 @@ def _zero_step(problem: _Problem, state: Tensor, ok: Tensor, hints: Tensor, weig
 def _hessian(problem: _Problem, state: Tensor, seen: Tensor, jacobian: Tensor) -> Tensor:
     """(N, 7, 7) of E / 2: J^T W^2 J - sum_k v_k d2f_k with v = W^2 r; the sum is the slope of J(b)^T v, by differences."""
     square = problem.weights.square()
-    pull = (square * (problem.hints - seen))[..., None]
+    pull = (square * (problem.parameters - seen))[..., None]
     n = len(state)
     moved = (state[:, None] + NUDGE * torch.eye(STATE, dtype=state.dtype, device=state.device)).flatten(0, 1)
     pinhole = problem.pinhole[torch.arange(n, device=state.device).repeat_interleave(STATE)]
-    moved_jacobian = hints_and_jacobian(moved, pinhole)[1].unflatten(0, (n, STATE))
+    moved_jacobian = parameters_and_jacobian(moved, pinhole)[1].unflatten(0, (n, STATE))
     change = (moved_jacobian - jacobian[:, None]).transpose(2, 3) @ pull[:, None]
     curvature = change[..., 0] / NUDGE
     curvature = (curvature + curvature.transpose(1, 2)) / 2
@@ -216,6 +218,6 @@ def _hessian(problem: _Problem, state: Tensor, seen: Tensor, jacobian: Tensor) -
 
 
 def _held(start: Tensor) -> Tensor:
-    """A start in numbers with which the hints do not overflow: within 10 km, sizes between 50 um and 20 km."""
+    """A start in numbers with which the parameters do not overflow: within 10 km, sizes between 50 um and 20 km."""
     start = start.detach().double().nan_to_num(0.0, 1e4, -1e4)
     return torch.cat([start[:, :3].clamp(-1e4, 1e4), start[:, 3:6].clamp(-10.0, 10.0), start[:, 6:]], 1)

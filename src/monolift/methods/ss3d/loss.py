@@ -1,13 +1,13 @@
 """SS3D's three losses: homoscedastic, heteroscedastic, and the overlap of the fitted box, end to end.
 
-A hint's residual r, in its unit, is scored by the negative log likelihood of an error of scale sigma, s = log sigma:
+A parameter's residual r, in its unit, is scored by the negative log likelihood of an error of scale sigma, s = log sigma:
 
     (rho(r) + floor) e^(-kappa s) + s        gaussian: r^2 / 2, kappa 2        laplace: |r|, kappa 1
 
 The floor keeps s from falling without end where r vanishes. For ``gaussian`` it is a prior: Gamma(alpha, beta) on the
 precision sigma^-2 adds beta e^(-2 s) + 2 (alpha - 1) s, and with the paper's (1, 0.5) that is a floor of 0.5: at best
 sigma^2 = r^2 + 1, never less than one unit. For ``laplace`` it is the 0.02 of the author's code. Homoscedastic sigmas are one
-per hint, held by all the cells together, and need no floor. A negative loss is nothing wrong: it is a density's logarithm.
+per parameter, held by all the cells together, and need no floor. A negative loss is nothing wrong: it is a density's logarithm.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from monolift.geometry import iou_3d_paired
 from monolift.methods.ss3d.assign import BACKGROUND, IGNORE, Targets
 from monolift.methods.ss3d.codec import MOST_SIGMA, SS3DCodec
-from monolift.methods.ss3d.hints import DIRECTION
+from monolift.methods.ss3d.parameters import DIRECTION
 from monolift.nn.heatmap import gather
 from monolift.typing import Float, Int, Tensor
 
@@ -39,10 +39,10 @@ def attenuated(
 def ss3d_loss(codec: SS3DCodec, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
     """Named scalars; "total" is minimised. A batch without objects trains the classes alone.
 
-    raw: classes (B, K + 1, h, w) logits, hints and log_sigma (B, 26, h, w). "iou" is there in the second stage only.
+    raw: classes (B, K + 1, h, w) logits, parameters and log_sigma (B, 26, h, w). "iou" is there in the second stage only.
     """
     config = codec.config
-    numbers = gather(raw["hints"], targets.image, targets.cell)
+    numbers = gather(raw["parameters"], targets.image, targets.cell)
     log_sigma = gather(raw["log_sigma"], targets.image, targets.cell)
     per_object = config.balance == "objects"
     losses = {"classes": class_loss(raw["classes"], targets.classes, per_object)}
@@ -53,7 +53,7 @@ def ss3d_loss(codec: SS3DCodec, raw: dict[str, Tensor], targets: Targets) -> dic
         power = config.beta * (2 if config.likelihood == "gaussian" else 1)
         score = score * torch.exp(power * log_sigma.detach().clamp(-MOST_SIGMA, MOST_SIGMA))
     share = cell_shares(targets.object, per_object).to(score)
-    losses["hints"] = config.hints_weight * (share * score.sum(1)).sum()
+    losses["parameters"] = config.likelihood_weight * (share * score.sum(1)).sum()
     if config.direction_weight:
         unit = config.units[2]
         error = unit * residual[:, DIRECTION].abs().sum(1) * targets.known[:, DIRECTION].all(1)
@@ -85,7 +85,7 @@ def cell_shares(owner: Int[Tensor, " m"], per_object: bool) -> Float[Tensor, " m
 def overlap_loss(
     codec: SS3DCodec, numbers: Float[Tensor, "m 26"], log_sigma: Float[Tensor, "m 26"], targets: Targets
 ) -> Float[Tensor, ""]:
-    """Mean of 1 - IoU3D between the boxes fitted through the hints of some support cells and the labelled ones.
+    """Mean of 1 - IoU3D between the boxes fitted through the parameters of some support cells and the labelled ones.
 
     Boxes apart have no slope: the likelihood must stay on beside this. A fit that failed counts nothing.
     """

@@ -1,4 +1,4 @@
-"""SS3D's network: a class map, 26 hints and their log sigmas at stride 4. Knows no boxes; the codec knows the channels."""
+"""SS3D's network: a class map, 26 parameters and their log sigmas at stride 4. Knows no boxes; the codec knows the channels."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ TASKS = {
     "direction": 2,
     "size": 3,
     "corners": 16,
-}  # channels, in the order of the hints
+}  # channels, in the order of the parameters
 BACKGROUND_BIAS = 6.0  # most of a picture is background: an untrained network says so
-LOG_SIGMA_BIAS = 2.0  # ... and knows its hints to be 7 units off
+LOG_SIGMA_BIAS = 2.0  # initial sigma: 7 units
 
 
 class DilatedResNet(nn.Module):
@@ -39,7 +39,7 @@ class DilatedResNet(nn.Module):
 
 
 class SS3DNetwork(nn.Module):
-    """(B, 3, H, W) -> {"classes": (B, K + 1, H/4, W/4) logits, "hints": (B, 26, ...), "log_sigma": (B, 26, ...)}."""
+    """(B, 3, H, W) -> {"classes": (B, K + 1, H/4, W/4) logits, "parameters": (B, 26, ...), "log_sigma": (B, 26, ...)}."""
 
     def __init__(
         self, backbone: str, classes: int, norm: str, head_channels: int, per_cell_sigma: bool
@@ -66,13 +66,13 @@ class SS3DNetwork(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> dict[str, Tensor]:
         features = self.backbone(images)
-        hints = torch.cat([head(features) for head in self.hints.values()], 1)
+        parameters = torch.cat([head(features) for head in self.hints.values()], 1)
         if self.per_cell_sigma:
             log_sigma = torch.cat([head(features) for head in self.sigmas.values()], 1)
         else:
-            log_sigma = self.log_sigma[:, None, None].expand_as(hints)
+            log_sigma = self.log_sigma[:, None, None].expand_as(parameters)
         # float32 out of any autocast: metres need more than bfloat16's three digits
-        raw = {"classes": self.classes(features), "hints": hints, "log_sigma": log_sigma}
+        raw = {"classes": self.classes(features), "parameters": parameters, "log_sigma": log_sigma}
         return {name: value.float() for name, value in raw.items()}
 
 

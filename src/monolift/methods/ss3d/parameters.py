@@ -1,9 +1,9 @@
-"""The 26 hints of a 3D box in a camera, and how they change with the box.
+"""The 26 parameters of a 3D box in a camera, and how they change with the box.
 
 A box is seven numbers, its *state*: x, y, z (centre, metres), log length, log height, log width, yaw. In the logarithm every
 state is a box, so the fit needs no bounds.
 
-hints    meaning                                             unit
+parameters    meaning                                             unit
 0-3      2D box x1, y1, x2, y2                               pixels, cut to the picture where its size is known
 4        distance from the picture's camera to the centre    metres
 5, 6     sine and cosine of the observation angle            -
@@ -24,7 +24,7 @@ from monolift.geometry import CORNER_SIGNS, Boxes3D, Camera, wrap
 from monolift.geometry.boxes import NEAR_PLANE
 from monolift.typing import Bool, Float, Int, Tensor
 
-HINT_NAMES = (
+PARAMETER_NAMES = (
     "left", "top", "right", "bottom",
     "distance",
     "sin alpha", "cos alpha",
@@ -33,7 +33,7 @@ HINT_NAMES = (
 )  # fmt: skip
 BOX, DISTANCE, DIRECTION, SIZE, CORNERS = slice(0, 4), 4, slice(5, 7), slice(7, 10), slice(10, 26)
 SINE, COSINE = DIRECTION.start, DIRECTION.start + 1
-HINTS, STATE = len(HINT_NAMES), 7
+PARAMETERS, STATE = len(PARAMETER_NAMES), 7
 HALF_TURN = tuple(CORNER_SIGNS.index((-x, y, -z)) for x, y, z in CORNER_SIGNS)
 """Where each corner is once the box has turned half round."""
 TINY = 1e-12  # metres; keeps the slopes of a box at the camera's very centre finite
@@ -81,50 +81,50 @@ def boxes_from_state(state: Float[Tensor, "n 7"]) -> Boxes3D:
     return Boxes3D(state[:, :3], state[:, 3:6].exp(), wrap(state[:, 6]))
 
 
-def hints_of_boxes(boxes: Boxes3D, camera: Camera) -> Float[Tensor, "n 26"]:
-    """The hints that the box itself would give. ``camera``: one, or one per box."""
+def parameters_of_boxes(boxes: Boxes3D, camera: Camera) -> Float[Tensor, "n 26"]:
+    """The parameters that the box itself would give. ``camera``: one, or one per box."""
     state = state_from_boxes(boxes)
-    return hints_of_state(state, Pinhole.of(camera, state))
+    return parameters_of_state(state, Pinhole.of(camera, state))
 
 
-def hints_of_state(state: Float[Tensor, "n 7"], pinhole: Pinhole) -> Float[Tensor, "n 26"]:
+def parameters_of_state(state: Float[Tensor, "n 7"], pinhole: Pinhole) -> Float[Tensor, "n 26"]:
     """The forward model f(b) of the fit (Jörgensen et al., "Monocular 3D object detection and box fitting ...", 2019)."""
-    return torch.cat(_Seen(state, pinhole).hints(), 1)
+    return torch.cat(_Seen(state, pinhole).parameters(), 1)
 
 
-def hints_and_jacobian(
+def parameters_and_jacobian(
     state: Float[Tensor, "n 7"], pinhole: Pinhole
 ) -> tuple[Float[Tensor, "n 26"], Float[Tensor, "n 26 7"]]:
     """f(b) and df/db in closed form: some thirty tensor operations whatever N is, where automatic differentiation takes
     seven passes. At the ties of the 2D box's minimum and maximum, and where a side or depth is held, one side's slope."""
     seen = _Seen(state, pinhole)
-    return torch.cat(seen.hints(), 1), seen.jacobian()
+    return torch.cat(seen.parameters(), 1), seen.jacobian()
 
 
-def start_from_hints(hints: Float[Tensor, "n 26"], pinhole: Pinhole) -> Float[Tensor, "n 7"]:
-    """Where the fit begins: the centre on the ray through the middle of the 2D box, at the distance hint (section "box fit").
+def start_from_parameters(parameters: Float[Tensor, "n 26"], pinhole: Pinhole) -> Float[Tensor, "n 7"]:
+    """Initial state of the fit: the centre on the ray through the middle of the 2D box, at the predicted distance.
 
-    Held to what can be an object, so that any finite hints give a usable start: 0.5 to 500 m away, 5 cm to 50 m long.
+    Held to what can be an object, so that any finite parameters give a usable start: 0.5 to 500 m away, 5 cm to 50 m long.
     """
-    px = (hints[:, 0:2] + hints[:, 2:4]) / 2
+    px = (parameters[:, 0:2] + parameters[:, 2:4]) / 2
     slope = (px - pinhole.middle) / pinhole.focal
     ray = torch.cat([slope, torch.ones_like(slope[:, :1])], 1)
     ray = ray / ray.norm(dim=1, keepdim=True)
-    center = ray * hints[:, DISTANCE : DISTANCE + 1].clamp(0.5, 500.0) - pinhole.shift
-    alpha = torch.atan2(hints[:, 5], hints[:, 6])
+    center = ray * parameters[:, DISTANCE : DISTANCE + 1].clamp(0.5, 500.0) - pinhole.shift
+    alpha = torch.atan2(parameters[:, 5], parameters[:, 6])
     yaw = alpha + torch.atan2(center[:, 0], center[:, 2])
-    return torch.cat([center, hints[:, SIZE].clamp(-3.0, 4.0), yaw[:, None]], 1)
+    return torch.cat([center, parameters[:, SIZE].clamp(-3.0, 4.0), yaw[:, None]], 1)
 
 
 def with_corners_turned(values: Tensor, turned: Bool[Tensor, " n"]) -> Tensor:
-    """Hints, or anything (N, 26) that goes with them; the corners of some rows in the order of the box turned half round."""
+    """Parameters, or values (N, 26) that go with them, the corners of some rows in the order of the box turned half round."""
     corners = values[:, CORNERS].unflatten(1, (8, 2))
     corners = torch.where(turned[:, None, None], corners[:, list(HALF_TURN)], corners)
     return torch.cat([values[:, : CORNERS.start], corners.flatten(1)], 1)
 
 
 class _Seen:
-    """Quantities of N boxes seen by their cameras that the hints and their slopes have in common."""
+    """Quantities of N boxes seen by their cameras that the parameters and their slopes have in common."""
 
     def __init__(self, state: Tensor, pinhole: Pinhole) -> None:
         self.state, self.pinhole = state, pinhole
@@ -146,7 +146,7 @@ class _Seen:
         self.distance = self.shifted.norm(dim=1, keepdim=True).clamp_min(TINY)
         self.alpha = (yaw - torch.atan2(state[:, 0], state[:, 2]))[:, None]
 
-    def hints(self) -> list[Tensor]:
+    def parameters(self) -> list[Tensor]:
         low, high = self.pinhole.low, self.pinhole.high
         sides = (self.first.clamp(low, high), self.last.clamp(low, high))
         direction = (torch.sin(self.alpha), torch.cos(self.alpha))
