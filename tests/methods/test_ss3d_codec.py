@@ -237,8 +237,8 @@ def test_who_is_sought_who_is_ignored_and_who_is_background() -> None:
     assert middle("Car", truncation=torch.tensor([0.95])) == IGNORE
     assert middle("Car", truncation=torch.tensor([0.85])) == 1
     assert middle("Car", occlusion=torch.tensor([3])) == 1
-    no_3d = Boxes3D(torch.tensor([[-1000.0, -1000, -1000]]), -torch.ones(1, 3), torch.tensor([-10.0]))
-    ignored = painted(box, [20.0], ("Car",), boxes=no_3d)
+    # an object without a 3D label comes from the reader as a region to ignore
+    ignored = painted(box, [20.0], ("Signpost",), ignore=torch.tensor(box))
     assert int(ignored.classes[0, 12, 20]) == IGNORE and len(ignored.cell) == 0
     region = painted(box, [20.0], ("Car",), ignore=torch.tensor([[0.0, 0.0, 159.0, 20.0]]))
     assert (region.classes[0, :5] == IGNORE).all() and int(region.classes[0, 6, 0]) == BACKGROUND

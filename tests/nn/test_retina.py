@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from monolift.errors import InputError
-from monolift.nn.csp import CSPNano
-from monolift.nn.fpn import FPN, NanoPyramid, build_pyramid, pyramid_strides
+from monolift.nn.backbones import build_backbone
+from monolift.nn.fpn import FPN, pyramid_strides
 from monolift.nn.retina import (
     PRIOR,
     RetinaHead,
@@ -20,24 +20,24 @@ from monolift.nn.retina import (
 )
 
 
-def test_nano_pyramid_ends_in_the_map_of_the_plain_backbone() -> None:
-    plain = CSPNano().eval()
-    pyramid = NanoPyramid().eval()
-    pyramid.load_state_dict(plain.state_dict())
+def test_nanos_finest_level_is_the_map_of_the_plain_backbone() -> None:
+    backbone = build_backbone("nano", kind="pyramid").eval()
+    plain = build_backbone("nano").eval()
+    plain.load_state_dict(backbone.state_dict())
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        levels = pyramid.pyramid(image)
+        levels = backbone.pyramid(image)
         torch.testing.assert_close(levels[0], plain(image))
-    assert [tuple(x.shape[1:]) for x in levels] == [(64, 64 // s, 96 // s) for s in pyramid.strides]
+    assert [tuple(x.shape[1:]) for x in levels] == [(64, 64 // s, 96 // s) for s in backbone.strides]
 
 
 @pytest.mark.parametrize("name", ["nano", "resnet18"])
 def test_strides_are_those_of_the_maps(name: str) -> None:
-    backbone = build_pyramid(name, "group", 64)
+    backbone = build_backbone(name, "group", kind="pyramid", out_channels=64)
     height, width = 96, 160
     with torch.no_grad():
         levels = backbone.pyramid(torch.randn(1, 3, height, width))
-    assert pyramid_strides(name) == tuple(backbone.strides)
+    assert pyramid_strides(name) == backbone.strides
     shapes = [(-(-height // s), -(-width // s)) for s in backbone.strides]
     assert [tuple(x.shape[2:]) for x in levels] == shapes
     assert {x.shape[1] for x in levels} == {backbone.out_channels}
@@ -45,7 +45,7 @@ def test_strides_are_those_of_the_maps(name: str) -> None:
 
 def test_unknown_pyramids_are_named() -> None:
     with pytest.raises(InputError, match="one of nano, resnet18, resnet34"):
-        build_pyramid("dla34")
+        build_backbone("dla34", kind="pyramid")
 
 
 def test_fpn_adds_the_enlarged_coarser_map() -> None:

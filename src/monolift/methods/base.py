@@ -20,6 +20,7 @@ from monolift.data.sample import Detections, Sample
 from monolift.errors import InputError
 from monolift.geometry import Camera, clip_to_image
 from monolift.methods.recipe import Recipe
+from monolift.nn.backbones import Backbone
 from monolift.typing import Float, Int, Tensor, UInt8
 
 # ImageNet, RGB, [0, 1]: what every backbone here was trained on
@@ -214,9 +215,14 @@ class Detector(nn.Module, ABC, Generic[Config, Encoded]):
         return next(self.parameters()).device
 
     @property
-    def backbone(self) -> nn.Module:
-        """The part that starts from pretrained weights; its children are what ``Recipe.freeze`` names."""
-        return self.network.get_submodule("backbone")
+    def backbone(self) -> Backbone:
+        """The part that starts from pretrained weights; its parts are what ``Recipe.freeze`` names."""
+        backbone = self.network.get_submodule("backbone")
+        if not isinstance(backbone, Backbone):
+            raise TypeError(
+                f"{type(self).__name__}.network.backbone should be a Backbone, got {type(backbone).__name__}"
+            )
+        return backbone
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
         """Named maps, float32; only the codec knows what a channel means."""

@@ -7,10 +7,16 @@ step, from strides 8 to 32 up to stride 4, is ours; it reads the towers of the d
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from monolift.nn.backbones import Backbone
+from monolift.nn.pretrained import LoadReport, Published, ReleasedNames, load_pretrained
+from monolift.nn.yolox import load_yolox
 from monolift.typing import Float, Tensor
 
 
@@ -92,14 +98,14 @@ class Towers(nn.Module):
         return torch.cat([self.what(x), self.where(x)], 1)
 
 
-class CSPNano(nn.Module):
+class CSPNano(Backbone, Published):
     """CSP backbone + pyramid + head towers + stride-4 map of ``out_channels``.
 
-    ``forward``: (B, 3, H, W) ImageNet-normalised RGB, H and W multiples of 32 -> (B, out_channels, H/4, W/4).
     Modules are declared in the order in which they run: :func:`monolift.nn.yolox.load_yolox` relies on it.
     """
 
-    stride = 4
+    strides = (4, 8, 16, 32)
+    released_names = ReleasedNames("YOLOX-nano as yolox_nano.onnx", (), ())
 
     def __init__(self, width: int = 16, out_channels: int = 64) -> None:
         super().__init__()
@@ -134,6 +140,11 @@ class CSPNano(nn.Module):
 
     def forward(self, image: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         return self.pyramid(image)[0]
+
+    def load_pretrained(self, path: str | Path, images: Callable[[], Float[Tensor, "b 3 H W"]]) -> LoadReport:
+        if Path(path).suffix == ".onnx":
+            return load_yolox(self, path, images())
+        return load_pretrained(self, path)
 
     def pyramid(self, image: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """Maps of strides 4, 8, 16 and 32, ``out_channels`` each; every one but the last holds the coarser ones too."""

@@ -15,13 +15,14 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from monolift.nn.backbones import EncoderBackbone
 from monolift.nn.blocks import BasicBlock, Norm, conv_norm_relu, init_convolutions, make_norm
 from monolift.nn.deform import DeformConv2d
-from monolift.nn.pretrained import ReleasedNames
+from monolift.nn.pretrained import Published, ReleasedNames
 from monolift.typing import Float, Tensor
 
 
-class DLA34(nn.Module):
+class DLA34(Published):
     """The 34-layer base network: image (B, 3, H, W), H and W multiples of 32 -> four maps.
 
     ``channels`` and ``strides`` describe the maps. 15.23 M parameters: the 15.27 M of other counts include
@@ -30,7 +31,7 @@ class DLA34(nn.Module):
 
     channels: ClassVar[tuple[int, ...]] = (64, 128, 256, 512)
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
-    released_names: ClassVar[ReleasedNames] = ReleasedNames(
+    released_names = ReleasedNames(
         like="timm's dla34.in1k or the original dla34-ba72cf86.pth",
         renames=(
             (r"^base_layer\.", "stem."),
@@ -220,17 +221,15 @@ class DLAUp(nn.Module):
         return outputs
 
 
-class DLA34Up(nn.Module):
+class DLA34Up(EncoderBackbone):
     """DLA-34 with its up-path: image (B, 3, H, W), sides multiples of 32 -> one map (B, 64, H / 4, W / 4).
 
     deformable: SMOKE's deformable convolutions in the up-path's 16 nodes (3.94 M parameters, about twice the
         time of plain ones on a CPU); False puts plain 3 x 3 convolutions there, for runtimes without
         DeformConv.
-    Pretrained weights go into ``base``: ``load_pretrained(network.base, path)``.
     """
 
-    out_channels: ClassVar[int] = 64
-    stride: ClassVar[int] = 4
+    out_channels = 64
 
     def __init__(self, norm: Norm = "group", *, deformable: bool = True) -> None:
         super().__init__()

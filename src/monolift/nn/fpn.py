@@ -1,30 +1,19 @@
 """Feature pyramids for detectors that read every level (Lin et al., "Feature Pyramid Networks", CVPR 2017).
-
-A pyramid has ``strides``, finest first, ``out_channels``, the same at each level, and ``pyramid(images)``, which gives the
-maps. Published backbone weights go into ``base`` where there is one.
+They read all maps of a `monolift.nn.backbones.Backbone`, of kind "pyramid".
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch.nn.functional as F
 from torch import nn
 
-from monolift.errors import InputError
+from monolift.nn.backbones import EncoderBackbone
 from monolift.nn.blocks import Norm, init_convolutions
 from monolift.nn.csp import CSPNano
 from monolift.nn.resnet import ResNet
 from monolift.typing import Float, Tensor
-
-NAMES = ("nano", "resnet18", "resnet34")
-
-
-class NanoPyramid(CSPNano):
-    """:class:`CSPNano` with all four of its levels: strides 4 to 32. Same weights, same names."""
-
-    strides = (4, 8, 16, 32)
 
 
 class FPN(nn.Module):
@@ -53,7 +42,7 @@ class FPN(nn.Module):
         return levels
 
 
-class ResNetPyramid(nn.Module):
+class ResNetPyramid(EncoderBackbone):
     """RetinaNet's backbone: ResNet, FPN on strides 8 to 32, and two coarser levels, 64 and 128."""
 
     strides = (8, 16, 32, 64, 128)
@@ -64,19 +53,13 @@ class ResNetPyramid(nn.Module):
         self.base = ResNet(depth, norm)
         self.fpn = FPN(self.base.channels[1:], out_channels, extra=2)
 
+    def forward(self, image: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        return self.pyramid(image)[0]
+
     def pyramid(self, image: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         return self.fpn(self.base(image)[1:])
 
 
 def pyramid_strides(name: str) -> tuple[int, ...]:
-    """Of :func:`build_pyramid`'s maps, without building it."""
-    return NanoPyramid.strides if name == "nano" else ResNetPyramid.strides
-
-
-def build_pyramid(name: str, norm: str = "group", out_channels: int = 64) -> NanoPyramid | ResNetPyramid:
-    """``nano`` (small, for CPUs), ``resnet18`` or ``resnet34``; norm: "group" or "batch", for the ResNets."""
-    if name == "nano":
-        return NanoPyramid(out_channels=out_channels)
-    if name in NAMES:
-        return ResNetPyramid(int(name[6:]), cast(Norm, norm), out_channels)
-    raise InputError(f"backbone must be one of {', '.join(NAMES)}, got {name!r}")
+    """Strides of the maps of the backbone ``name`` of kind "pyramid", without building it."""
+    return CSPNano.strides if name == "nano" else ResNetPyramid.strides

@@ -46,10 +46,10 @@ class ReleasedNames:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What ``load_pretrained`` did.
+    """What loading pretrained weights did.
 
     naming: whose names the file uses
-    loaded: entries of the backbone that now hold the file's values
+    loaded: entries of the network that now hold the file's values
     ignored: entries of the file that were left out, in the file's names
     """
 
@@ -59,26 +59,29 @@ class LoadReport:
     ignored: tuple[str, ...]
 
 
-def load_pretrained(backbone: nn.Module, path: str | Path) -> LoadReport:
-    """Fill ``backbone`` from a ``.safetensors`` file, or from tensors in a ``.pth``, ``.pt`` or ``.bin`` file.
+class Published(nn.Module):
+    """A network with published weights: ``released_names`` says in which files and names."""
 
-    The latter are read without running anything they hold. The backbone's class names the published family
-    that fits it (``released_names``: timm's and torchvision's); files in our own names load too. Every weight must
-    come from the file, in its shape, and the file may hold nothing unknown, so that a ResNet-34 file does not
-    silently half-fill a ResNet-18. Left out by design: the classifier and whatever else ``unused`` lists.
+    released_names: ReleasedNames
 
-    A backbone with GroupNorm takes the affine pair of the file's BatchNorm (scale and shift of the same
+
+def load_pretrained(network: Published, path: str | Path) -> LoadReport:
+    """Fill ``network`` from a ``.safetensors`` file, or from tensors in a ``.pth``, ``.pt`` or ``.bin`` file.
+
+    The latter are read without running anything they hold. Files in published names (``released_names``) and in our own
+    load. Every weight must come from the file, in its shape, and the file may hold nothing unknown, so that a ResNet-34 file
+    does not silently half-fill a ResNet-18. Left out by design: the classifier and whatever else ``unused`` lists.
+
+    A network with GroupNorm takes the affine pair of the file's BatchNorm (scale and shift of the same
     channels) as its own and leaves the running statistics out. The activations then differ from the published
     network's; it is a start for training.
 
     Raises InputError naming the file, what was expected and what came.
     """
     path = Path(path)
-    names = getattr(backbone, "released_names", None)
-    if not isinstance(names, ReleasedNames):
-        raise TypeError(f"{type(backbone).__name__} does not say which released weights fit it")
-    entries = _read(path)
-    own = backbone.state_dict()
+    names = network.released_names
+    entries = _read(path, names.like)
+    own = network.state_dict()
 
     renamed = {name: names.rename(name) for name in entries}
     released = sum(name in own for name in renamed.values()) > sum(name in own for name in entries)
@@ -86,21 +89,21 @@ def load_pretrained(backbone: nn.Module, path: str | Path) -> LoadReport:
         renamed = {name: name for name in entries}
 
     unknown = sorted(name for name in entries if renamed[name] not in own)
-    ignored = [name for name in unknown if _is_ignored(name, names, backbone)]
+    ignored = [name for name in unknown if _is_ignored(name, names, network)]
     found = {renamed[name]: value for name, value in entries.items() if renamed[name] in own}
     problem = _misfit(found, own, [name for name in unknown if name not in ignored])
     if problem:
         raise InputError(
-            f"{path}: these weights do not fit {type(backbone).__name__}: {problem}. "
+            f"{path}: these weights do not fit {type(network).__name__}: {problem}. "
             f"Expected monolift's own names or those of {names.like}"
         )
-    backbone.load_state_dict(found, strict=False)
+    network.load_state_dict(found, strict=False)
     naming: Literal["released", "monolift"] = "released" if released else "monolift"
     return LoadReport(path, naming, tuple(sorted(found)), tuple(ignored))
 
 
-def _is_ignored(name: str, names: ReleasedNames, backbone: nn.Module) -> bool:
-    has_statistics = any(isinstance(part, nn.BatchNorm2d) for part in backbone.modules())
+def _is_ignored(name: str, names: ReleasedNames, network: nn.Module) -> bool:
+    has_statistics = any(isinstance(part, nn.BatchNorm2d) for part in network.modules())
     return names.is_unused(name) or (not has_statistics and _STATISTICS.search(name) is not None)
 
 
@@ -119,7 +122,7 @@ def _misfit(found: Mapping[str, Tensor], own: Mapping[str, Tensor], unknown: lis
     return ", ".join(problems)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path, like: str) -> dict[str, Tensor]:
     """The tensors of a weight file by name; ``state_dict`` nesting and a ``module.`` prefix removed."""
     if not path.is_file():
         raise InputError(f"{path}: expected a weight file, found none")
@@ -139,7 +142,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             ) from error
     else:
         raise InputError(
-            f"{path}: expected .safetensors, .pth, .pt or .bin, got {path.suffix or 'no suffix'}"
+            f"{path}: expected .safetensors, .pth, .pt or .bin, got {path.suffix or 'no suffix'}. Files that fit are "
+            f"monolift's own and {like}"
         )
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

@@ -8,14 +8,15 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import nn
 
+from monolift.nn.backbones import EncoderBackbone
 from monolift.nn.blocks import BasicBlock, Norm, conv_norm_relu, init_convolutions, make_norm
-from monolift.nn.pretrained import ReleasedNames
+from monolift.nn.pretrained import Published, ReleasedNames
 from monolift.typing import Float, Tensor
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
-class ResNet(nn.Module):
+class ResNet(Published):
     """Image (B, 3, H, W) -> four maps; ``channels`` and ``strides`` describe them.
 
     output_stride: 32 is the plain network. 16 or 8 keep the last one or two stages at that stride and dilate
@@ -24,7 +25,7 @@ class ResNet(nn.Module):
     """
 
     channels: ClassVar[tuple[int, ...]] = (64, 128, 256, 512)
-    released_names: ClassVar[ReleasedNames] = ReleasedNames(
+    released_names = ReleasedNames(
         like="timm's and torchvision's resnet18 and resnet34",
         renames=(
             (r"^conv1\.", "stem.0."),
@@ -119,13 +120,11 @@ class FPNUp(nn.Module):
         return self.smooth(top)
 
 
-class ResNetFPN(nn.Module):
+class ResNetFPN(EncoderBackbone):
     """ResNet with ``FPNUp``: image (B, 3, H, W) -> one map (B, out_channels, H / 4, W / 4), sizes rounded up.
 
-    The light stand-in for ``DLA34Up``, with the same interface. Pretrained weights go into ``base``.
+    The light stand-in for ``DLA34Up``.
     """
-
-    stride: ClassVar[int] = 4
 
     def __init__(
         self,
@@ -142,3 +141,20 @@ class ResNetFPN(nn.Module):
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b o oh ow"]:
         return self.up(self.base(image))
+
+
+class DilatedResNet(EncoderBackbone):
+    """ResNet kept at stride 8 by dilation: image (B, 3, H, W) -> one map (B, 512, H / 8, W / 8).
+
+    Stands for the DRN-C-26 of SS3D's author, a ResNet-18 of stride 8 with an extra level at each end against the grid that
+    dilation leaves.
+    """
+
+    strides, out_channels = (8,), ResNet.channels[-1]
+
+    def __init__(self, depth: int, norm: Norm) -> None:
+        super().__init__()
+        self.base = ResNet(depth, norm, output_stride=8)
+
+    def forward(self, image: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        return self.base(image)[-1]

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from torch import nn
-
 from monolift.errors import InputError, MissingExtraError
+from monolift.nn.backbones import EncoderBackbone
+from monolift.nn.pretrained import ReleasedNames
 from monolift.nn.resnet import FPNUp
 from monolift.typing import Float, Tensor
 
+UNUSED = (
+    r"(fc|head|classifier|conv_head|bn2|norm)\.",
+)  # what a feature extractor leaves out of a classifier
 
-class TimmFPN(nn.Module):
+
+class TimmFPN(EncoderBackbone):
     """A timm model's maps of strides 4 to 32, joined to one stride-4 map as ``ResNetFPN`` does.
 
     Nothing is downloaded: weights come from a file, in timm's own names, into ``base``.
     """
-
-    stride: ClassVar[int] = 4
 
     def __init__(self, name: str, out_channels: int = 64) -> None:
         super().__init__()
@@ -37,6 +37,7 @@ class TimmFPN(nn.Module):
             raise InputError(f"backbone timm:{name}: expected maps of strides 4, 8, 16, 32, got {strides}")
         self.out_channels = out_channels
         self.base = timm.create_model(name, features_only=True, pretrained=False, out_indices=wanted)
+        self.base.released_names = ReleasedNames(f"timm's {name}", (), UNUSED)
         self.up = FPNUp(self.base.feature_info.channels(), out_channels, "batch")
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b o oh ow"]:

@@ -9,15 +9,16 @@ import torch
 from torch import nn
 
 from monolift.errors import InputError, MissingExtraError
-from monolift.nn.csp import CSPNano
+from monolift.nn.pretrained import LoadReport
 from monolift.typing import Float, Tensor
 
 # ImageNet statistics of RGB in [0, 1], which every backbone here is fed with; YOLOX was trained on BGR in [0, 255]
+OURS = ("project", "mix8", "detail", "mix4")  # the way up to stride 4, which YOLOX has not
 RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def load_yolox(model: CSPNano, path: str | Path, images: Float[Tensor, "b 3 H W"]) -> int:
-    """Fills backbone, pyramid and towers from ``yolox_nano.onnx``; returns the number of convolutions filled.
+def load_yolox(model: nn.Module, path: str | Path, images: Float[Tensor, "b 3 H W"]) -> LoadReport:
+    """Fills backbone, pyramid and towers of a CSPNano from ``yolox_nano.onnx``; returns what was filled.
 
     The file has its batch norms folded into the convolutions. Training goes better with them, so they are put back: each
     norm gets the statistics of its own input on ``images`` (normalised, a dozen of the training set) and the scale and shift
@@ -53,13 +54,13 @@ def load_yolox(model: CSPNano, path: str | Path, images: Float[Tensor, "b 3 H W"
         conv.weight.data.copy_(torch.tensor(np.ascontiguousarray(weight)))
         norm.bias.data.copy_(torch.tensor(bias))
     _restore_norms(model, [norm for _, norm in pairs], images)
-    return len(pairs)
+    filled = tuple(name for name in model.state_dict() if not name.startswith(OURS))
+    return LoadReport(Path(path), "released", filled, ())
 
 
-def _conv_norm_pairs(model: CSPNano) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+def _conv_norm_pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Convolution and norm in running order, our own stride-4 tail excepted."""
-    ours = ("project", "mix8", "detail", "mix4")
-    layers = [m for name, m in model.named_modules() if not name.startswith(ours)]
+    layers = [m for name, m in model.named_modules() if not name.startswith(OURS)]
     convs = [m for m in layers if isinstance(m, nn.Conv2d)]
     norms = [m for m in layers if isinstance(m, nn.BatchNorm2d)]
     return list(zip(convs, norms, strict=True))

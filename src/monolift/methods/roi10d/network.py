@@ -7,8 +7,8 @@ from torch import nn
 
 from monolift.methods.roi10d.config import SHAPE, ROI10DConfig
 from monolift.methods.roi10d.depth import SuperDepth, pooled_log_depth
+from monolift.nn.backbones import build_backbone
 from monolift.nn.blocks import conv_norm_relu, init_convolutions
-from monolift.nn.fpn import build_pyramid
 from monolift.nn.retina import RetinaHead
 from monolift.nn.roi import roi_align
 from monolift.typing import Float, Int, Tensor
@@ -28,8 +28,10 @@ class ROI10DNetwork(nn.Module):
     def __init__(self, config: ROI10DConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = build_pyramid(config.backbone, config.norm, config.channels)
-        self.strides = tuple(self.backbone.strides)
+        self.backbone = build_backbone(
+            config.backbone, config.norm, kind="pyramid", out_channels=config.channels
+        )
+        self.strides = self.backbone.strides
         anchors = len(config.anchor_scales) * len(config.anchor_ratios)
         self.retina = RetinaHead(
             config.channels, anchors, len(config.classes), config.tower_depth, config.separable

@@ -30,7 +30,7 @@ class SmokeNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = build_backbone(backbone, norm, deformable)
-        width = int(self.backbone.out_channels)  # type: ignore[arg-type]
+        width = self.backbone.out_channels
         self.heatmap = _head(width, head_channels, classes)
         self.regression = nn.ModuleList(_head(width, head_channels, outputs) for outputs in regression)
         nn.init.constant_(self.heatmap[-1].bias, HEATMAP_PRIOR)  # type: ignore[arg-type]

@@ -8,8 +8,6 @@ import torch
 from torch import nn
 
 from monolift.nn.backbones import build_backbone
-from monolift.nn.blocks import Norm
-from monolift.nn.resnet import ResNet
 from monolift.typing import Float, Tensor
 
 STRIDE = 4
@@ -24,20 +22,6 @@ BACKGROUND_BIAS = 6.0  # most of a picture is background: an untrained network s
 LOG_SIGMA_BIAS = 2.0  # initial sigma: 7 units
 
 
-class DilatedResNet(nn.Module):
-    """ResNet kept at stride 8 by dilation: (B, 3, H, W) -> (B, 512, H/8, W/8). Stands for the author's DRN-C-26, which is a
-    ResNet-18 of stride 8 with an extra level at each end against the grid that dilation leaves."""
-
-    stride, out_channels = 8, ResNet.channels[-1]
-
-    def __init__(self, depth: int, norm: str) -> None:
-        super().__init__()
-        self.base = ResNet(depth, cast(Norm, norm), output_stride=8)
-
-    def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
-        return self.base(images)[-1]
-
-
 class SS3DNetwork(nn.Module):
     """(B, 3, H, W) -> {"classes": (B, K + 1, H/4, W/4) logits, "parameters": (B, 26, ...), "log_sigma": (B, 26, ...)}."""
 
@@ -45,12 +29,8 @@ class SS3DNetwork(nn.Module):
         self, backbone: str, classes: int, norm: str, head_channels: int, per_cell_sigma: bool
     ) -> None:
         super().__init__()
-        dilated = {"resnet18": 18, "resnet34": 34}
-        if backbone in dilated:
-            self.backbone: nn.Module = DilatedResNet(dilated[backbone], norm)
-        else:
-            self.backbone = build_backbone(backbone, norm)
-        inputs, factor = int(self.backbone.out_channels), int(self.backbone.stride) // STRIDE  # type: ignore[arg-type]
+        self.backbone = build_backbone(backbone, norm, kind="dilated")
+        inputs, factor = self.backbone.out_channels, self.backbone.stride // STRIDE
         hidden = head_channels or 2 * inputs
         self.classes = _head(inputs, hidden, classes + 1, factor)
         self.hints = nn.ModuleDict({task: _head(inputs, hidden, n, factor) for task, n in TASKS.items()})
