@@ -143,7 +143,7 @@ class CSPNano(Backbone, Published):
 
     def load_pretrained(self, path: str | Path, images: Callable[[], Float[Tensor, "b 3 H W"]]) -> LoadReport:
         if Path(path).suffix == ".onnx":
-            return load_yolox(self, path, images())
+            return load_yolox(self, path, images)
         return load_pretrained(self, path)
 
     def pyramid(self, image: Float[Tensor, "b 3 H W"]) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ OURS = ("project", "mix8", "detail", "mix4")  # the way up to stride 4, which YO
 RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def load_yolox(model: nn.Module, path: str | Path, images: Float[Tensor, "b 3 H W"]) -> LoadReport:
+def load_yolox(
+    model: nn.Module, path: str | Path, images: Callable[[], Float[Tensor, "b 3 H W"]]
+) -> LoadReport:
     """Fills backbone, pyramid and towers of a CSPNano from ``yolox_nano.onnx``; returns what was filled.
 
     The file has its batch norms folded into the convolutions. Training goes better with them, so they are put back: each
@@ -53,7 +56,7 @@ def load_yolox(model: nn.Module, path: str | Path, images: Float[Tensor, "b 3 H 
             )
         conv.weight.data.copy_(torch.tensor(np.ascontiguousarray(weight)))
         norm.bias.data.copy_(torch.tensor(bias))
-    _restore_norms(model, [norm for _, norm in pairs], images)
+    _restore_norms(model, [norm for _, norm in pairs], images())
     filled = tuple(name for name in model.state_dict() if not name.startswith(OURS))
     return LoadReport(Path(path), "released", filled, ())
 

@@ -44,28 +44,15 @@ def initialise(detector: Detector, path: Path, images: Callable[[], Tensor]) -> 
     """
     if path.is_dir():
         return _from_checkpoint(detector, path)
-    name = type(detector.backbone).__name__
-    if path.suffix == ".onnx":
-        from monolift.nn.csp import CSPNano
-        from monolift.nn.yolox import load_yolox
-
-        if not isinstance(detector.backbone, CSPNano):
-            raise InputError(f"{path}: .onnx weights fit the backbone nano alone (YOLOX-nano), not {name}")
-        load_yolox(detector.backbone, path, images())
-        return f"{path}: the backbone starts from its weights"
-    from monolift.nn.pretrained import load_pretrained
-
-    base = getattr(detector.backbone, "base", detector.backbone)
+    backbone = detector.backbone
     try:
-        report = load_pretrained(base, path)
-    except TypeError:
+        report = backbone.load_pretrained(path, images)
+    except InputError as error:
         raise InputError(
-            f"{path}: no published {path.suffix} file fits the backbone {detector.config.backbone}: expected "
-            f"yolox_nano.onnx, a checkpoint folder, or a bundled model ({', '.join(zoo.names())}); for published ResNet or "
-            "DLA weights choose that backbone (--set backbone=resnet18)"
+            f"{error}. Else start from a checkpoint folder or a bundled model ({', '.join(zoo.names())})"
         ) from None
-    share = f"{len(report.loaded)} of {len(base.state_dict())} entries of {type(base).__name__}"
-    return f"{path}: {share} taken, in {report.naming} names"
+    count = len(report.loaded)
+    return f"{path}: {count} of {len(backbone.state_dict())} entries of the backbone taken, in {report.naming} names"
 
 
 def _from_checkpoint(detector: Detector, path: Path) -> str:

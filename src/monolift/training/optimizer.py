@@ -12,7 +12,7 @@ from monolift.methods.recipe import Recipe
 
 def freeze(detector: Detector, recipe: Recipe) -> list[nn.Module]:
     """Stops the training of the parts that the recipe names, and returns them."""
-    parts = dict(detector.backbone.named_children())
+    parts = detector.backbone.parts
     missing = [name for name in recipe.freeze if name not in parts]
     if missing:
         raise InputError(f"freeze: the backbone has no part {', '.join(missing)}; it has {', '.join(parts)}")

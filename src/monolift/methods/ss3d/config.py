@@ -45,7 +45,7 @@ RANGES: dict[str, Limit] = {
     "units": POSITIVE,
     "distance_mean": NOT_NEGATIVE,
     "size_mean": POSITIVE,
-    "hints_weight": NOT_NEGATIVE,
+    "likelihood_weight": NOT_NEGATIVE,
     "beta": SHARE,
     "direction_weight": NOT_NEGATIVE,
     "iou_weight": NOT_NEGATIVE,
