@@ -65,7 +65,7 @@ def test_untrained_network_sees_background_and_knows_that_it_knows_little() -> N
 def test_shuffle_spreads_a_feature_over_its_own_four_cells() -> None:
     """The last layer says four numbers for each output of a stride-8 cell: upper left, upper right, lower left, lower right."""
     net = network()
-    head = net.parameters["box2d"]
+    head = net.hints["box2d"]
     last = head[3]  # type: ignore[index]
     torch.nn.init.zeros_(last.weight)
     with torch.no_grad():

@@ -136,9 +136,9 @@ def _read(path: Path, like: str) -> dict[str, Tensor]:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
-                f"{path}: expected a PyTorch file of plain tensors, got: {first_line}"
+                f"{path}: expected a PyTorch file of plain tensors; this one is damaged or holds other objects, which are "
+                "never unpickled"
             ) from error
     else:
         raise InputError(
