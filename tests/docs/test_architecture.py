@@ -68,3 +68,19 @@ def test_no_module_bears_the_name_of_a_public_function() -> None:
 
     there = {p.stem for p in PACKAGE.glob("*.py")} | {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
     assert not there & set(monolift.__all__)
+
+
+def test_methods_and_programs_do_not_probe() -> None:
+    """Programs use the contract's members; none asks an object what it happens to have."""
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in ("hasattr", "getattr")
+            ):
+                target = ast.unparse(node.args[0])
+                if re.search(r"detector|method|backbone|network|model$", target):
+                    found.append(f"{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node)}")
+    assert not found

@@ -203,7 +203,7 @@ def test_files_that_fit_no_backbone_say_which_would(tmp_path: Path) -> None:
             initialise(Smoke(CONFIG), tmp_path / name, images)
     with pytest.raises(InputError, match=r"got \.onnx\. Files that fit are .*resnet18"):
         initialise(Smoke(dataclasses.replace(CONFIG, backbone="resnet18")), tmp_path / "w.onnx", images)
-    with pytest.raises(InputError, match="w.pth: expected a PyTorch file of plain tensors"):
+    with pytest.raises(InputError, match=r"w\.pth: expected a PyTorch file of plain tensors"):
         initialise(Smoke(CONFIG), tmp_path / "w.pth", images)
 
 
