@@ -32,11 +32,11 @@ def run_on_several(devices: int, arguments: Sequence[str]) -> int:
             started.append((subprocess.Popen(command, env=environment, stderr=said), said))
         return _wait(started)
     finally:
-        for process, said in started:
+        for process, log in started:
             process.kill()
             process.wait()
-            if said is not None:
-                said.close()
+            if log is not None:
+                log.close()
 
 
 def _wait(started: Sequence[tuple[subprocess.Popen[bytes], IO[bytes] | None]]) -> int:

@@ -36,9 +36,10 @@ class TimmFPN(EncoderBackbone):
         if strides != [4, 8, 16, 32]:
             raise InputError(f"backbone timm:{name}: expected maps of strides 4, 8, 16, 32, got {strides}")
         self.out_channels = out_channels
-        self.base = timm.create_model(name, features_only=True, pretrained=False, out_indices=wanted)
-        self.base.released_names = ReleasedNames(f"timm's {name}", (), UNUSED)
-        self.up = FPNUp(self.base.feature_info.channels(), out_channels, "batch")
+        base = timm.create_model(name, features_only=True, pretrained=False, out_indices=wanted)
+        base.released_names = ReleasedNames(f"timm's {name}", (), UNUSED)
+        self.base = base
+        self.up = FPNUp(base.feature_info.channels(), out_channels, "batch")
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b o oh ow"]:
         return self.up(self.base(image))

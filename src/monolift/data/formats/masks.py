@@ -36,7 +36,15 @@ from monolift.files.json_text import (
 from monolift.typing import Float, Int, Tensor
 
 OWN, BACKGROUND, OTHER = 1, 0, -1
-COCO_CLASSES = {1: "person", 2: "bicycle", 3: "Car", 4: "motorcycle", 6: "bus", 7: "train", 8: "Truck"}
+COCO_CLASSES: dict[int | str, str] = {
+    1: "person",
+    2: "bicycle",
+    3: "Car",
+    4: "motorcycle",
+    6: "bus",
+    7: "train",
+    8: "Truck",
+}
 """COCO's own numbers of what moves on roads, for result lists, which name no categories."""
 HALF_PIXEL = 0.5
 MASK_SUFFIXES = (".png", ".npz")
@@ -320,7 +328,7 @@ class _CocoMasks:
         if not rows:
             raise InputError(f"{path}: no object in the whole file: nothing to label")
         tables = content if isinstance(content, dict) else {}
-        self.classes: Mapping[int | str, str] = _class_names(tables, path) or {**COCO_CLASSES}
+        self.classes: Mapping[int | str, str] = _class_names(tables, path) or COCO_CLASSES
         images = _stems(tables, path)
         self.rows: dict[str, list[tuple[int, Mapping[str, Any]]]] = {name: [] for name in images.values()}
         for k, row in enumerate(rows):
