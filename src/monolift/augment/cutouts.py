@@ -80,6 +80,7 @@ def cut_out(
     space: ShapeSpace | None = None,
     seed: int = 0,
     on_step: Callable[[int], None] | None = None,
+    on_fault: Callable[[str, str], None] | None = None,
 ) -> list[Cutout]:
     """Cutouts from the pictures of data sets, in an order that the seed decides.
 
@@ -87,6 +88,7 @@ def cut_out(
         rectangle agrees with); without it instance_2 beside the pictures. Where there is neither, the shape's own silhouette
         is the mask.
     on_step: called with the number of cutouts after each picture.
+    on_fault: called with the id and the reason where a picture cannot be read, which is then left out; without it that raises.
     Raises InputError when nothing can be cut out.
     """
     limits = limits or CutoutLimits()
@@ -98,10 +100,15 @@ def cut_out(
         part, k = places[number]
         if len(found) >= limits.most:
             break
-        if bool(_suitable(part.labels(k), limits).any()):
-            sample = part[k]
-            numbers = _numbers(part, sample, masks)
-            found += _from_sample(sample, numbers, shapes, limits)
+        try:
+            if bool(_suitable(part.labels(k), limits).any()):
+                sample = part[k]
+                numbers = _numbers(part, sample, masks)
+                found += _from_sample(sample, numbers, shapes, limits)
+        except InputError as error:
+            if on_fault is None:
+                raise
+            on_fault(part.ids[k], str(error))
         if on_step:
             on_step(len(found))
     if not found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +25,7 @@ from monolift.data.formats.kitti_format import (
 )
 from monolift.data.kitti import KittiDataset, find_image
 from monolift.data.sample import Sample
+from monolift.errors import InputError
 from monolift.files import folders as output_folders
 from monolift.files.folders import text_file
 from monolift.files.text import read_bytes
@@ -57,19 +58,32 @@ def names_of(data: KittiDataset, copies: int) -> list[str]:
 
 
 def write_pasted(
-    root: Path, data: KittiDataset, bank: Sequence[Cutout], made_from: PastedSet
+    root: Path,
+    data: KittiDataset,
+    bank: Sequence[Cutout],
+    made_from: PastedSet,
+    on_fault: Callable[[str, str], None] | None = None,
 ) -> Iterator[int]:
     """Writes every version of every picture below root/training and ImageSets/all.txt; yields the number of pasted cars.
 
     Versions that are complete (the label file comes last) are left alone and yield -1, so a killed run goes on where it
-    stopped. Depth and instances are written where ``data`` reads them. Raises InputError where the folder holds anything else.
+    stopped. on_fault: called with the id and the reason where a picture cannot be read, which is then left out; without it that
+    raises. Depth and instances are written where ``data`` reads them. Raises InputError where the folder holds anything else.
     """
     claim(root, made_from, data)
     write_split(root / "ImageSets" / "all.txt", names_of(data, made_from.copies))
+    failed: set[str] = set()
     for k, name in enumerate(data.ids):
         missing = [c for c in range(made_from.copies) if not _label(root, f"{name}_{c}").is_file()]
         yield from [-1] * (made_from.copies - len(missing))
-        sample = data[k] if missing else None
+        try:
+            sample = data[k] if missing else None
+        except InputError as error:
+            if on_fault is None:
+                raise
+            on_fault(name, str(error))
+            failed |= {f"{name}_{c}" for c in missing}
+            continue
         for copy in missing:
             assert sample is not None
             rng = np.random.default_rng((made_from.seed, k, copy))
@@ -77,6 +91,11 @@ def write_pasted(
             for path, content in _files(data, sample, pasted, f"{name}_{copy}").items():
                 write_atomically(root / "training" / path, content)
             yield len(pasted) - len(sample)
+    if failed:
+        done = [name for name in names_of(data, made_from.copies) if name not in failed]
+        if not done:
+            raise InputError(f"{data.root}: none of {len(data)} pictures can be read")
+        write_split(root / "ImageSets" / "all.txt", done)
 
 
 def claim(root: Path, made_from: PastedSet, data: KittiDataset) -> None:

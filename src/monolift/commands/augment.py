@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -70,6 +71,7 @@ def run(options: Augment) -> int:
         bank=options.bank,
     )
     claim(options.out, made_from, data)  # before the long search
+    failed: dict[str, str] = {}  # reason by id
     with Progress(len(data), "pictures searched for cars", options.quiet) as progress:
         bank = cut_out(
             [data],
@@ -77,27 +79,34 @@ def run(options: Augment) -> int:
             CutoutLimits(most=options.bank),
             seed=options.seed,
             on_step=lambda found: progress.advance(1, f"{found} cut out"),
+            on_fault=failed.setdefault,
         )
         progress.say(f"{len(bank)} cars cut out")
-    made = pasted = 0
+    made = pasted = kept = 0
     total = len(names_of(data, options.copies))
     with Progress(total, "pictures", options.quiet) as progress:
-        for count in write_pasted(options.out, data, bank, made_from):
+        for count in write_pasted(options.out, data, bank, made_from, failed.setdefault):
             made += count >= 0
+            kept += count < 0
             pasted += max(count, 0)
             progress.advance(1, f"{pasted} cars" if pasted else "")
-        kept = total - made
         there = f", {kept} were there already" if kept else ""
         progress.say(f"{options.out}: {made} pictures with {pasted} pasted cars made{there}")
     if options.json is not None:
         from monolift.commands.output import write_json
 
-        content = {
+        content: dict[str, object] = {
             "out": str(options.out),
             "made": made,
             "kept": kept,
             "cut_out": len(bank),
             "pasted": pasted,
         }
+        if failed:
+            content["failed"] = failed
         write_json(options.json, content)
-    return 0
+    for reason in failed.values():
+        sys.stderr.write(f"monolift: {reason}\n")
+    if failed:
+        sys.stderr.write(f"monolift: {len(failed)} images cannot be read and are left out\n")
+    return 2 if failed else 0

@@ -61,11 +61,11 @@ def run(options: View) -> int:
         return _serve(options, frames)
     if options.save_to is not None:
         raise InputError("--save-to needs the server: a page from disk cannot write files; leave --out away")
-    _write(options, frames, options.out)
-    return 0
+    return _write(options, frames, options.out)
 
 
-def _write(options: View, frames: Frames, out: Path) -> None:
+def _write(options: View, frames: Frames, out: Path) -> int:
+    """Writes the page; scenes that cannot be read are named and left out. Returns 2 where there are such."""
     from monolift.data.formats.kitti_format import write_atomically
     from monolift.files.progress import Progress
     from monolift.viewer.encode import encode_scene
@@ -73,22 +73,37 @@ def _write(options: View, frames: Frames, out: Path) -> None:
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {out}: expected a name that ends in .html")
+    shown: list[str] = []
+    failed: dict[str, str] = {}
     with Progress(len(frames), "pictures", options.quiet or len(frames) < 2) as progress:
 
         def encoded() -> Iterator[dict[str, Any]]:
-            for scene in frames:
-                yield encode_scene(scene)
-                progress.advance(1, scene.name)
+            for index, name in enumerate(frames.names):
+                try:
+                    scene = encode_scene(frames[index])
+                except InputError as error:
+                    failed[name] = str(error)
+                    progress.complain(f"monolift: {error}")
+                else:
+                    shown.append(name)
+                    yield scene
+                progress.advance(1, name)
 
-        page = "".join(page_parts(encoded(), frames.names, _title(options))).encode()
+        page = "".join(page_parts(encoded(), shown, _title(options))).encode()
+    if not shown:
+        raise InputError(f"{options.path}: none of {len(failed)} images can be shown")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, page)
-    _report(options, {"pictures": len(frames), "file": str(out), "bytes": len(page)})
+    content: dict[str, object] = {"pictures": len(shown), "file": str(out), "bytes": len(page)}
+    _report(options, content | ({"failed": failed} if failed else {}))
     if not options.quiet:
-        count = "1 picture" if len(frames) == 1 else f"{len(frames)} pictures"
+        count = "1 picture" if len(shown) == 1 else f"{len(shown)} pictures"
         sys.stderr.write(f"{out}: {count}, {len(page) / 1e6:.1f} MB, opens from disk\n")
     if options.open:
         _show(out.resolve().as_uri())
+    if failed:
+        sys.stderr.write(f"monolift: {len(failed)} images cannot be shown and are left out\n")
+    return 2 if failed else 0
 
 
 def _serve(options: View, frames: Frames) -> int:

@@ -46,13 +46,15 @@ def save_html(results: Results3D | Sequence[Results3D], path: str | Path) -> Non
 
 
 def page_parts(frames: Iterable[Mapping[str, Any]], names: Sequence[str], title: str) -> Iterator[str]:
-    """The page in pieces, each frame encoded when its turn comes: head, one piece per frame, end."""
-    config = _config(names, title, served=False)
+    """The page in pieces, each frame encoded when its turn comes: head, one piece per frame, end.
+
+    names: of the frames; read after the last of them, so that the iterator may leave some out.
+    """
     before, after = _template(title, POLICY.format("'none'"))
-    yield before + _data('id="config"', config)
+    yield before
     for index, frame in enumerate(frames):
         yield _data(f'data-frame="{index}"', frame)
-    yield after
+    yield _data('id="config"', _config(names, title, served=False)) + after
 
 
 def served_page(names: Sequence[str], title: str, review: bool) -> str:
