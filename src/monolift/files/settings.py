@@ -19,6 +19,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -147,16 +148,17 @@ def parse(text: str) -> Any:
     return text
 
 
+def _wrong(kind: Any, value: Any, where: str, example: Any, reason: str = "") -> InputError:
+    like = "" if example is None else f" like {show(example)}"
+    return InputError(f"{where}: expected {describe(kind)}{like}, got {show(value)}{reason}")
+
+
 def convert(kind: Any, value: Any, where: str, example: Any = None, text: bool = False) -> Any:
     """``value`` as the annotation ``kind``. Raises InputError, beginning with ``where``, for anything that is not one.
 
     text: the value was typed: 0 and 1 may stand for false and true, 1e3 for 1000, and a,b for a list.
     """
-
-    def wrong(reason: str = "") -> InputError:
-        like = "" if example is None else f" like {show(example)}"
-        return InputError(f"{where}: expected {describe(kind)}{like}, got {show(value)}{reason}")
-
+    wrong = partial(_wrong, kind, value, where, example)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if isinstance(value, kind):
             return value
