@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from monolift.errors import InputError
+from monolift.files.folders import partial_file
 from monolift.render.mesh import Mesh
 from monolift.shapes.tsdf import largest_component, surface
 from monolift.typing import Float, Tensor
@@ -196,12 +197,9 @@ def save_shape_space(path: str | Path, space: ShapeSpace) -> None:
     """One safetensors file, float16: weights, medians, and the configuration as its metadata."""
     state = {k: v.detach().half().contiguous() for k, v in space.state_dict().items()}
     state |= {f"median.{name}": code.detach().half().contiguous() for name, code in space.medians.items()}
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    save_file(state, str(partial), metadata={"config": json.dumps(dataclasses.asdict(space.config))})
-    partial.chmod(0o644)  # safetensors makes it unreadable for others
-    partial.replace(target)
+    with partial_file(path, parents=True) as partial:
+        save_file(state, str(partial), metadata={"config": json.dumps(dataclasses.asdict(space.config))})
+        partial.chmod(0o644)  # safetensors makes it unreadable for others
 
 
 def load_shape_space(path: str | Path | None = None) -> ShapeSpace:

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from monolift.errors import InputError
+from monolift.files.folders import partial_file
 from monolift.render.mesh import Mesh
 from monolift.typing import Float, Int, Tensor
 
@@ -144,8 +145,9 @@ def save_textured(decoder: BasisDecoder, path: str | Path) -> None:
         # fp16 holds no index above 2048 exactly
         tensors[name] = (value.half() if value.is_floating_point() else value.to(torch.int16)).contiguous()
     header = {"hidden": decoder.shape_net[0].out_features}
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, {"format": "monolift-textured-1", "config": json.dumps(header)})
+    with partial_file(path, parents=True) as partial:
+        save_file(tensors, partial, {"format": "monolift-textured-1", "config": json.dumps(header)})
+        partial.chmod(0o644)  # safetensors makes it unreadable for others
 
 
 def load_textured(path: str | Path | None = None) -> BasisDecoder:
