@@ -139,7 +139,7 @@ def test_options_of_a_run_have_limits(options: dict[str, float]) -> None:
     (["smoke", "--split", "nowhere.txt"], "nowhere.txt: no such file"),
     (["smoke", "--config", "nowhere.toml"], "nowhere.toml"),
     (["smok"], "METHOD: expected one of smoke, ss3d, roi10d"),
-    ([], "METHOD: expected one of smoke, ss3d, roi10d, got none"),
+    ([], "METHOD: expected one of smoke, ss3d, roi10d"),
 ])  # fmt: skip
 def test_the_command_line_says_in_one_line_what_is_wrong(
     arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
