@@ -80,7 +80,7 @@ def cut_out(
     space: ShapeSpace | None = None,
     seed: int = 0,
     on_step: Callable[[int], None] | None = None,
-    on_fault: Callable[[str, str], None] | None = None,
+    on_fault: Callable[[str, str], object] | None = None,
 ) -> list[Cutout]:
     """Cutouts from the pictures of data sets, in an order that the seed decides.
 

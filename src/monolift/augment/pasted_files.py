@@ -62,7 +62,7 @@ def write_pasted(
     data: KittiDataset,
     bank: Sequence[Cutout],
     made_from: PastedSet,
-    on_fault: Callable[[str, str], None] | None = None,
+    on_fault: Callable[[str, str], object] | None = None,
 ) -> Iterator[int]:
     """Writes every version of every picture below root/training and ImageSets/all.txt; yields the number of pasted cars.
 
