@@ -203,13 +203,18 @@ def test_radius_statistics_of_kitti(shared: Path, monkeypatch: pytest.MonkeyPatc
     from monolift.data.kitti import sample_from_labels
 
     radii: dict[str, list[int]] = {"corrected": [], "centernet": []}
+    config = official()
+    codecs = {
+        rule: SmokeCodec(replace(config, quirks=replace(config.quirks, corrected_radius=rule == "corrected")))
+        for rule in radii
+    }
     cars = 0
     with zipfile.ZipFile(shared / "kitti" / "all_labels_calib.zip") as archive:
         for index in range(0, 7481, 20):
             labels = parse_labels(archive.read(f"training/label_2/{index:06d}.txt"))
             p2 = parse_calib(archive.read(f"training/calib/{index:06d}.txt")).p2
             camera = Camera.from_matrix(p2, *kitti_rig(p2[0, 0]))
-            view = training_view(official(), camera.width, camera.height)
+            view = training_view(config, camera.width, camera.height)
             black = torch.zeros(3, 1, 1, dtype=torch.uint8).expand(3, view.height, view.width)
             sample = sample_from_labels(f"{index:06d}", black, view.camera(camera), labels)
             sample = sample.keep(torch.tensor([c == "Car" for c in sample.classes], dtype=torch.bool))
@@ -221,8 +226,7 @@ def test_radius_statistics_of_kitti(shared: Path, monkeypatch: pytest.MonkeyPatc
                     "monolift.methods.smoke.assign.draw_gaussian",
                     lambda heat, column, row, r, into=found: into.append(r),
                 )
-                quirks = replace(official().quirks, corrected_radius=rule == "corrected")
-                assign_targets(SmokeCodec(official(quirks=quirks)), [sample])
+                assign_targets(codecs[rule], [sample])
     r = torch.tensor(radii["corrected"]).float()
     assert cars > 1200
     assert 1 - len(r) / cars == pytest.approx(0.055, abs=0.01)
