@@ -113,9 +113,15 @@ def test_files_hold_what_the_frame_has(frame: Frame, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"cars": [{"row": 0}]}', '{"cars": [{"row": 0, "shape": {}, "style": {}}]}']
+    "text, wrong",
+    [
+        ("", "not JSON"),
+        ("[]", "expected the cars of a synthetic picture"),
+        ('{"cars": [{"row": 0}]}', "expected the cars of a synthetic picture"),
+        ('{"cars": [{"row": 0, "shape": {}, "style": {}}]}', "expected the cars of a synthetic picture"),
+    ],
 )
-def test_other_json_is_refused(text: str, tmp_path: Path) -> None:
+def test_other_json_is_refused(text: str, wrong: str, tmp_path: Path) -> None:
     (tmp_path / "cars.json").write_text(text)
-    with pytest.raises(InputError, match=r"cars.json: expected the cars of a synthetic picture"):
+    with pytest.raises(InputError, match=rf"cars.json: {wrong}"):
         read_codes(tmp_path / "cars.json")
