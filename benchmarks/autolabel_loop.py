@@ -4,11 +4,11 @@
     python benchmarks/autolabel_loop.py --out runs/loop_real --kitti KITTI --made labels/label_2
         --split train.txt --val-split val.txt
 
-The first on a synthetic world: pictures with instance masks (exact, with classes) and depth maps (off by a factor per picture,
-log-normal with standard deviation --depth-error, as those of a depth network are). The auto-labeller sees pictures, cameras,
+The first on a synthetic world: images with instance masks (exact, with classes) and depth maps (off by a factor per image,
+log-normal with standard deviation --depth-error, as those of a depth network are). The auto-labeller sees images, cameras,
 masks and depth, no label.
-The second on pictures of one's own, with labels that `monolift autolabel` made of the split's ids before.
-Both detectors see the same pictures in the same order and are scored on the same true validation labels: Car, AP R40, moderate.
+The second on images of one's own, with labels that `monolift autolabel` made of the split's ids before.
+Both detectors see the same images in the same order and are scored on the same true validation labels: Car, AP R40, moderate.
 Whatever is there already is not made again: a run that was killed goes on. One seed; the spread between seeds is not measured.
 """
 
@@ -64,7 +64,7 @@ def _synthetic(root: Path, options: argparse.Namespace) -> tuple[Path, Path]:
     """A world with its splits, and the labels that are made of its masks and disturbed depth maps."""
     names = [f"{k:06d}" for k in range(options.images + options.val)]
     world = World(seed=options.seed, width=options.width, height=options.height, masks=True, depth=True)
-    with Progress(len(names), "synthetic pictures") as progress:
+    with Progress(len(names), "synthetic images") as progress:
         for _ in write_world(root / "world", world, len(names), options.workers):
             progress.advance()
     options.split, options.val_split = root / "train.txt", root / "val.txt"
@@ -86,8 +86,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--made", type=Path, help="its made labels, ID.txt")
     parser.add_argument("--split", type=Path, help="its ids to train on")
     parser.add_argument("--val-split", type=Path, help="its ids to score on")
-    parser.add_argument("--images", type=int, default=200, help="training pictures")
-    parser.add_argument("--val", type=int, default=100, help="validation pictures")
+    parser.add_argument("--images", type=int, default=200, help="training images")
+    parser.add_argument("--val", type=int, default=100, help="validation images")
     parser.add_argument("--width", type=int, default=1242)
     parser.add_argument("--height", type=int, default=375)
     parser.add_argument("--epochs", type=int, default=30)
@@ -106,7 +106,7 @@ def _options() -> argparse.Namespace:
 
 
 def _disturb_depth(root: Path, names: Sequence[str], error: float) -> None:
-    """Depth maps as a network would give them: each picture's off by a factor of its own."""
+    """Depth maps as a network would give them: each image's off by a factor of its own."""
     folder = root / "depth"
     folder.mkdir(exist_ok=True)
     for name in names:
@@ -127,7 +127,7 @@ def _label(root: Path, options: argparse.Namespace) -> None:
         formats=("kitti", "json"),
     )
     total, outcomes = autolabel.run(job, split=root / "train.txt", workers=options.workers)
-    with Progress(total, "labelled pictures") as progress:
+    with Progress(total, "labelled images") as progress:
         for outcome in outcomes:
             if outcome.error:
                 raise SystemExit(outcome.error)
@@ -151,7 +151,7 @@ def _masks(root: Path) -> Path:
 def _data_set(
     source: Path, folder: Path, ids: tuple[Sequence[str], Sequence[str]], made: Path | None, confidence: float
 ) -> None:
-    """A KITTI folder of the same pictures: with true labels, or with made ones for training."""
+    """A KITTI folder of the same images: with true labels, or with made ones for training."""
     (folder / "label_2").mkdir(parents=True, exist_ok=True)
     for shared in ("image_2", "calib"):
         if not (folder / shared).exists():
@@ -204,7 +204,7 @@ def _trained(root: Path, data: Path, kind: str, options: argparse.Namespace) -> 
 
 def _report(scores: dict[str, dict[str, float]], images: int, val: int, options: argparse.Namespace) -> None:
     off = "" if options.kitti else f"depth off by {options.depth_error:.0%}, "
-    print(f"{images} training and {val} validation pictures, {options.epochs} epochs, {off}"
+    print(f"{images} training and {val} validation images, {options.epochs} epochs, {off}"
           f"labels of confidence >= {options.confidence}")  # fmt: skip
     print(f"{'':14}{'true labels':>12}{'made labels':>12}{'ratio':>8}")
     for key in KEYS:

@@ -1,8 +1,8 @@
-"""How the boxes of a model go wrong with the focal length it is told, measured where the truth is known.
+"""How the boxes of a model go wrong with the focal length it is told, measured where the ground truth is known.
 
-python benchmarks/focal_error.py ROOT [--split FILE] [--model smoke] [--pictures 160] [--figure focal_error.png]
+python benchmarks/focal_error.py ROOT [--split FILE] [--model smoke] [--images 160] [--figure focal_error.png]
 
-ROOT: a KITTI folder with exact labels, for example of monolift synth. The pictures stay as they are; the camera's fx and fy are
+ROOT: a KITTI folder with exact labels, for example of monolift synth. The images stay as they are; the camera's fx and fy are
 multiplied by a factor, as by whoever guesses them. Compared are moderate objects (KITTI's level) that a detection meets with a
 2D overlap of one half. The table's rows: factor; objects found; found distance over true distance, median; its error, sideways
 error, heading error, medians of absolute values; share of the found boxes that overlap the true one by half in 3D.
@@ -37,7 +37,7 @@ def told(camera: Camera, factor: float) -> Camera:
 
 @torch.no_grad()
 def detections(model: monolift.Model, sample: Sample) -> list[Detections]:
-    """What is found with each factor. The picture goes through the network once: it never sees the camera."""
+    """What is found with each factor. The image goes through the network once: it never sees the camera."""
     width, height = sample.size
     prepared = [model.detector.prepare(sample.image, told(sample.camera, factor)) for factor in FACTORS]
     raw = model.detector(prepared[0].image[None])
@@ -131,16 +131,16 @@ def main() -> None:
     parser.add_argument("root")
     parser.add_argument("--split")
     parser.add_argument("--model", default="smoke")
-    parser.add_argument("--pictures", type=int, default=160)
+    parser.add_argument("--images", type=int, default=160)
     parser.add_argument("--figure")
     parser.add_argument("--json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = monolift.load(options.model, "cpu")
     dataset = KittiDataset(options.root, options.split)
-    count = min(options.pictures, len(dataset))
+    count = min(options.images, len(dataset))
     rows: list[list[Any]] = [[] for _ in FACTORS]
-    with Progress(count, "pictures") as progress:
+    with Progress(count, "images") as progress:
         for k in range(count):
             sample = dataset[k * len(dataset) // count]
             for collected, found in zip(rows, detections(model, sample), strict=True):

@@ -1,11 +1,11 @@
-"""What MonoDR's fit finds on cars of known truth, and what it costs.
+"""What MonoDR's fit finds on cars of known ground truth, and what it costs.
 
     python benchmarks/monodr.py [escape] [hidden] [scale] [tables] [cost] [--objects 96] [--images 300] [--cars 5]
         [--out runs/monodr]
 
 escape  yaw and overlap with the paper's constants, with and without trying other rotations; and of the default preset
 hidden  the same with 35 % of each car behind something
-scale   pictures of five cars, depth maps wrong by 1, 4 and 10 %: with and without calibrating the scale from the cars' sizes
+scale   images of five cars, depth maps wrong by 1, 4 and 10 %: with and without calibrating the scale from the cars' sizes
 tables  the paper's ablations of losses (table 2) and confidences (table 3), by the project's KITTI evaluator
 cost    process CPU seconds of one thread, by number of objects; the second half of the table is what five cars cost
 
@@ -42,23 +42,23 @@ PORTION = 16  # objects, about
 
 @dataclass(frozen=True)
 class Case:
-    """A way of fitting some pictures: a row of a table."""
+    """A way of fitting some images: a row of a table."""
 
     name: str
     config: MonoDRConfig
-    per_picture: int = 1
+    per_image: int = 1
     hidden: float = 0.0
     noise: Noise = field(default_factory=Noise)
 
 
 @dataclass(frozen=True)
 class Found:
-    """N objects of a case: found and true boxes (N, 7: centre, size, yaw), picture numbers, and what scores are made of."""
+    """N objects of a case: found and true boxes (N, 7: centre, size, yaw), image numbers, and what scores are made of."""
 
     found: np.ndarray
     start: np.ndarray
     truth: np.ndarray
-    picture: np.ndarray
+    image: np.ndarray
     visible: np.ndarray
     boxes2d: np.ndarray
     score: np.ndarray
@@ -80,21 +80,19 @@ def portion(case: Case, number: int, folder: Path) -> dict[str, Any]:
         if done["setting"] == setting:
             return done["rows"]
         raise SystemExit(f"{path} was made with another configuration: remove it or name another --out")
-    pictures = pictures_of(case)
-    cars = known_cars(
-        pictures, per_picture=case.per_picture, seed=number, noise=case.noise, hidden=case.hidden
-    )
+    images = images_of(case)
+    cars = known_cars(images, per_image=case.per_image, seed=number, noise=case.noise, hidden=case.hidden)
     rows = measured(case, cars)
-    rows["picture"] = [p + pictures * number for p in rows["picture"]]
+    rows["image"] = [p + images * number for p in rows["image"]]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps({"setting": setting, "rows": rows}).encode())
     print(f"  {case.name}: portion {number}, {len(rows['score'])} objects", file=sys.stderr, flush=True)
     return rows
 
 
-def pictures_of(case: Case) -> int:
-    """Pictures in a portion."""
-    return max(PORTION // case.per_picture, 1)
+def images_of(case: Case) -> int:
+    """Images in a portion."""
+    return max(PORTION // case.per_image, 1)
 
 
 def measured(case: Case, cars: KnownCars) -> dict[str, Any]:
@@ -107,7 +105,7 @@ def measured(case: Case, cars: KnownCars) -> dict[str, Any]:
         "found": rows(fitted.boxes),
         "start": rows(fitted.start),
         "truth": rows(cars.boxes),
-        "picture": cars.picture,
+        "image": cars.image,
         "visible": cars.visible,
         "boxes2d": [o.box2d.tolist() for o in cars.observations],
         "score": fitted.score2d.tolist(),
@@ -116,10 +114,10 @@ def measured(case: Case, cars: KnownCars) -> dict[str, Any]:
     }
 
 
-def run(cases: list[Case], pictures: int, folder: Path) -> dict[str, Found]:
+def run(cases: list[Case], images: int, folder: Path) -> dict[str, Found]:
     """All portions of all cases; portion by portion, so that a run that is cut short compares like with like."""
     kept: dict[str, list[dict[str, Any]]] = {case.name: [] for case in cases}
-    for number in range(-(-pictures // pictures_of(cases[0]))):
+    for number in range(-(-images // images_of(cases[0]))):
         for case in cases:
             kept[case.name].append(portion(case, number, folder))
     return {
@@ -173,11 +171,11 @@ def print_aps(results: dict[str, tuple[Found, np.ndarray]], folder: Path) -> Non
 
 
 def write_corpus(found: Found, score: np.ndarray, folder: Path) -> None:
-    """KITTI files of truth and results. Occluded is 0 up to 10 % hidden, 1 up to 55 %, 2 above, as in `monolift synth`;
+    """KITTI files of ground truth and results. Occluded is 0 up to 10 % hidden, 1 up to 55 %, 2 above, as in `monolift synth`;
     objects that no detector would see are in neither."""
     for sub, boxes in (("label_2", found.truth), ("data", found.found)):
-        for picture in range(int(found.picture.max()) + 1):
-            rows = np.nonzero(found.picture == picture)[0]
+        for image in range(int(found.image.max()) + 1):
+            rows = np.nonzero(found.image == image)[0]
             x, y, z, length, height, width, yaw = boxes[rows].T
             numbers = np.column_stack(
                 [
@@ -192,7 +190,7 @@ def write_corpus(found: Found, score: np.ndarray, folder: Path) -> None:
                 numbers[:, :2] = -1
                 numbers = np.column_stack([numbers, score[rows]])
             (folder / sub).mkdir(parents=True, exist_ok=True)
-            write_labels(folder / sub / f"{picture:06d}.txt", from_numbers(["Car"] * len(rows), numbers))
+            write_labels(folder / sub / f"{image:06d}.txt", from_numbers(["Car"] * len(rows), numbers))
 
 
 # --- parts
@@ -223,9 +221,7 @@ def scale(options: argparse.Namespace) -> None:
             ("taken as it is", MonoDRConfig(scale_spread=0.0)),
             ("calibrated", MonoDRConfig()),
         ):
-            cases.append(
-                Case(f"scale off by {off:.0%}, {name}", config, per_picture=5, noise=Noise(scale=off))
-            )
+            cases.append(Case(f"scale off by {off:.0%}, {name}", config, per_image=5, noise=Noise(scale=off)))
     print_boxes(run(cases, -(-options.objects // 5), options.out / "scale"))
 
 
@@ -241,14 +237,14 @@ def tables(options: argparse.Namespace) -> None:
     }
     noise = Noise(scale=0.02)
     cases = [
-        Case(name, replace(full, **change), per_picture=options.cars, noise=noise)  # type: ignore[arg-type]
+        Case(name, replace(full, **change), per_image=options.cars, noise=noise)  # type: ignore[arg-type]
         for name, change in changes.items()
     ]
     folder = options.out / f"tables-{options.preset}"
     results = run(cases, options.images, folder)
     print_boxes(results)
-    pictures = int(results["full"].picture.max()) + 1
-    print(f"\nTable 2, losses: {pictures} pictures, {len(results['full'])} cars")
+    images = int(results["full"].image.max()) + 1
+    print(f"\nTable 2, losses: {images} images, {len(results['full'])} cars")
     print_aps({name: (f, confidence(f)) for name, f in results.items()}, folder)
     found = results["full"]
     print("\nTable 3, confidences")
@@ -295,8 +291,8 @@ def main() -> None:
     )
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     parser.add_argument("--objects", type=int, default=96, help="cars of the parts escape, hidden and scale")
-    parser.add_argument("--images", type=int, default=300, help="pictures of the part tables")
-    parser.add_argument("--cars", type=int, default=5, help="in each of these pictures")
+    parser.add_argument("--images", type=int, default=300, help="images of the part tables")
+    parser.add_argument("--cars", type=int, default=5, help="in each of these images")
     parser.add_argument("--crop", type=int, default=128, help="pixels, of the paper preset")
     parser.add_argument(
         "--preset", choices=("default", "paper"), default="default", help="of the part tables"

@@ -1,9 +1,9 @@
-"""What pasted cars are worth on real pictures: the same detector, budget and seeds, with and without ROI-10D's augmentation.
+"""What pasted cars are worth on real images: the same detector, budget and seeds, with and without ROI-10D's augmentation.
 
     python benchmarks/paste.py KITTI --split train.txt --val-split val.txt --masks masks --out runs/paste
         [--method smoke] [--paste 0.5] [--seeds 2] [--set epochs=30] [--set key=value ...] [--init PATH]
 
-Both arms train with ``monolift train`` on the same pictures for equally many steps from the same weights and are scored on the
+Both arms train with ``monolift train`` on the same images for equally many steps from the same weights and are scored on the
 validation split: Car, AP R40 in percent, mean over the seeds and half the range between them. Runs that are there already are
 not run again, and one that was stopped goes on.
 """
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--method", default="smoke")
     parser.add_argument("--preset", default="default")
-    parser.add_argument("--paste", type=float, default=0.5, help="share of the pictures that get cars")
+    parser.add_argument("--paste", type=float, default=0.5, help="share of the images that get cars")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], dest="settings", help="as in monolift train")
     parser.add_argument("--init", type=Path)

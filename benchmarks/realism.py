@@ -1,15 +1,15 @@
-"""Does the synthetic world help on real pictures? A detector trained on it alone, and as a start for real training.
+"""Does the synthetic world help on real images? A detector trained on it alone, and as a start for real training.
 
-    python benchmarks/realism.py KITTI --split train.txt --val-split val.txt --out runs/realism [--pictures 600] [--seeds 0 1]
+    python benchmarks/realism.py KITTI --split train.txt --val-split val.txt --out runs/realism [--images 600] [--seeds 0 1]
 
-For every seed three trainings with `monolift train`, scored on the real validation pictures with the weights of the last epoch
+For every seed three trainings with `monolift train`, scored on the real validation images with the weights of the last epoch
 (nothing is chosen by the score):
 
-- synthetic:   S epochs on synthetic pictures only;
-- pretrained:  from there, R epochs on the real training pictures;
-- real:        real pictures only, for as many steps as the two above together.
+- synthetic:   S epochs on synthetic images only;
+- pretrained:  from there, R epochs on the real training images;
+- real:        real images only, for as many steps as the two above together.
 
-Synthetic pictures are made once in OUT/world with `monolift synth`. A run that was stopped goes on where it was when the same
+Synthetic images are made once in OUT/world with `monolift synth`. A run that was stopped goes on where it was when the same
 command is given again; what is finished is not done twice. The table gives KITTI's AP R40 in percent, easy / moderate / hard.
 """
 
@@ -108,10 +108,10 @@ def score(weights: Path, real: Path, split: Path, out: Path, device: str) -> Sco
     return scores
 
 
-def make_world(out: Path, pictures: int, size: tuple[int, int], workers: int) -> None:
+def make_world(out: Path, images: int, size: tuple[int, int], workers: int) -> None:
     width, height = map(str, size)
     run_command(
-        [sys.executable, "-m", "monolift", "synth", "--out", str(out), "--images", str(pictures), "--seed", "1000",
+        [sys.executable, "-m", "monolift", "synth", "--out", str(out), "--images", str(images), "--seed", "1000",
          "--width", width, "--height", height, "--workers", str(workers)]
     )  # fmt: skip
 
@@ -143,8 +143,8 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--split", type=Path, required=True, help="real training ids")
     parser.add_argument("--val-split", type=Path, required=True, help="real ids to score on")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=600, help="synthetic pictures")
-    parser.add_argument("--size", type=pair, default=(640, 192), help="of the synthetic pictures, 640x192")
+    parser.add_argument("--images", type=int, default=600, help="synthetic images")
+    parser.add_argument("--size", type=pair, default=(640, 192), help="of the synthetic images, 640x192")
     parser.add_argument(
         "--input", type=pair, default=(832, 256), help="training size of the network, 832x256"
     )
@@ -157,7 +157,7 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
         "--init", type=Path, help="weights that all trainings begin with, as of monolift train"
     )
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make the pictures")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make the images")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     return parser.parse_args(None if arguments is None else list(arguments))
@@ -166,12 +166,10 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
 def main(arguments: Iterable[str] | None = None) -> None:
     options = parse(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    make_world(options.out / "world", options.pictures, options.size, options.workers)
-    real_pictures = len(read_split(options.split))
+    make_world(options.out / "world", options.images, options.size, options.workers)
+    real_images = len(read_split(options.split))
     extra = round(
-        options.synthetic_epochs
-        * (options.pictures // options.batch)
-        / max(real_pictures // options.batch, 1)
+        options.synthetic_epochs * (options.images // options.batch) / max(real_images // options.batch, 1)
     )
     experiment = Experiment(
         real=options.real, split=options.split, val_split=options.val_split, out=options.out, method=options.method,
@@ -180,9 +178,9 @@ def main(arguments: Iterable[str] | None = None) -> None:
         init=options.init, device=options.device, synthetic_epochs=options.synthetic_epochs,
         real_epochs=options.real_epochs, long_epochs=options.real_epochs + extra,
     )  # fmt: skip
-    per_epoch = options.pictures // options.batch, real_pictures // options.batch
+    per_epoch = options.images // options.batch, real_images // options.batch
     print(
-        f"steps of {options.batch} pictures: synthetic {options.synthetic_epochs * per_epoch[0]}, pretrained "
+        f"steps of {options.batch} images: synthetic {options.synthetic_epochs * per_epoch[0]}, pretrained "
         f"{options.real_epochs * per_epoch[1]} more, real {experiment.long_epochs * per_epoch[1]}", flush=True,
     )  # fmt: skip
     found: dict[tuple[str, int], Scores] = {}

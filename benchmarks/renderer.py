@@ -76,8 +76,8 @@ def work(
     ]
 
     def forward() -> Tensor:
-        picture = render_screen(mesh.with_texture(leaves[1]), leaves[0], size, size, engine=engine)  # type: ignore[arg-type]
-        images = (picture.colour, picture.silhouette, picture.depth)
+        image = render_screen(mesh.with_texture(leaves[1]), leaves[0], size, size, engine=engine)  # type: ignore[arg-type]
+        images = (image.colour, image.silhouette, image.depth)
         return torch.stack([(i * w).sum() for i, w in zip(images, weights, strict=True)]).sum()
 
     def without_graph() -> object:

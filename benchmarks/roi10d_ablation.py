@@ -4,8 +4,8 @@
     python benchmarks/roi10d_ablation.py world --out runs/ablation [--train 300] [--epochs 12] [--seeds 3] [--only lifting,none]
         [--init PATH] [--set key=value ...]
 
-Every variant trains from the same random weights (or --init), sees the same pictures in the same order, and is scored on the
-pictures that are left: Car, moderate, AP R40 in percent, mean over the seeds and half the range between them. Runs that are
+Every variant trains from the same random weights (or --init), sees the same images in the same order, and is scored on the
+images that are left: Car, moderate, AP R40 in percent, mean over the seeds and half the range between them. Runs that are
 there already are not run again, and one that was stopped goes on.
 
     lifting    eq. 2 after a warm-up, extents by their own term, depth stream trained by the rendered depth
@@ -13,7 +13,7 @@ there already are not run again, and one that was stopped goes on.
     none       separate terms, summed
     kendall    separate terms with learnt uncertainties
     nodepth    lifting, without depth stream
-    syn        lifting, with cars pasted into half of the pictures
+    syn        lifting, with cars pasted into half of the images
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--train", type=int, default=300, help="pictures to train on; the rest is scored")
+    parser.add_argument("--train", type=int, default=300, help="images to train on; the rest is scored")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--warmup-steps", type=int, default=150)

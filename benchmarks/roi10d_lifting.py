@@ -2,7 +2,7 @@
 
     python benchmarks/roi10d_lifting.py [--starts 1000] [--steps 3000] [--lr 0.02] [--seed 0] [--images docs/images]
 
-Random boxes and random starts; no network, no picture. With --images also the plot and the animation of the documentation.
+Random boxes and random starts; no network, no image. With --images also the plot and the animation of the documentation.
 --sgd: the same with SGD. A minute or two of CPU time each.
 """
 
@@ -107,7 +107,7 @@ def plot(descent: Descent) -> Image.Image:
 
 
 def frame(descent: Descent, step: int) -> Image.Image:
-    """One region on its way: in the picture, from above, and what the gradient is made of."""
+    """One region on its way: in the image, from above, and what the gradient is made of."""
     width, height = 620, 187
     canvas = Canvas(Image.new("RGB", (width, height + 215), PAPER))
     camera = KITTI.after_scale(0.5)
@@ -146,9 +146,9 @@ def frame(descent: Descent, step: int) -> Image.Image:
 def animation(descent: Descent, path: Path) -> None:
     last = len(descent.way) - 1
     steps = sorted({round(float(k)) for k in np.geomspace(1, min(700, last), 36)} | {0})
-    pictures = [frame(descent, k).quantize(24, dither=Image.Dither.NONE) for k in steps]
-    times = [900] + [110] * (len(pictures) - 2) + [2500]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0, optimize=True)
+    images = [frame(descent, k).quantize(24, dither=Image.Dither.NONE) for k in steps]
+    times = [900] + [110] * (len(images) - 2) + [2500]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=times, loop=0, optimize=True)
 
 
 def main() -> None:

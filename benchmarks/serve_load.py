@@ -1,4 +1,4 @@
-"""The service under load: clients that send pictures without a pause for a while; errors, latencies, memory.
+"""The service under load: clients that send images without a pause for a while; errors, latencies, memory.
 
 python benchmarks/serve_load.py --clients 32 --seconds 120 [--model smoke]
 
@@ -29,13 +29,13 @@ def resident_mb(pid: int) -> float:
     return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024
 
 
-def client(host: str, port: int, picture: bytes, until: float, seen: list[tuple[float, float, int]]) -> None:
+def client(host: str, port: int, image: bytes, until: float, seen: list[tuple[float, float, int]]) -> None:
     path = "/v1/detect?camera=721.5377,721.5377,609.5593,172.854"
     connection = http.client.HTTPConnection(host, port, timeout=120)
     while time.monotonic() < until:
         start = time.monotonic()
         try:
-            connection.request("POST", path, picture, {"Content-Type": "image/jpeg"})
+            connection.request("POST", path, image, {"Content-Type": "image/jpeg"})
             answer = connection.getresponse()
             answer.read()
             status = answer.status
@@ -59,13 +59,13 @@ def main() -> None:
     assert server.stderr is not None
     match = re.search(r"http://([\d.]+):(\d+)", server.stderr.readline())
     assert match is not None
-    picture = (EXAMPLE / "example.jpg").read_bytes()
+    image = (EXAMPLE / "example.jpg").read_bytes()
     seen: list[tuple[float, float, int]] = []
     memory: list[tuple[float, float]] = []
     began = time.monotonic() + WARM_UP
     until = began + options.seconds
     clients = [
-        threading.Thread(target=client, args=(match[1], int(match[2]), picture, until, seen))
+        threading.Thread(target=client, args=(match[1], int(match[2]), image, until, seen))
         for _ in range(options.clients)
     ]
     for thread in clients:

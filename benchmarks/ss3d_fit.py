@@ -63,7 +63,9 @@ def minima(count: int) -> None:
         shares = f"{(iou >= 0.7).double().mean():.1%} at 0.7 or more, {(iou == 0).double().mean():.1%} apart"
         print(f"mean IoU3D of the {name}: {iou.mean():.3f} ({shares})")
     truth = fit_boxes(cars.parameters, weights, cars.camera, start=state_from_boxes(cars.boxes)).cost
-    print(f"same minimum as from the truth: {((fit.cost - truth).abs() < 1e-3 * truth).double().mean():.2%}")
+    print(
+        f"same minimum as from the ground truth: {((fit.cost - truth).abs() < 1e-3 * truth).double().mean():.2%}"
+    )
 
 
 def scipy(count: int) -> None:
@@ -177,13 +179,13 @@ def overlap(count: int) -> None:
         print(f"likelihood x {weight}: mean IoU3D after 0, 10, 20, 40 steps: {means}")
         still = int((history[-1][0][apart] == 0).sum())
         print(
-            f"    {int(apart.sum())} began apart, {still} still are; their centres {away} m from the truth",
+            f"    {int(apart.sum())} began apart, {still} still are; their centres {away} m from the ground truth",
             flush=True,
         )
 
 
 def decode(count: int) -> None:
-    """From the maps of a 1280 x 384 picture to boxes: classes, candidates, suppression, fit. 3 x 3 noisy cells a car; at worst
+    """From the maps of a 1280 x 384 image to boxes: classes, candidates, suppression, fit. 3 x 3 noisy cells a car; at worst
     clutter besides, whose parameters agree with nothing, up to the candidates and boxes that the configuration lets through."""
     camera = KITTI.after_crop(0, 0, 1280, 384)
     codec = SS3DCodec(SS3DConfig(focal=KITTI.fx.item()))

@@ -42,7 +42,7 @@ CARS, UNSEEN, BATCH = 8000, 4000, 64
 STEPS, MORE_STEPS = 1500, 500  # of the first stage and the second
 RATE, SECOND_RATE = 1e-3, 1e-4
 KINDS = (4, 1, 2, 3, 16)  # parameters of a kind share their noise
-GRID = (311, 94)  # cells of a KITTI picture, stride 4
+GRID = (311, 94)  # cells of a KITTI image, stride 4
 WAYS = ("homoscedastic", "heteroscedastic", "through the fit")
 
 
@@ -133,7 +133,7 @@ def _share(which: Tensor) -> float:
 
 
 def _targets(known: Readings, rows: Tensor) -> Targets:
-    """The cars ``rows`` as SS3D's targets: a picture each, one cell of support."""
+    """The cars ``rows`` as SS3D's targets: an image each, one cell of support."""
     n = len(rows)
     every = torch.arange(n)
     return Targets(

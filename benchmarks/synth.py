@@ -1,6 +1,6 @@
-"""How fast `monolift synth` makes pictures: one process, everything included (picture, labels, masks, depth, points, codes).
+"""How fast `monolift synth` makes images: one process, everything included (image, labels, masks, depth, points, codes).
 
-    python benchmarks/synth.py [--pictures 20] [--seed 0] [--json FILE]
+    python benchmarks/synth.py [--images 20] [--seed 0] [--json FILE]
 
 Times are process CPU time, user and system, so that other work on the machine hardly counts; files are made, not written.
 """
@@ -18,23 +18,23 @@ SIZES = ((640, 192), (1242, 375))
 EXTRAS = ("masks", "depth", "points", "shapes")
 
 
-def seconds_per_picture(world: World, pictures: int) -> float:
-    """CPU seconds for one picture of the world and its files, mean over the first ones."""
+def seconds_per_image(world: World, images: int) -> float:
+    """CPU seconds for one image of the world and its files, mean over the first ones."""
     frame_files(world, 0)  # imports, caches
     start = time.process_time()
-    for index in range(1, pictures + 1):
+    for index in range(1, images + 1):
         frame_files(world, index)
-    return (time.process_time() - start) / pictures
+    return (time.process_time() - start) / images
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=20)
+    parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     rows = []
-    print(f"{'size':>10} {'files':<28}{'CPU s/picture':>14}{'pictures/CPU s':>16}{'1,000 on 2 cores':>18}")
+    print(f"{'size':>10} {'files':<28}{'CPU s/image':>14}{'images/CPU s':>16}{'1,000 on 2 cores':>18}")
     for width, height in SIZES:
         for extras in ((), EXTRAS):
             world = World(
@@ -43,8 +43,8 @@ def main() -> None:
                 height=height,
                 **dict.fromkeys(extras, True),  # type: ignore[arg-type]
             )
-            seconds = seconds_per_picture(world, options.pictures)
-            files = "picture and labels" if not extras else "all"
+            seconds = seconds_per_image(world, options.images)
+            files = "image and labels" if not extras else "all"
             rows.append({"width": width, "height": height, "files": files, "cpu_seconds": seconds})
             minutes = 1000 * seconds / 2 / 60
             print(

@@ -2,7 +2,7 @@
 
     python benchmarks/synth_statistics.py LABELS [--split FILE] [--images 300] [--seed 0] [--plot FILE.png] [--json FILE]
 
-LABELS is KITTI's label_2; --split names the pictures to use (leave out those that were chosen for what is on them). The
+LABELS is KITTI's label_2; --split names the images to use (leave out those that were chosen for what is on them). The
 synthetic labels are made on the spot, in a few tenths of a CPU second each. The distance between two histograms is the share of
 one that has to move to make it the other (total variation): 0 equal, 1 nothing in common.
 
@@ -38,9 +38,9 @@ BINS: dict[str, tuple[str, FloatArray]] = {
 }
 
 
-def gather(pictures: list[KittiLabels], name: str) -> dict[str, FloatArray]:
+def gather(images: list[KittiLabels], name: str) -> dict[str, FloatArray]:
     """What the histograms count, over all objects of a class."""
-    chosen = [labels.select([n == name for n in labels.names]) for labels in pictures]
+    chosen = [labels.select([n == name for n in labels.names]) for labels in images]
 
     def column(field: str) -> FloatArray:
         return np.concatenate([np.asarray(getattr(labels, field), float) for labels in chosen])
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--type", default="Car")
     parser.add_argument("--workers", type=int, default=1, help="processes")
-    parser.add_argument("--plot", type=Path, help="histograms as a picture; needs matplotlib")
+    parser.add_argument("--plot", type=Path, help="histograms as an image; needs matplotlib")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     ids = read_split(options.split) if options.split else sorted(p.stem for p in options.labels.glob("*.txt"))
@@ -137,7 +137,7 @@ def main() -> None:
     n_real, n_made = len(ids), len(found)
     counts = len(real["depth"]) / n_real, len(made["depth"]) / n_made
     print(
-        f"{options.type}: KITTI {n_real} pictures, {counts[0]:.2f} each; synthetic {n_made}, {counts[1]:.2f} each"
+        f"{options.type}: KITTI {n_real} images, {counts[0]:.2f} each; synthetic {n_made}, {counts[1]:.2f} each"
     )
     print(f"{'':<14}{'distance':>9}{'KITTI mean':>13}{'synthetic mean':>17}")
     table = compare(real, made)
@@ -152,7 +152,7 @@ def main() -> None:
     if options.plot:
         plot(real, made, options.type, options.plot)
     if options.json:
-        figures = {"pictures": [n_real, n_made], "per_picture": counts, "compared": table, "limits": limits}
+        figures = {"images": [n_real, n_made], "per_image": counts, "compared": table, "limits": limits}
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""``monolift VERB ...``: finds the verb, reads its options, turns errors into one line and an exit code.
+"""``monolift VERB ...``: finds the subcommand, reads its options, turns errors into one line and an exit code.
 
 0: done. 1: failed (out of memory, disk full, a training that diverged). 2: bad usage or bad input. 130: interrupted.
 """
@@ -16,17 +16,17 @@ from typing import Any
 from monolift.errors import InputError, MissingExtraError
 
 VERBS = {
-    "demo": "the bundled model on the bundled picture: table beside the truth, pictures",
+    "demo": "the bundled model on the bundled image: table beside the ground truth, images",
     "detect": "3D boxes of images, folders, globs and videos",
     "train": "train a detector on KITTI-format data",
     "evaluate": "official KITTI AP of a folder of results",
     "autolabel": "3D boxes and shapes from masks and depth, without any 3D label",
     "inspect": "check a KITTI-format folder, draw its labels, count its objects",
-    "view": "pictures, boxes, points and meshes in the browser; review of labels",
+    "view": "images, boxes, points and meshes in the browser; review of labels",
     "convert": "KITTI, nuScenes, Omni3D and COCO data sets, each as another",
     "synth": "a synthetic KITTI-format world with exact labels, masks and depth",
     "export": "a model as ONNX, compared with PyTorch; a folder that runs without torch",
-    "augment": "copies of labelled pictures with cars of other pictures pasted in, labelled exactly",
+    "augment": "copies of labelled images with cars of other images pasted in, labelled exactly",
     "shapes": "build the car shape spaces, show what lies between cars",
     "serve": "an HTTP service round a model, and a page to try it",
     "models": "the models that ship with the package",
@@ -35,9 +35,9 @@ VERBS = {
 HELP = """\
 usage: monolift VERB ...
 
-One photograph and its camera in, metric 3D boxes out.
+One image and its camera in, metric 3D boxes out.
 
-{verbs}
+{subcommands}
 
   monolift VERB --help      options and an example
   monolift --version
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, 1)
         return _fail(
-            f"no verb {verb!r}"
+            f"no subcommand {verb!r}"
             + (f": did you mean {near[0]}?" if near else f": expected {', '.join(VERBS)}"),
             2,
         )

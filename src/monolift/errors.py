@@ -1,4 +1,4 @@
-"""The errors that are the user's to mend.
+"""The errors that are the user's to fix.
 
 Everything else that is raised is a bug of ours.
 """

@@ -1,4 +1,4 @@
-"""Augmentation keeps picture, camera and labels together: what is drawn at an object is found where its label says."""
+"""Augmentation keeps image, camera and labels together: what is drawn at an object is found where its label says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CAMERA = Camera(721.5377, 721.5377, 609.5593, 172.854, 0.0598, -0.0004, 0.0027, 
 
 
 def blob(width: int, height: int, spots: torch.Tensor, sigma: float = 6.0) -> torch.Tensor:
-    """A grey picture with a bright spot in another channel at each of up to three places."""
+    """A grey image with a bright spot in another channel at each of up to three places."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     image = torch.zeros(3, height, width)
     for channel, (u, v) in enumerate(spots.tolist()):
@@ -108,7 +108,7 @@ def test_a_view_without_scaling_copies_pixels_and_fills_with_black() -> None:
     assert torch.equal(shifted[:, :40, 5:], image[:, 10:, :59])
     assert shifted[:, 40:].max() == 0
     assert shifted[:, :, :5].max() == 0
-    assert View(1.0, 500, 0, 64, 64).image(image).max() == 0  # nothing of the picture in the window
+    assert View(1.0, 500, 0, 64, 64).image(image).max() == 0  # nothing of the image in the window
 
 
 def test_letterbox_keeps_everything_in_the_middle() -> None:
@@ -329,7 +329,7 @@ def test_a_batch_is_recoloured_image_by_image_with_its_own_colours() -> None:
 
 
 def test_augmented_kitti_boxes_project_onto_their_labels_as_before(shared: Path) -> None:
-    """Clear cars of 25 pictures: the mean IoU of projected to labelled box is that of the pictures as they were."""
+    """Clear cars of 25 images: the mean IoU of projected to labelled box is that of the images as they were."""
     from monolift.data.kitti import KittiDataset
 
     data = KittiDataset(shared / "kitti", shared / "kitti" / "ImageSets" / "val.txt")

@@ -55,7 +55,7 @@ def bank() -> list[Cutout]:
 
 
 def street(objects: int = 2) -> Sample:
-    """A grey picture with level ground at 1.65 m and a few labelled objects."""
+    """A grey image with level ground at 1.65 m and a few labelled objects."""
     rows = torch.tensor([[-4.0, 0.9, 18, 3.9, 1.5, 1.6, 1.5], [3.0, 0.8, 25, 4.0, 1.7, 1.7, -1.6]])[:objects]
     boxes = Boxes3D(rows[:, :3], rows[:, 3:6], rows[:, 6])
     return Sample(
@@ -126,7 +126,7 @@ def test_no_pasted_box_touches_another_or_an_unlabelled_region() -> None:
             assert (out.image[:, y1 : y2 + 1, x1 : x2 + 1] == 100).all()  # no shadow on them either
 
 
-def test_a_shadow_lies_under_the_car_and_the_rest_of_the_picture_stays() -> None:
+def test_a_shadow_lies_under_the_car_and_the_rest_of_the_image_stays() -> None:
     source = street(0)
     out = paste(source, np.random.default_rng(3), bank(), PasteOptions(up_to=1, near=9, far=12, side=3))
     assert len(out) == 1
@@ -250,12 +250,12 @@ def test_cutouts_carry_their_labels_and_colours(toy: Path, toy_bank: list[Cutout
 
 
 def test_masks_choose_what_is_cut_out(toy: Path, tmp_path: Path) -> None:
-    """A mask of another shape than any car's, or none in a picture that has a mask file, gives no cutout."""
+    """A mask of another shape than any car's, or none in an image that has a mask file, gives no cutout."""
     for name in KittiDataset(toy).ids:
         empty = np.zeros((375, 1242), np.uint8)
         empty[100:104] = 7
         write_numbers(tmp_path / f"{name}.png", empty)
-    with pytest.raises(InputError, match="can be cut out of 4 pictures"):
+    with pytest.raises(InputError, match="can be cut out of 4 images"):
         cut_out([KittiDataset(toy)], tmp_path)
     write_numbers(tmp_path / "000000.png", np.zeros((10, 10), np.uint8))
     with pytest.raises(InputError, match=r"000000.png: is \(10, 10\)"):

@@ -1,4 +1,4 @@
-"""Auto-labelling whole folders: what is written, bad pictures among good ones, killed runs, several processes.
+"""Auto-labelling whole folders: what is written, bad images among good ones, killed runs, several processes.
 
 The fits have few steps: how well they find boxes is tested with the method; here it is what becomes of their results.
 """
@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from monolift.autolabel import Job, Selection, run
-from monolift.autolabel.job import picture_names, shard_of
+from monolift.autolabel.job import image_names, shard_of
 from monolift.cli import main
 from monolift.data.formats.kitti_format import read_labels
 from monolift.data.kitti import read_camera
@@ -39,7 +39,7 @@ QUICKLY = ["--set", "crop=24", "--set", "iterations=4", "--set", "escape_until=1
 
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
-    """Three pictures of two cars each; the masks are the 2D boxes' lower parts, the depth the nearest car's."""
+    """Three images of two cars each; the masks are the 2D boxes' lower parts, the depth the nearest car's."""
     root = tmp_path / "world"
     write_toy(root, NAMES, cars=2, size=SIZE)
     folder = root / "training"
@@ -121,10 +121,10 @@ def test_everything_that_is_written_says_the_same(world: Path) -> None:
             assert {"pixel", "box", "silhouette", "depth", "size"} <= set(one["residuals"])
             assert one["score"] <= one["score2d"] == 1
             assert one["depth_pixels"] > 60
-        with Image.open(wanted.out / "before_after" / f"{name}.jpg") as picture:
-            assert picture.height > 2 * picture.width * SIZE[1] / SIZE[0]
-        with Image.open(wanted.out / "animations" / f"{name}.gif") as picture:
-            assert picture.n_frames == 5  # the start and four steps
+        with Image.open(wanted.out / "before_after" / f"{name}.jpg") as image:
+            assert image.height > 2 * image.width * SIZE[1] / SIZE[0]
+        with Image.open(wanted.out / "animations" / f"{name}.gif") as image:
+            assert image.n_frames == 5  # the start and four steps
 
 
 def test_labels_serve_as_a_data_sets_and_as_predictions(world: Path) -> None:
@@ -145,7 +145,7 @@ def test_labels_serve_as_a_data_sets_and_as_predictions(world: Path) -> None:
     assert [len(sample) for sample in KittiDataset(copy)] == [2, 2, 2]
 
 
-def test_a_bad_picture_in_the_middle_is_told_and_the_others_are_done(
+def test_a_bad_image_in_the_middle_is_told_and_the_others_are_done(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = world / "training" / "image_2" / "000002.png"
@@ -154,32 +154,32 @@ def test_a_bad_picture_in_the_middle_is_told_and_the_others_are_done(
     assert main(arguments(world, "--save", "kitti", "--json", "-")) == 2
     told = capsys.readouterr()
     summary = json.loads(told.out)
-    assert summary["pictures"] == 2 and summary["objects"] == 4
+    assert summary["images"] == 2 and summary["objects"] == 4
     assert list(summary["failed"]) == ["000002"]
     assert "000002.png: not a readable image" in summary["failed"]["000002"]
-    assert "1 pictures failed: 000002" in told.err
+    assert "1 images failed: 000002" in told.err
     out = world.parent / "labels"
     assert sorted(p.name for p in (out / "label_2").iterdir()) == ["000001.txt", "000003.txt"]
     done = contents(out)
     assert main(arguments(world, "--save", "kitti", "--quiet")) == 2  # quiet, not silent
     assert "000002.png: not a readable image" in capsys.readouterr().err
-    broken.write_bytes(whole)  # mended: only the missing picture is labelled
+    broken.write_bytes(whole)  # fixed: only the missing image is labelled
     assert main(arguments(world, "--save", "kitti", "--json", "-", "--quiet")) == 0
     again = json.loads(capsys.readouterr().out)
-    assert (again["skipped"], again["pictures"], again["failed"]) == (2, 1, {})
+    assert (again["skipped"], again["images"], again["failed"]) == (2, 1, {})
     assert done.items() <= contents(out).items()
 
 
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ("size", "the depth map is 100 x 100, but its picture is 496 x 150"),
+        ("size", "the depth map is 100 x 100, but its image is 496 x 150"),
         ("depth", "000002: no depth map"),
-        ("mask", "the masks are 100 x 100, but the picture is 496 x 150"),
+        ("mask", "the masks are 100 x 100, but the image is 496 x 150"),
         ("calib", "000002.txt"),
     ],
 )
-def test_each_input_of_a_picture_may_be_the_bad_one(world: Path, what: str, said: str) -> None:
+def test_each_input_of_a_image_may_be_the_bad_one(world: Path, what: str, said: str) -> None:
     folder = world / "training"
     small = Image.fromarray(np.full((100, 100), 3000, np.uint16))
     if what == "size":
@@ -198,7 +198,7 @@ def test_each_input_of_a_picture_may_be_the_bad_one(world: Path, what: str, said
 
 
 def test_a_killed_run_goes_on_where_it_stopped(world: Path) -> None:
-    """Killed for good (SIGKILL) after its first picture: what is there is whole, and is not done again."""
+    """Killed for good (SIGKILL) after its first image: what is there is whole, and is not done again."""
     out = world.parent / "labels"
     more = ["--set", "batch=2", "--set", "iterations=40", "--save", "kitti,json,glb", "--quiet"]
     command = [sys.executable, "-m", "monolift", *arguments(world, *more)]
@@ -222,7 +222,7 @@ def test_a_killed_run_goes_on_where_it_stopped(world: Path) -> None:
         assert len(json.loads(after[f"json/{name}.json"])["objects"]) == 2
 
 
-def test_processes_and_shards_do_each_picture_once(world: Path) -> None:
+def test_processes_and_shards_do_each_image_once(world: Path) -> None:
     alone = job(world, out=world.parent / "alone", formats=("kitti",), config=replace(QUICK, batch=2))
     list(run(alone)[1])
     together = replace(alone, out=world.parent / "together")
@@ -231,7 +231,7 @@ def test_processes_and_shards_do_each_picture_once(world: Path) -> None:
     parts = replace(alone, out=world.parent / "parts")
     names = [[o.name for o in run(parts, shard=f"{i}/2")[1]] for i in (1, 2)]
     assert names == [["000001", "000003"], ["000002"]]
-    # with a picture to a batch the same numbers come out however the pictures are shared
+    # with an image to a batch the same numbers come out however the images are shared
     for other in (together, parts):
         for name in NAMES:
             file = f"label_2/{name}.txt"
@@ -249,7 +249,7 @@ def test_shards_cover_all_once() -> None:
 
 
 def test_selection_drops_what_cannot_be_fitted_but_keeps_it_as_someone_else(world: Path) -> None:
-    from monolift.autolabel.observe import DepthFiles, MaskFiles, observe, read_photo
+    from monolift.autolabel.observe import DepthFiles, MaskFiles, observe, read_calibrated
     from monolift.data.formats.masks import open_masks
 
     folder = world / "training"
@@ -268,7 +268,7 @@ def test_selection_drops_what_cannot_be_fitted_but_keeps_it_as_someone_else(worl
     ]
     (folder / "instance_2" / "table.json").write_text(json.dumps({"000001": rows}))
     masks = MaskFiles(open_masks(folder / "instance_2"))
-    photo, depth = read_photo(folder, "000001"), DepthFiles(folder / "depth_2")
+    photo, depth = read_calibrated(folder, "000001"), DepthFiles(folder / "depth_2")
     view = observe(photo, masks, depth, Selection(score=0.5))
     assert view.ids == ("1",)
     assert dict(view.dropped) == {
@@ -285,7 +285,7 @@ def test_selection_drops_what_cannot_be_fitted_but_keeps_it_as_someone_else(worl
     assert file_box.box2d.tolist() == [95, 55, 185, 105]
 
 
-def test_a_picture_without_objects_gets_an_empty_label_file(world: Path) -> None:
+def test_a_image_without_objects_gets_an_empty_label_file(world: Path) -> None:
     Image.new("L", SIZE).save(world / "training" / "instance_2" / "000002.png")
     wanted = job(world, formats=("kitti", "json", "glb", "image", "animation"))
     assert [o.objects for o in run(wanted)[1]] == [2, 0, 2]
@@ -293,11 +293,11 @@ def test_a_picture_without_objects_gets_an_empty_label_file(world: Path) -> None
     assert json.loads((wanted.out / "json" / "000002.json").read_text())["objects"] == []
 
 
-def test_pictures_are_those_that_have_everything(world: Path) -> None:
+def test_images_are_those_that_have_everything(world: Path) -> None:
     wanted = job(world)
-    assert picture_names(wanted, [["000002", "000003", "7"], ["000003", "000002"]], None) == NAMES[1:]
-    with pytest.raises(InputError, match=r"none of 3 pictures has both masks .* and depth"):
-        picture_names(wanted, [["000002"], ["000003"]], None)
+    assert image_names(wanted, [["000002", "000003", "7"], ["000003", "000002"]], None) == NAMES[1:]
+    with pytest.raises(InputError, match=r"none of 3 images has both masks .* and depth"):
+        image_names(wanted, [["000002"], ["000003"]], None)
 
 
 def test_another_jobs_folder_is_refused(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,24 +13,24 @@ import pytest
 import torch
 
 from monolift.autolabel.adapters import open_depth, open_mask_finder
-from monolift.autolabel.observe import Photo, Selection, observe
+from monolift.autolabel.observe import CalibratedImage, Selection, observe
 from monolift.errors import InputError, MissingExtraError
 from monolift.geometry import Camera
 
 WIDTH, HEIGHT = 70, 56
 CAMERA = Camera(60.0, 60.0, 34.5, 20.0, width=WIDTH, height=HEIGHT)
-BOX = [[10.0, 20.0, 40.0, 50.0]]  # from the picture's corner, as networks give it
+BOX = [[10.0, 20.0, 40.0, 50.0]]  # from the image's corner, as networks give it
 
 
 @pytest.fixture
-def photo() -> Photo:
+def photo() -> CalibratedImage:
     """A bright red rectangle, columns 10 to 39 and rows 20 to 49."""
     image = torch.zeros(3, HEIGHT, WIDTH, dtype=torch.uint8)
     image[0, 20:50, 10:40] = 255
-    return Photo("000001", image, CAMERA)
+    return CalibratedImage("000001", image, CAMERA)
 
 
-def red(photo: Photo) -> torch.Tensor:
+def red(photo: CalibratedImage) -> torch.Tensor:
     return photo.image[0] > 127
 
 
@@ -41,7 +41,7 @@ def road() -> np.ndarray:
     return np.broadcast_to(z, (HEIGHT, WIDTH)).astype(np.float32).copy()
 
 
-def check_red_car(spec: str, photo: Photo) -> None:
+def check_red_car(spec: str, photo: CalibratedImage) -> None:
     found = open_mask_finder(spec).find(photo)
     assert torch.equal(found.map > 0, red(photo))
     assert found.classes == ("Car",)
@@ -94,7 +94,7 @@ def red_finder(path: Path, shape: list[Any]) -> Path:
 
 
 @pytest.mark.parametrize("shape", [[3, "h", "w"], [1, 3, "h", "w"]])
-def test_masks_of_an_onnx_file(tmp_path: Path, photo: Photo, shape: list[Any]) -> None:
+def test_masks_of_an_onnx_file(tmp_path: Path, photo: CalibratedImage, shape: list[Any]) -> None:
     check_red_car(f"model:onnx:{red_finder(tmp_path / 'masks.onnx', shape)}", photo)
 
 
@@ -115,8 +115,8 @@ def depth_file(path: Path, size: tuple[int, int] | None, factor: float = 1.0) ->
 
 
 @pytest.mark.parametrize("size", [None, (28, 35)])
-def test_depth_of_an_onnx_file_is_brought_to_the_picture(
-    tmp_path: Path, photo: Photo, size: tuple[int, int] | None
+def test_depth_of_an_onnx_file_is_brought_to_the_image(
+    tmp_path: Path, photo: CalibratedImage, size: tuple[int, int] | None
 ) -> None:
     depth = open_depth(f"model:onnx:{depth_file(tmp_path / 'd.onnx', size)}").find(photo)
     assert depth.shape == (HEIGHT, WIDTH)
@@ -124,20 +124,20 @@ def test_depth_of_an_onnx_file_is_brought_to_the_picture(
     torch.testing.assert_close(depth[near], torch.from_numpy(road())[near], rtol=0.03, atol=0.0)
 
 
-def test_units_of_a_depth_model_are_checked(tmp_path: Path, photo: Photo) -> None:
+def test_units_of_a_depth_model_are_checked(tmp_path: Path, photo: CalibratedImage) -> None:
     spec = f"model:onnx:{depth_file(tmp_path / 'd.onnx', None, 1000.0)}"
     with pytest.raises(InputError, match=r"d\.onnx: 000001: these depths are not metres .* millimetres"):
         open_depth(spec).find(photo)
     torch.testing.assert_close(open_depth(spec, 0.001).find(photo), torch.from_numpy(road()))
 
 
-def test_a_real_detector_without_masks_says_what_is_missing(shared: Path, photo: Photo) -> None:
-    """YOLOX-nano, as published, in onnxruntime: it takes another size than the picture's, and gives boxes only."""
+def test_a_real_detector_without_masks_says_what_is_missing(shared: Path, photo: CalibratedImage) -> None:
+    """YOLOX-nano, as published, in onnxruntime: it takes another size than the image's, and gives boxes only."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     finder = open_mask_finder(f"model:onnx:{shared / 'weights' / 'yolox_nano.onnx'}")
-    with pytest.raises(InputError, match=r"yolox_nano\.onnx: cannot take a picture of \(1, 3, 56, 70\)"):
+    with pytest.raises(InputError, match=r"yolox_nano\.onnx: cannot take an image of \(1, 3, 56, 70\)"):
         finder.find(photo)
-    square = Photo("a", torch.zeros(3, 416, 416, dtype=torch.uint8), CAMERA)
+    square = CalibratedImage("a", torch.zeros(3, 416, 416, dtype=torch.uint8), CAMERA)
     with pytest.raises(InputError, match=r"expected boxes .* got float32 \(1, 3549, 85\)"):
         finder.find(square)
 
@@ -161,7 +161,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **content: Any) -> None
         setattr(sys.modules[name], key, value)
 
 
-def test_mask_rcnn(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mask_rcnn(tmp_path: Path, photo: CalibratedImage, monkeypatch: pytest.MonkeyPatch) -> None:
     class Network(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -192,7 +192,7 @@ def test_mask_rcnn(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch
         open_mask_finder(f"model:maskrcnn:{tmp_path / 'w.pth'}")
 
 
-def test_rf_detr(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rf_detr(tmp_path: Path, photo: CalibratedImage, monkeypatch: pytest.MonkeyPatch) -> None:
     class RFDETRSegMedium:
         def __init__(self, pretrain_weights: str) -> None:
             assert Path(pretrain_weights).exists()
@@ -211,7 +211,7 @@ def test_rf_detr(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) 
     check_red_car(f"model:rfdetr-seg-medium:{tmp_path / 'w.pth'}", photo)
 
 
-def test_transformers_depth(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transformers_depth(tmp_path: Path, photo: CalibratedImage, monkeypatch: pytest.MonkeyPatch) -> None:
     class Processor:
         @classmethod
         def from_pretrained(cls, folder: str, local_files_only: bool) -> Processor:
@@ -242,10 +242,10 @@ def test_transformers_depth(tmp_path: Path, photo: Photo, monkeypatch: pytest.Mo
     torch.testing.assert_close(depth.find(photo), torch.from_numpy(road()))
 
 
-def test_models_for_both_make_an_observation(tmp_path: Path, photo: Photo) -> None:
+def test_models_for_both_make_an_observation(tmp_path: Path, photo: CalibratedImage) -> None:
     masks = open_mask_finder(f"model:onnx:{red_finder(tmp_path / 'masks.onnx', [3, 'h', 'w'])}")
     depth = open_depth(f"model:onnx:{depth_file(tmp_path / 'd.onnx', None)}")
-    assert masks.names is depth.names is None  # any picture
+    assert masks.names is depth.names is None  # any image
     (one,) = observe(photo, masks, depth, Selection()).observations
     assert torch.equal(one.mask == 1, red(photo))
     torch.testing.assert_close(one.depth, torch.from_numpy(road()))

@@ -94,7 +94,7 @@ def test_realism_trains_each_arm_once_and_goes_on(
     (tmp_path / "train.txt").write_text("".join(f"{k:06d}\n" for k in range(20)))
     out = tmp_path / "out"
     given = [
-        "kitti", "--split", str(tmp_path / "train.txt"), "--val-split", "val.txt", "--out", str(out), "--pictures", "40",
+        "kitti", "--split", str(tmp_path / "train.txt"), "--val-split", "val.txt", "--out", str(out), "--images", "40",
         "--synthetic-epochs", "3", "--real-epochs", "2", "--batch", "4", "--seeds", "7", "--init", "start.onnx",
         "--json", str(tmp_path / "figures.json"),
     ]  # fmt: skip

@@ -21,7 +21,7 @@ import monolift.commands
 import monolift.inference.model
 from fake_detector import FakeDetector
 from monolift.cli import VERBS, main
-from monolift.data.sources import Photograph
+from monolift.data.sources import InputImage
 from monolift.inference.model import Model
 from monolift.inference.results import Results3D
 from street import street
@@ -66,7 +66,7 @@ def test_help_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def example_of(verb: str) -> tuple[Any, str]:
-    """The verb's options and the command line that its help shows."""
+    """The subcommand's options and the command line that its help shows."""
     module = importlib.import_module(f"monolift.commands.{verb}")
     options = getattr(module, verb.capitalize())
     example = inspect.cleandoc(options.__doc__).partition("\n\n")[2].removeprefix("Example:").strip()
@@ -154,13 +154,13 @@ def test_detect_shows_a_table_and_saves_every_format(
 ) -> None:
     assert main(["detect", "photos/a.png", FOUR, "--save", "kitti,json,image", "--json", "all.json"]) == 0
     text = capsys.readouterr().out
-    assert "Car" in text and "distance m" in text and "1 object in 1 picture; 3 files in out" in text
+    assert "Car" in text and "distance m" in text and "1 object in 1 image; 3 files in out" in text
     assert sorted(p.name for p in (folder / "out").iterdir()) == ["a.json", "a.png", "a.txt"]
     assert (folder / "out" / "a.txt").read_text().startswith("Car -1 -1 ")
     results = json.loads((folder / "all.json").read_text())
     assert results[0] == json.loads((folder / "out" / "a.json").read_text())
-    with Image.open(folder / "out" / "a.png") as picture:
-        assert picture.height > 376
+    with Image.open(folder / "out" / "a.png") as image:
+        assert image.height > 376
 
 
 @pytest.mark.usefixtures("fake", "folder")
@@ -183,7 +183,7 @@ def test_a_folder_goes_on_after_a_bad_file_and_counts_it(
     assert main(["detect", "photos", FOUR, "--save", "kitti"]) == 2
     captured = capsys.readouterr()
     assert "aa.png: not a readable image: empty file (0 bytes)" in captured.err
-    assert "2 objects in 2 pictures; 1 of 3 files failed" in captured.out
+    assert "2 objects in 2 images; 1 of 3 files failed" in captured.out
     assert sorted(p.name for p in (folder / "out").iterdir()) == ["a.txt", "b.txt"]
 
 
@@ -200,7 +200,7 @@ def test_quiet_says_nothing_but_what_is_wrong(folder: Path, capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("fake")
-def test_pictures_of_one_name_do_not_overwrite_each_other(
+def test_images_of_one_name_do_not_overwrite_each_other(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "more").mkdir()
@@ -208,7 +208,7 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(
     assert main(["detect", "photos/a.png", "more/a.png", FOUR]) == 2
     assert "photos/a.png has the same name" in capsys.readouterr().err
     assert main(["detect", "photos/a.png", FOUR, "--out", "photos"]) == 2
-    assert "is the picture itself" in capsys.readouterr().err
+    assert "is the image itself" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("fake")
@@ -216,18 +216,18 @@ def test_an_unexpected_exception_of_one_file_is_named_and_the_others_are_done(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     street().save(folder / "photos" / "aa.png")
-    read = monolift.inference.model.read_photograph
+    read = monolift.inference.model.read_input_image
 
-    def breaks(path: Path) -> Photograph:
+    def breaks(path: Path) -> InputImage:
         if path.name == "aa.png":
             raise OverflowError("of a kind that nobody thought of\nand more")
         return read(path)
 
-    monkeypatch.setattr("monolift.inference.model.read_photograph", breaks)
+    monkeypatch.setattr("monolift.inference.model.read_input_image", breaks)
     assert main(["detect", "photos", FOUR, "--save", "kitti", "--json", "all.json", "--batch", "2"]) == 2
     captured = capsys.readouterr()
     assert "photos/aa.png: OverflowError: of a kind that nobody thought of\n" in captured.err
-    assert "2 objects in 2 pictures; 1 of 3 files failed" in captured.out
+    assert "2 objects in 2 images; 1 of 3 files failed" in captured.out
     rows = json.loads((folder / "all.json").read_text())
     assert [row.get("name") for row in rows] == ["a", None, "b"]
     assert rows[1]["error"].startswith("photos/aa.png: OverflowError")
@@ -235,7 +235,7 @@ def test_an_unexpected_exception_of_one_file_is_named_and_the_others_are_done(
 
 
 @pytest.mark.usefixtures("fake")
-def test_a_picture_whose_files_cannot_be_written_does_not_end_the_folder(
+def test_a_image_whose_files_cannot_be_written_does_not_end_the_folder(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "out" / "a.txt").mkdir(parents=True)
@@ -264,7 +264,7 @@ def test_json_holds_what_is_done_when_the_job_is_stopped(
 
 
 @pytest.mark.usefixtures("fake")
-def test_a_place_that_cannot_be_written_is_found_before_the_first_picture(
+def test_a_place_that_cannot_be_written_is_found_before_the_first_image(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object) -> None:
@@ -298,8 +298,8 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 @pytest.mark.usefixtures("fake")
-def test_bad_pictures_and_cameras(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "text.jpg").write_text("not a picture")
+def test_bad_images_and_cameras(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "text.jpg").write_text("not an image")
     (folder / "calib").mkdir()
     (folder / "calib" / "a.txt").write_text(P2.replace("620.5", "nan"))
     (folder / "calib" / "short.txt").write_text("P2: 1 2 3\n")

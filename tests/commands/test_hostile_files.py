@@ -71,7 +71,7 @@ def test_folders_are_finished_and_bad_images_named(
     words = [w.replace("ROOT", str(root)).replace("OUT", str(tmp_path / "out")) for w in command]
     assert main([*words, "--quiet", "--json", str(tmp_path / "said.json")]) == 2
     said = json.loads((tmp_path / "said.json").read_text())
-    assert sorted(said["failed"]) == BAD and said["pictures"] == 3
+    assert sorted(said["failed"]) == BAD and said["images"] == 3
     error = capsys.readouterr().err
     assert "an EPS or PostScript file" in error and "a HEIC file" in error and "781250" in error
     assert "Traceback" not in error and "._" not in error
@@ -156,7 +156,7 @@ def test_masks_of_another_size_take_no_memory(tmp_path: Path) -> None:
         open_masks(tmp_path / "m.json").read("000001", (64, 40))
     row["segmentation"] = {"size": [30, 64], "counts": [30 * 64]}
     (tmp_path / "m.json").write_text(json.dumps([row]))
-    with pytest.raises(InputError, match="the masks are 64 x 30, but the picture is 64 x 40"):
+    with pytest.raises(InputError, match="the masks are 64 x 30, but the image is 64 x 40"):
         open_masks(tmp_path / "m.json").read("000001", (64, 40))
 
 
@@ -170,8 +170,8 @@ def test_maps_of_labels_folders_are_upright_too(tmp_path: Path) -> None:
     (file,) = (training / "image_2").iterdir()
     exif = Image.Exif()
     exif[0x0112] = 6
-    with Image.open(file) as picture:
-        stored = picture.convert("RGB").transpose(Image.Transpose.ROTATE_90)
+    with Image.open(file) as image:
+        stored = image.convert("RGB").transpose(Image.Transpose.ROTATE_90)
     file.unlink()
     stored.save(file.with_suffix(".png"), exif=exif)
     data = KittiDataset(training)

@@ -50,8 +50,8 @@ def test_a_space_of_ones_own_meshes(tmp_path: Path) -> None:
 
 def test_the_bundled_space_is_shown(tmp_path: Path) -> None:
     assert main(["shapes", "show", "--out", str(tmp_path / "shown"), "--quiet"]) == 0
-    with Image.open(tmp_path / "shown" / "tsdf.png") as picture:
-        colours = picture.convert("RGB").resize((50, 30)).getdata()
+    with Image.open(tmp_path / "shown" / "tsdf.png") as image:
+        colours = image.convert("RGB").resize((50, 30)).getdata()
     assert len(set(colours)) > 50
     medians = read_glb(tmp_path / "shown" / "tsdf_medians.glb")
     assert len(medians) == 5

@@ -103,8 +103,8 @@ def test_numbers_of_no_camera_are_refused(change: dict[str, object], message: st
 
 def test_a_stated_size_lets_windows_pass_with_a_warning() -> None:
     camera = Camera(721.5, 721.5, 609.6, 172.9, width=1242, height=375)
-    assert CameraChoice.of(camera.after_crop(300, 0, 600, 375)).for_picture("a", 600, 375).warnings == ()
-    corner = CameraChoice.of(camera.after_crop(0, 0, 621, 187)).for_picture("a", 621, 187)
+    assert CameraChoice.of(camera.after_crop(300, 0, 600, 375)).for_image("a", 600, 375).warnings == ()
+    corner = CameraChoice.of(camera.after_crop(0, 0, 621, 187)).for_image("a", 621, 187)
     assert "far from the middle" in corner.warnings[0]
 
 

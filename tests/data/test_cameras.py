@@ -22,15 +22,15 @@ def numbers(camera: Camera) -> tuple[float, ...]:
     return tuple(float(getattr(camera, name)) for name in ("fx", "fy", "cx", "cy"))
 
 
-def test_four_numbers_get_the_size_of_the_picture() -> None:
-    known = CameraChoice.of("721.5377,721.5377,609.5593,172.854").for_picture("a", 1242, 375)
+def test_four_numbers_get_the_size_of_the_image() -> None:
+    known = CameraChoice.of("721.5377,721.5377,609.5593,172.854").for_image("a", 1242, 375)
     assert numbers(known.camera) == KITTI
     assert (known.camera.width, known.camera.height) == (1242, 375)
     assert known.origin.startswith("given") and not known.warnings
 
 
 def test_a_camera_of_another_size_follows_the_resize() -> None:
-    known = CameraChoice.of("1000,1000,959.5,539.5,1920,1080").for_picture("a", 960, 540)
+    known = CameraChoice.of("1000,1000,959.5,539.5,1920,1080").for_image("a", 960, 540)
     # u -> (u + 0.5) / 2 - 0.5
     assert numbers(known.camera) == pytest.approx((500, 500, 479.5, 269.5))
     assert "scaled" in known.origin
@@ -38,13 +38,13 @@ def test_a_camera_of_another_size_follows_the_resize() -> None:
 
 def test_a_camera_of_another_shape_is_refused() -> None:
     with pytest.raises(InputError, match="1920 x 1080, this one has 1242 x 375"):
-        CameraChoice.of("1000,1000,959.5,539.5,1920,1080").for_picture("a", 1242, 375)
+        CameraChoice.of("1000,1000,959.5,539.5,1920,1080").for_image("a", 1242, 375)
 
 
 def test_the_whole_p2_is_used(tmp_path: Path) -> None:
     (tmp_path / "000001.txt").write_text(P2)
     for calib in (tmp_path, tmp_path / "000001.txt"):
-        camera = CameraChoice.of(calib=calib).for_picture("000001", 1242, 375).camera
+        camera = CameraChoice.of(calib=calib).for_image("000001", 1242, 375).camera
         # t from K t = p: (44.857 - 609.559 * 0.002746) / 721.538
         assert float(camera.tx) == pytest.approx((44.85728 - 609.5593 * 0.002745884) / 721.5377)
         assert float(camera.tz) == pytest.approx(0.002745884)
@@ -53,17 +53,17 @@ def test_the_whole_p2_is_used(tmp_path: Path) -> None:
 def test_a_folder_of_calibrations_is_matched_by_name(tmp_path: Path) -> None:
     (tmp_path / "000001.txt").write_text(P2)
     with pytest.raises(InputError, match=r"000002\.txt: no calibration for image 000002"):
-        CameraChoice.of(calib=tmp_path).for_picture("000002", 1242, 375)
+        CameraChoice.of(calib=tmp_path).for_image("000002", 1242, 375)
 
 
 def test_nan_in_a_calibration_names_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "000001.txt").write_text("P0: " + "1 " * 12 + "\n" + P2.replace("609.5593", "nan"))
     with pytest.raises(InputError, match=r"000001\.txt:2: P2, number 3: expected a finite number, got 'nan'"):
-        CameraChoice.of(calib=tmp_path).for_picture("000001", 1242, 375)
+        CameraChoice.of(calib=tmp_path).for_image("000001", 1242, 375)
 
 
 def test_field_of_view_fills_the_width() -> None:
-    camera = CameraChoice.of(fov=90).for_picture("a", 1000, 500).camera
+    camera = CameraChoice.of(fov=90).for_image("a", 1000, 500).camera
     assert float(camera.fx) == pytest.approx(500)  # tan 45 degrees = 1
     assert camera.fov_deg == pytest.approx(90)
 
@@ -78,9 +78,9 @@ def test_film_focal_length_scales_with_the_diagonal() -> None:
 
 
 def test_without_any_camera_exif_decides_and_else_a_guess_that_says_so() -> None:
-    exif = CameraChoice.of().for_picture("a", 4000, 3000, film_mm=28)
+    exif = CameraChoice.of().for_image("a", 4000, 3000, film_mm=28)
     assert "EXIF" in exif.origin and not exif.warnings
-    guess = CameraChoice.of().for_picture("a", 4000, 3000)
+    guess = CameraChoice.of().for_image("a", 4000, 3000)
     assert "guess" in guess.origin
     assert f"fx = fy = {float(guess.camera.fx):.0f} pixels" in guess.warnings[0]
     assert "distances scale" in guess.warnings[0]
@@ -115,12 +115,12 @@ def test_what_cannot_be_a_camera_is_refused(arguments: dict[str, object], messag
         (KITTI, (1242, 100), "does not fit an image of 1242 x 100"),
     ],
 )
-def test_a_camera_that_cannot_belong_to_the_picture_is_refused_with_its_numbers(
+def test_a_camera_that_cannot_belong_to_the_image_is_refused_with_its_numbers(
     camera: tuple[float, ...], size: tuple[int, int], message: str
 ) -> None:
     text = ",".join(map(str, camera))
     with pytest.raises(InputError, match=message):
-        CameraChoice.of(text).for_picture("a", *size)
+        CameraChoice.of(text).for_image("a", *size)
 
 
 def test_odd_cameras_are_warned_about() -> None:
@@ -134,15 +134,15 @@ def test_odd_cameras_are_warned_about() -> None:
 
 
 def test_every_kitti_calibration_is_check_camera(shared: Path) -> None:
-    """None of 1,184 real pictures is refused or warned about."""
+    """None of 1,184 real images is refused or warned about."""
     from PIL import Image
 
     from monolift.data.kitti import find_image, read_camera
 
     root = shared / "kitti" / "training"
     for path in sorted((root / "calib").glob("*.txt"))[::20]:
-        with Image.open(find_image(root, path.stem)) as picture:
-            assert check_camera(read_camera(path, *picture.size), path.name) == ()
+        with Image.open(find_image(root, path.stem)) as image:
+            assert check_camera(read_camera(path, *image.size), path.name) == ()
 
 
 def test_parse_accepts_numbers_as_well_as_text() -> None:
@@ -157,10 +157,10 @@ def test_fisheyes_are_refused_with_the_reason() -> None:
         with pytest.raises(InputError, match="are a fisheye's, which bends straight lines"):
             CameraChoice.of(**arguments)  # type: ignore[arg-type]
     # 1242 pixels of 119 and 121 degrees: f = 621 / tan(fov / 2) = 366 and 351
-    assert CameraChoice.of("366,366,620,187").for_picture("a", 1242, 375).warnings
+    assert CameraChoice.of("366,366,620,187").for_image("a", 1242, 375).warnings
     for camera in ("351,351,620,187", "351,351,620,187,1242,375"):
         with pytest.raises(InputError, match="121 degrees are a fisheye's"):
-            CameraChoice.of(camera).for_picture("a", 1242, 375)
+            CameraChoice.of(camera).for_image("a", 1242, 375)
 
 
 # -- ROS camera_info --------------------------------------------------------------------------------------------------
@@ -210,18 +210,18 @@ def info(tmp_path: Path) -> Callable[[str], Path]:
 @pytest.mark.parametrize("text", [SAVED, ECHOED])
 def test_camera_info_as_saved_and_as_echoed(info: Callable[[str], Path], text: str) -> None:
     path = info(text)
-    known = CameraChoice.of(calib=path).for_picture("camera", 640, 480)
+    known = CameraChoice.of(calib=path).for_image("camera", 640, 480)
     assert numbers(known.camera) == ROS and not known.warnings
     assert known.origin == f"camera_info {path}"
-    assert numbers(CameraChoice.of(calib=path.parent).for_picture("camera", 640, 480).camera) == ROS
-    # pictures of half the size: u -> (u + 0.5) / 2 - 0.5
-    half = CameraChoice.of(calib=path).for_picture("camera", 320, 240).camera
+    assert numbers(CameraChoice.of(calib=path.parent).for_image("camera", 640, 480).camera) == ROS
+    # images of half the size: u -> (u + 0.5) / 2 - 0.5
+    half = CameraChoice.of(calib=path).for_image("camera", 320, 240).camera
     assert numbers(half) == pytest.approx((ROS[0] / 2, ROS[1] / 2, 306.69152 / 2 - 0.5, 227.87994 / 2 - 0.5))
 
 
 def test_a_bending_lens_is_warned_about_in_pixels(info: Callable[[str], Path]) -> None:
     bent = SAVED.replace("data: [0., 0., 0., 0., 0.]", "data: [-0.337, 0.106, 0.001, -0.002, 0.]")
-    (warning,) = CameraChoice.of(calib=info(bent)).for_picture("camera", 640, 480).warnings
+    (warning,) = CameraChoice.of(calib=info(bent)).for_image("camera", 640, 480).warnings
     # the corner (639, 479), worked by hand: x = 0.77370, y = 0.58434, r2 = 0.94006
     x, y = (639 - 306.19152) / 430.15433, (479 - 227.37994) / 430.60921
     r2 = x * x + y * y
@@ -253,17 +253,17 @@ def test_camera_info_that_cannot_be_used(
 ) -> None:
     path = info(SAVED.replace(old, new, 1))
     with pytest.raises(InputError, match=message) as error:
-        CameraChoice.of(calib=path).for_picture("camera", 640, 480)
+        CameraChoice.of(calib=path).for_image("camera", 640, 480)
     assert "camera.yaml" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_camera_info_of_another_picture_is_refused(info: Callable[[str], Path]) -> None:
+def test_camera_info_of_another_image_is_refused(info: Callable[[str], Path]) -> None:
     with pytest.raises(InputError, match="640 x 480, this one has 1242 x 375"):
-        CameraChoice.of(calib=info(SAVED)).for_picture("camera", 1242, 375)
+        CameraChoice.of(calib=info(SAVED)).for_image("camera", 1242, 375)
 
 
 def test_without_pyyaml_the_pip_line_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "camera.yaml").write_text(SAVED)
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(MissingExtraError, match=r'pip install "monolift\[ros\]"'):
-        CameraChoice.of(calib=tmp_path / "camera.yaml").for_picture("camera", 640, 480)
+        CameraChoice.of(calib=tmp_path / "camera.yaml").for_image("camera", 640, 480)

@@ -30,7 +30,7 @@ P2: 7.215377e+02 0 6.095593e+02 4.485728e+01 0 7.215377e+02 1.72854e+02 2.163791
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A data set of two pictures; the second has no objects."""
+    """A data set of two images; the second has no objects."""
     for folder in ("image_2", "label_2", "calib"):
         (tmp_path / "training" / folder).mkdir(parents=True)
     for name, text in (("000001", LABELS), ("000002", "")):
@@ -73,7 +73,7 @@ def test_labels_alone_are_the_sample_without_its_pixels(root: Path) -> None:
 
 
 def write_maps(root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Depth of a slope and instances of three bars for the first picture, and nothing for the second."""
+    """Depth of a slope and instances of three bars for the first image, and nothing for the second."""
     depth = np.tile(np.arange(1242, dtype=np.uint16) * 16, (375, 1))
     rows = np.zeros((375, 1242), np.uint16)
     for row, column in ((1, 600), (2, 400), (3, 680), (4, 500)):
@@ -115,7 +115,7 @@ def test_maps_that_do_not_fit_are_named(root: Path) -> None:
     ):
         KittiDataset(root, instances=True)[0]
     for content, message in (
-        (Image.new("I;16", (1242, 370)), "is 1242 x 370, but its picture is 1242 x 375"),
+        (Image.new("I;16", (1242, 370)), "is 1242 x 370, but its image is 1242 x 375"),
         (Image.new("L", (1242, 375)), "expected one 16-bit number per pixel, got an image of mode L"),
         (Image.new("RGB", (1242, 375)), "mode RGB"),
     ):
@@ -183,7 +183,7 @@ def test_detections_written_and_read_are_the_same_boxes() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
-def test_pictures_of_any_kind_become_rgb(tmp_path: Path, mode: str) -> None:
+def test_images_of_any_kind_become_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("x.jpg" if mode == "CMYK" else "x.png")
     Image.new("RGB", (8, 6), (200, 200, 200)).convert(mode).save(path)
     image = read_image(path)
@@ -199,7 +199,7 @@ def test_every_fault_names_its_file(root: Path) -> None:
             KittiDataset(root)[0]
         return str(caught.value)
 
-    label, calib, picture = (
+    label, calib, image = (
         training / p for p in ("label_2/000001.txt", "calib/000001.txt", "image_2/000001.png")
     )
     label.write_text(LABELS.replace("3.69 -16.53", "-16.53"))
@@ -213,11 +213,11 @@ def test_every_fault_names_its_file(root: Path) -> None:
     calib.unlink()
     assert "000001.txt" in message()
     calib.write_text(CALIB)
-    whole = picture.read_bytes()
-    for content in (b"", whole[: len(whole) // 2], b"no picture at all"):
-        picture.write_bytes(content)
+    whole = image.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"no image at all"):
+        image.write_bytes(content)
         assert "000001.png" in message()
-    picture.unlink()
+    image.unlink()
     assert "000001" in message()
 
 

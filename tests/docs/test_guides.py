@@ -74,7 +74,7 @@ def is_run(page: str) -> bool:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what the reader has: a photograph and its calibration, KITTI's layout, results, nuScenes, Omni3D, COCO."""
+    """A folder with what the reader has: an image and its calibration, KITTI's layout, results, nuScenes, Omni3D, COCO."""
     folder = tmp_path
     shutil.copy(model_zoo.EXAMPLE / "example.jpg", folder / "street.jpg")
     shutil.copy(model_zoo.EXAMPLE / "calib.txt", folder / "calib.txt")
@@ -205,7 +205,7 @@ def parses(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_verbs_options_and_extras_in_the_text(page: str) -> None:
-    """``monolift VERB --option`` within a sentence names a verb and options that exist, ``monolift[extra]`` an extra."""
+    """``monolift VERB --option`` within a sentence names a subcommand and options that exist, ``monolift[extra]`` an extra."""
     text = (DOCS / page).read_text()
     for line in re.findall(r"`monolift ([^`]+)`", text):
         verb, *rest = line.split()
@@ -226,8 +226,8 @@ def test_verbs_options_and_extras_in_the_text(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_and_pictures_are_there(page: str) -> None:
-    """Every link to another page, to a heading of one, and to a picture."""
+def test_links_and_images_are_there(page: str) -> None:
+    """Every link to another page, to a heading of one, and to an image."""
     text = re.sub(r"^```.*?^```$", "", (DOCS / page).read_text(), flags=re.DOTALL | re.MULTILINE)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"[a-z]+:", target):
@@ -252,13 +252,13 @@ def test_no_gap_is_left(page: str) -> None:
     assert not re.search(r"^@?[A-Z0-9]{4,}@?$", (DOCS / page).read_text(), re.MULTILINE)
 
 
-def test_every_page_is_in_the_navigation_and_every_picture_is_shown() -> None:
+def test_every_page_is_in_the_navigation_and_every_image_is_shown() -> None:
     navigation = set(re.findall(r"(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
     assert navigation == set(PAGES)
     texts = "".join((DOCS / page).read_text() for page in PAGES) + (ROOT / "README.md").read_text()
-    for picture in (DOCS / "images").iterdir():
-        assert f"images/{picture.name}" in texts, picture.name
-        assert picture.stat().st_size < (500_000 if picture.suffix == ".gif" else 300_000), picture.name
+    for image in (DOCS / "images").iterdir():
+        assert f"images/{image.name}" in texts, image.name
+        assert image.stat().st_size < (500_000 if image.suffix == ".gif" else 300_000), image.name
 
 
 def test_the_reference_names_what_exists() -> None:

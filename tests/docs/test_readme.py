@@ -75,7 +75,7 @@ def test_the_python(
     assert "Car" in capsys.readouterr().out
 
 
-def test_the_picture_and_every_path_are_there() -> None:
+def test_the_image_and_every_path_are_there() -> None:
     text = README.read_text()
     root = README.parent
     for target in re.findall(r"\]\(([^)#]+)\)", text):

@@ -51,21 +51,21 @@ def small_model(last: nn.Module | None = None) -> Model:
     return Model(detector.eval(), "small", {"score": 0.05, "licence": "none"})
 
 
-def some_pictures(count: int = 2) -> list[exporting.Picture]:
+def some_images(count: int = 2) -> list[exporting.CameraImage]:
     generator = torch.Generator().manual_seed(1)
-    pictures = []
+    images = []
     for k in range(count):
         blocks = torch.randint(0, 256, (3, 12, 40 - 4 * k), generator=generator).byte()
         image = blocks.repeat_interleave(16, 1).repeat_interleave(16, 2)
-        pictures.append((image, Camera(400, 400, 300, 90, 0.06, width=image.shape[2], height=image.shape[1])))
-    return pictures
+        images.append((image, Camera(400, 400, 300, 90, 0.06, width=image.shape[2], height=image.shape[1])))
+    return images
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path, exporting.Report]:
     path = tmp_path_factory.mktemp("export") / "small.onnx"
     model = small_model()
-    return model, path, exporting.export(model, path, some_pictures())
+    return model, path, exporting.export(model, path, some_images())
 
 
 def test_the_deformable_layer_is_one_standard_node_and_the_maps_agree(
@@ -110,7 +110,7 @@ def test_a_disagreement_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(exporting, "write_graph", and_then_change_the_weights)
     with pytest.raises(FloatingPointError, match="differs from PyTorch"):
-        exporting.export(model, tmp_path / "x.onnx", some_pictures(1))
+        exporting.export(model, tmp_path / "x.onnx", some_images(1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -120,7 +120,7 @@ def test_an_operator_that_onnx_lacks_is_named_with_its_layer(tmp_path: Path) -> 
             return x + torch.linalg.eigvalsh(x @ x.transpose(-1, -2)).sum()
 
     with pytest.raises(InputError, match=r"eig.*layer: network\.last") as caught:
-        exporting.export(small_model(Twisted()), tmp_path / "x.onnx", some_pictures(1))
+        exporting.export(small_model(Twisted()), tmp_path / "x.onnx", some_images(1))
     assert "small: cannot be exported" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -133,8 +133,8 @@ def test_int8_is_smaller_keeps_its_description_and_the_heads_in_float(
     model, path, report = exported
     small = tmp_path / "int8.onnx"
     shutil.copyfile(path, small)
-    exporting.quantise(model, small, some_pictures(3))
-    found = exporting.agreement(model, load(small), some_pictures())
+    exporting.quantise(model, small, some_images(3))
+    found = exporting.agreement(model, load(small), some_images())
     assert load(small).description == load(path).description
     # 8 bits are coarser than float32 and still the same network
     for name, error in found.raw.items():
@@ -155,7 +155,7 @@ def test_the_folder_runs_without_torch_and_without_monolift(
 
     model, path, _ = exported
     folder = write_folder(path, tmp_path / "box")
-    image, camera = some_pictures(1)[0]
+    image, camera = some_images(1)[0]
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "street.png")
     (tmp_path / "calib.txt").write_text(
         "P2: " + " ".join(f"{v:.12e}" for v in camera.matrix.flatten().tolist())

@@ -24,9 +24,9 @@ def scene() -> Image.Image:
     return Image.fromarray(np.stack([x * 2, y * 3, 40 + x + y], 2).astype(np.uint8))
 
 
-def saved(picture: Image.Image, image_format: str, **options: object) -> bytes:
+def saved(image: Image.Image, image_format: str, **options: object) -> bytes:
     file = io.BytesIO()
-    picture.save(file, image_format, **options)  # type: ignore[arg-type]
+    image.save(file, image_format, **options)  # type: ignore[arg-type]
     return file.getvalue()
 
 
@@ -58,8 +58,8 @@ def test_lossless_formats_give_the_pixels(tmp_path: Path, image_format: str) -> 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "LA", "RGBA", "PA", "YCbCr", "RGBX"])
 def test_all_modes_become_rgb(mode: str) -> None:
-    picture = scene().convert("L").convert(mode) if mode in ("1", "PA") else scene().convert(mode)
-    found = read_rgb(picture)
+    image = scene().convert("L").convert(mode) if mode in ("1", "PA") else scene().convert(mode)
+    found = read_rgb(image)
     assert found.pixels.shape == (HEIGHT, WIDTH, 3) and found.pixels.dtype == np.uint8
     expected = scene().convert("L").convert("RGB") if mode in ("L", "1", "LA", "PA") else scene()
     if mode not in ("P", "1"):
@@ -160,7 +160,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n{} loo
     "data, reason",
     [
         (b"", r"empty file \(0 bytes\)"),
-        (b"no picture", "not a readable image .expected JPEG, PNG"),
+        (b"no image", "not a readable image .expected JPEG, PNG"),
         (EPS, "an EPS or PostScript file"),
         (b"\xc5\xd0\xd3\xc6" + EPS, "an EPS file"),
         (b"\0\0\0\x18ftypheic" + bytes(40), "a HEIC file"),

@@ -48,7 +48,7 @@ def test_a_kitti_car_by_hand() -> None:
         x = 4.64 + 0.660246 - 0.730917 = 4.5693    z = 14.87 - 1.609868 - 0.299767 = 12.9604
     and the rear with b = -0.79
         x = 4.64 + 0.660246 + 0.730917 = 6.0312    z = 14.87 - 1.609868 + 0.299767 = 13.5599.
-    Leftmost in the picture is the first:   u = (721.5377 * 3.2488 + 609.5593 * 16.1801 + 44.85728) / 16.182846 = 757.082
+    Leftmost in the image is the first:   u = (721.5377 * 3.2488 + 609.5593 * 16.1801 + 44.85728) / 16.182846 = 757.082
     rightmost the third:                    u = (721.5377 * 6.0312 + 609.5593 * 13.5599 + 44.85728) / 13.562646 = 933.603
     lowest the second, at its bottom:       v = (721.5377 * 1.67 + 172.854 * 12.9604 + 0.21638) / 12.963146 = 265.788
     highest the top (y = 0.25) of the front with b = -0.79, whose z is 14.87 + 1.609868 + 0.299767 = 16.7796:
@@ -157,7 +157,7 @@ def test_a_box_behind_the_camera_has_no_rectangle() -> None:
     assert boxes([[0, 1, -10, 4, 1.5, 1.7, 0.3]]).projected(CAMERA).tolist() == [[0, 0, 0, 0]]
 
 
-def test_the_car_beside_the_camera_fills_its_side_of_the_picture() -> None:
+def test_the_car_beside_the_camera_fills_its_side_of_the_image() -> None:
     """A car abreast on the right, half of it behind: seen only at the right edge, never wrapped to the left."""
     left, top, right, bottom = (
         boxes([[3.0, 0.9, 1.0, 4.0, 1.5, 1.8, -math.pi / 2]]).projected(CAMERA)[0].tolist()
@@ -199,7 +199,7 @@ def test_one_camera_per_box() -> None:
         assert torch.allclose(together[n], b[n].projected(camera, clip=False)[0])
 
 
-# -- following the picture --------------------------------------------------------------------------------------------
+# -- following the image --------------------------------------------------------------------------------------------
 
 
 def test_projected_boxes_follow_resize_crop_and_mirror() -> None:

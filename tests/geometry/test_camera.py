@@ -1,4 +1,4 @@
-"""The camera: projection, and following the picture through resizing, cropping and mirroring."""
+"""The camera: projection, and following the image through resizing, cropping and mirroring."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_gradients_of_the_projection() -> None:
     assert torch.autograd.gradcheck(camera.px_from_cam, (points(4).requires_grad_(),), atol=1e-4)
 
 
-def test_from_fov_reaches_the_edges_of_the_picture() -> None:
+def test_from_fov_reaches_the_edges_of_the_image() -> None:
     camera = Camera.from_fov(90, 640, 480)
     left, right = camera.cam_from_px(torch.tensor([[-0.5, 240.0], [639.5, 240.0]]), torch.ones(2))
     assert math.degrees(math.atan2(right[0], right[2])) == pytest.approx(45, abs=1e-4)
@@ -118,7 +118,7 @@ def test_from_fov_reaches_the_edges_of_the_picture() -> None:
     assert camera.fov_deg == pytest.approx(90)
 
 
-# -- following the picture --------------------------------------------------------------------------------------------
+# -- following the image --------------------------------------------------------------------------------------------
 
 
 @given(cameras(), st.integers(50, 2500), st.integers(50, 2500))
@@ -193,7 +193,7 @@ def test_other_bad_cameras_are_refused() -> None:
         with pytest.raises(InputError, match="field of view"):
             Camera.from_fov(fov, 640, 480)
     for follow in (lambda c: c.after_mirror(), lambda c: c.after_resize(10, 10)):
-        with pytest.raises(InputError, match="without a picture size"):
+        with pytest.raises(InputError, match="without an image size"):
             follow(Camera(700, 700, 600, 180))
 
 

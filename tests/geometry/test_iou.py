@@ -368,7 +368,7 @@ def test_no_nan_in_any_result_or_gradient(dtype: torch.dtype, yaw: float) -> Non
                 assert gradient is None or not gradient.isnan().any()
 
 
-# -- rectangles in the picture ----------------------------------------------------------------------------------------
+# -- rectangles in the image ----------------------------------------------------------------------------------------
 
 coordinate = st.one_of(st.floats(-100, 1300, width=32), st.integers(0, 4).map(lambda k: 100.0 * k))
 

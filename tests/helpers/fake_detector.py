@@ -1,6 +1,6 @@
 """A detector that needs no training: it finds one rectangle per class by its colour and lifts it by its height.
 
-It honours the whole contract for pictures in, boxes out, so that camera, letterbox and result handling can be tested exactly.
+It honours the whole contract for images in, boxes out, so that camera, letterbox and result handling can be tested exactly.
 """
 
 from __future__ import annotations

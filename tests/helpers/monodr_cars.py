@@ -1,4 +1,4 @@
-"""Cars of the procedural family with known truth, and what a 2D detector and a depth network would say of them."""
+"""Cars of the procedural family with known ground truth, and what a 2D detector and a depth network would say of them."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ class Noise:
 
 @dataclass(frozen=True)
 class KnownCars:
-    """N objects of some pictures, and what is true of them.
+    """N objects of some images, and what is true of them.
 
-    picture: for each object the number of its picture; visible: (N,) share of it that is not hidden.
+    image: for each object the number of its image; visible: (N,) share of it that is not hidden.
     """
 
     observations: list[Observation]
     boxes: Boxes3D
-    picture: list[int]
+    image: list[int]
     visible: list[float]
 
 
 @dataclass
 class _Canvas:
-    """A picture in the making: colours over a coarse random pattern, depth (inf where there is nothing), owner (0: nobody)."""
+    """An image in the making: colours over a coarse random pattern, depth (inf where there is nothing), owner (0: nobody)."""
 
     colour: np.ndarray
     depth: np.ndarray = field(default_factory=lambda: np.full((HEIGHT, WIDTH), np.inf, np.float32))
@@ -57,24 +57,24 @@ class _Canvas:
 
 
 def known_cars(
-    pictures: int, *, per_picture: int = 1, seed: int = 0, noise: Noise | None = None, hidden: float = 0.0, near: float = 8.0,
+    images: int, *, per_image: int = 1, seed: int = 0, noise: Noise | None = None, hidden: float = 0.0, near: float = 8.0,
     far: float = 35.0,
 ) -> KnownCars:  # fmt: skip
     """Cars on a plane, of KITTI's sizes, in all headings, that do not stand in each other.
 
-    hidden: share of the object's extent across the picture, on a random side, that something in front hides (one car per
-    picture). Objects of which less than 100 pixels or 15 % are seen are no detections, and left out.
+    hidden: share of the object's extent across the image, on a random side, that something in front hides (one car per
+    image). Objects of which less than 100 pixels or 15 % are seen are no detections, and left out.
     """
     noise = noise or Noise()
     found: list[tuple[Observation, Boxes3D, int, float]] = []
-    for k in range(pictures):
+    for k in range(images):
         rng = np.random.default_rng([seed, k])
-        found += [(o, b, k, v) for o, b, v in _picture(rng, per_picture, noise, hidden, near, far)]
-    observations, boxes, picture, visible = (list(v) for v in zip(*found, strict=True))
-    return KnownCars(observations, Boxes3D.cat(boxes), picture, visible)
+        found += [(o, b, k, v) for o, b, v in _image(rng, per_image, noise, hidden, near, far)]
+    observations, boxes, image, visible = (list(v) for v in zip(*found, strict=True))
+    return KnownCars(observations, Boxes3D.cat(boxes), image, visible)
 
 
-def _picture(
+def _image(
     rng: np.random.Generator, cars: int, noise: Noise, hidden: float, near: float, far: float
 ) -> list[tuple[Observation, Boxes3D, float]]:
     family = Family.sample(cars, int(rng.integers(1 << 30)))
@@ -130,16 +130,16 @@ def _standing_apart(rng: np.random.Generator, cars: int, near: float, far: float
 
 
 def _draw(canvas: _Canvas, mesh: Mesh, number: int) -> float:
-    """Put a car among the others; returns its area in pixels, hidden parts and what lies outside the picture included."""
+    """Put a car among the others; returns its area in pixels, hidden parts and what lies outside the image included."""
     pixels = project(mesh.vertices[None], Camera.stack([KITTI]))[0, :, :2]
     left, top = (int(v) - 4 for v in pixels.amin(0))
     width, height = (int(v) + 9 for v in pixels.amax(0) - pixels.amin(0))
-    picture = render(mesh, Camera.stack([KITTI.after_crop(left, top, width, height)]))
+    image = render(mesh, Camera.stack([KITTI.after_crop(left, top, width, height)]))
     x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + width, WIDTH), min(top + height, HEIGHT)
     here = (slice(y1, y2), slice(x1, x2))
     there = (slice(y1 - top, y2 - top), slice(x1 - left, x2 - left))
     colour, share, depth = (
-        v[0].numpy()[(..., *there)] for v in (picture.colour, picture.silhouette, picture.depth)
+        v[0].numpy()[(..., *there)] for v in (image.colour, image.silhouette, image.depth)
     )
     nearer = np.where(depth > 0, depth, 1e-6) <= canvas.depth[here]
     share = share * nearer
@@ -147,7 +147,7 @@ def _draw(canvas: _Canvas, mesh: Mesh, number: int) -> float:
     inside = (share > 0.5) & (depth > 0)
     canvas.depth[here] = np.where(inside, depth, canvas.depth[here])
     canvas.owner[here] = np.where(inside, number, canvas.owner[here])
-    return float(picture.silhouette.sum())
+    return float(image.silhouette.sum())
 
 
 def _hide(canvas: _Canvas, share: float, rng: np.random.Generator) -> None:

@@ -17,7 +17,7 @@ KITTI = Camera(721.5377, 721.5377, 609.5593, 172.854, tx=0.06, ty=-0.0003, tz=0.
 
 @dataclass(frozen=True)
 class NoisyCars:
-    """boxes: the truth; parameters, sigma: (N, 26) observed with errors of that standard deviation; float64."""
+    """boxes: the ground truth; parameters, sigma: (N, 26) observed with errors of that standard deviation; float64."""
 
     boxes: Boxes3D
     parameters: Tensor
@@ -51,7 +51,7 @@ def noisy_cars(count: int, noise: float = 1.0, seed: int = 0, camera: Camera | N
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw, dtype=torch.float64)
 
-    if camera is None:  # of no known size: no box is cut by the picture's border
+    if camera is None:  # of no known size: no box is cut by the image's border
         camera = Camera(KITTI.fx, KITTI.fy, KITTI.cx, KITTI.cy, KITTI.tx, KITTI.ty, KITTI.tz)
     z = 6 + 45 * uniform(count)
     center = torch.stack([1.2 * z * (uniform(count) - 0.5), 1 + 0.15 * normal(count), z], 1)

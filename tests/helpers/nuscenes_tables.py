@@ -1,4 +1,4 @@
-"""A nuScenes folder of one picture, made by hand, whose geometry can be worked out on paper.
+"""A nuScenes folder of one image, made by hand, whose geometry can be worked out on paper.
 
 The car stands at (100, 50) of the map and heads along the map's +y: its forward is (0, 1), its left is (-1, 0). The camera
 looks forward from 1.5 m before the car's origin and 1.6 m above the ground. A point F metres ahead of the car's origin, L

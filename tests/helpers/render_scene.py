@@ -83,7 +83,7 @@ def supersampled_coverage(screen: Tensor, faces: Tensor, size: int, factor: int 
     a row is positive, something covers the sample.
     """
     fine = size * factor
-    pictures = []
+    images = []
     for vertices in screen.detach().double().numpy():
         corners = ((vertices[:, :2] + 0.5) * factor - 0.5)[faces.numpy()]
         rows_first = np.ceil(corners[..., 1].min(1)).clip(0).astype(int)
@@ -107,12 +107,12 @@ def supersampled_coverage(screen: Tensor, faces: Tensor, size: int, factor: int 
         samples = (
             covered.reshape(size, factor, fine).sum(1, dtype=np.int16).reshape(size, size, factor).sum(2)
         )
-        pictures.append(samples / factor**2)
-    return torch.from_numpy(np.stack(pictures))
+        images.append(samples / factor**2)
+    return torch.from_numpy(np.stack(images))
 
 
 def soft_iou_loss(silhouette: Tensor, target: Tensor) -> Tensor:
-    """1 - soft IoU of each picture (B,)."""
+    """1 - soft IoU of each image (B,)."""
     overlap = (silhouette * target).sum((1, 2))
     return 1 - overlap / (silhouette + target - silhouette * target).sum((1, 2))
 
@@ -146,8 +146,8 @@ def hard_target(scene: CarScene, size: int) -> Tensor:
 def silhouette_gradient(scene: CarScene, size: int, target: Tensor, **options: str) -> tuple[Tensor, Tensor]:
     """The loss (B,) and its gradient (B, 7) by the renderer."""
     pose = scene.pose.clone().requires_grad_()
-    picture = render_screen(scene.mesh, scene.screen(pose), size, size, **options)
-    loss = soft_iou_loss(picture.silhouette, target.to(picture.silhouette))
+    image = render_screen(scene.mesh, scene.screen(pose), size, size, **options)
+    loss = soft_iou_loss(image.silhouette, target.to(image.silhouette))
     (gradient,) = torch.autograd.grad(loss.sum(), pose)
     return loss.detach(), gradient
 

@@ -29,7 +29,7 @@ PRESETS: dict[str, Callable[..., SmokeConfig]] = {
 def make_sample(
     camera: Camera, rows: list[tuple[float, ...]], classes: tuple[str, ...] = (), name: str = "0"
 ) -> Sample:
-    """Rows of x y z  l h w  yaw; 2D boxes are the projected rectangles. The picture is black and takes no memory."""
+    """Rows of x y z  l h w  yaw; 2D boxes are the projected rectangles. The image is black and takes no memory."""
     t = torch.tensor(rows).reshape(-1, 7)
     boxes = Boxes3D(t[:, :3], t[:, 3:6], t[:, 6])
     n = len(rows)

@@ -1,4 +1,4 @@
-"""A KITTI folder of painted boxes: a data set that is made in a second and whose truth is exact."""
+"""A KITTI folder of painted boxes: a data set that is made in a second and whose ground truth is exact."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from PIL import Image, ImageDraw
 from monolift.data.formats.kitti_format import format_calib, format_labels, from_numbers, parse_calib
 from monolift.geometry import Boxes3D, Camera
 
-# P2 of most KITTI pictures
+# P2 of most KITTI images
 FOCAL, CX, CY, OFFSET = 721.5377, 609.5593, 172.854, (44.85728, 0.2163791, 0.002745884)
 FACES = ((0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7), (4, 5, 6, 7))
 
 
 def toy_camera(width: int, height: int) -> Camera:
-    """KITTI's camera, resized to another picture size."""
+    """KITTI's camera, resized to another image size."""
     rows = [[FOCAL, 0, CX, OFFSET[0]], [0, FOCAL, CY, OFFSET[1]], [0, 0, 1, OFFSET[2]]]
     return Camera.from_matrix(rows, 1242, 375).after_resize(width, height)
 
 
 def toy_boxes(count: int, rng: np.random.Generator) -> Boxes3D:
-    """Cars on a ground 1.65 m below the camera, side by side, all inside the picture; near ones may hide parts of others."""
+    """Cars on a ground 1.65 m below the camera, side by side, all inside the image; near ones may hide parts of others."""
     z = rng.uniform(9, 24, count)
     x = (np.arange(count) - (count - 1) / 2 + rng.uniform(-0.15, 0.15, count)) / max(count, 1) * 1.3 * z
     size = np.stack(
@@ -38,8 +38,8 @@ def toy_boxes(count: int, rng: np.random.Generator) -> Boxes3D:
 
 def paint(boxes: Boxes3D, camera: Camera, rng: np.random.Generator) -> Image.Image:
     """Flat-shaded boxes before sky and street, the farthest first; the front is bright, so that the heading shows."""
-    picture = Image.new("RGB", (camera.width, camera.height), (150, 180, 220))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (camera.width, camera.height), (150, 180, 220))
+    draw = ImageDraw.Draw(image)
     draw.rectangle((0, float(camera.cy), camera.width, camera.height), fill=(90, 90, 95))
     for n in torch.argsort(boxes.center[:, 2], descending=True).tolist():
         color = rng.integers(60, 200, 3)
@@ -50,7 +50,7 @@ def paint(boxes: Boxes3D, camera: Camera, rng: np.random.Generator) -> Image.Ima
             shade = (1.3, 0.8, 0.4, 0.8, 1.0)[f]
             fill = tuple(int(min(255, c * shade)) for c in color)
             draw.polygon([tuple(px[k].tolist()) for k in FACES[f]], fill=fill)
-    return picture
+    return image
 
 
 def write_toy(
@@ -61,7 +61,7 @@ def write_toy(
     same: bool = False,
     seed: int = 0,
 ) -> Path:
-    """Pictures, labels and calibrations; with ``same`` one scene under all ids. Returns ``root``."""
+    """Images, labels and calibrations; with ``same`` one scene under all ids. Returns ``root``."""
     training = root / "training"
     for folder in ("image_2", "label_2", "calib"):
         (training / folder).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Scenes for the viewer's tests: painted boxes whose truth is exact."""
+"""Scenes for the viewer's tests: painted boxes whose ground truth is exact."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toy_kitti import write_toy
 
 
 def toy_world(folder: Path, count: int = 3) -> Path:
-    """``folder``/training with ``count`` painted pictures of three cars each, 000000, 000001, ..."""
+    """``folder``/training with ``count`` painted images of three cars each, 000000, 000001, ..."""
     return write_toy(folder, [f"{k:06d}" for k in range(count)], size=(621, 188), seed=3) / "training"
 
 

@@ -1,4 +1,4 @@
-"""From a picture in any shape to boxes, with a detector whose answers are known."""
+"""From an image in any shape to boxes, with a detector whose answers are known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image
 import monolift
 from fake_detector import FakeDetector
 from monolift.data.formats.kitti_format import parse_labels
-from monolift.data.sources import expand, photograph, read_photograph
+from monolift.data.sources import expand, input_image, read_input_image
 from monolift.errors import InputError, MissingExtraError
 from monolift.files.json_text import format_json
 from monolift.inference.device import pick_device
@@ -40,12 +40,12 @@ def test_boxes_are_metric_and_2d_boxes_are_pixels_of_the_source(model: Model) ->
     assert z == pytest.approx(700 * 1.5 / 50, rel=0.03)
     assert x == pytest.approx((631.5 - 620.5) / 700 * z, abs=0.03)
     assert y == pytest.approx((194.5 - 187.0) / 700 * z, abs=0.03)
-    # found in a picture of half the size: to a network pixel
+    # found in an image of half the size: to a network pixel
     assert torch.allclose(result.boxes2d[0], torch.tensor([599.5, 169.5, 663.5, 219.5]), atol=2)
     assert set(result.timings) == {"read", "prepare", "network", "decode"}
 
 
-def test_a_resized_picture_with_its_camera_gives_the_same_boxes(model: Model) -> None:
+def test_a_resized_image_with_its_camera_gives_the_same_boxes(model: Model) -> None:
     whole = model.detect(street(), CAMERA)
     small = model.detect(street(0.5), (350.0, 350.0, (620.5 + 0.5) / 2 - 0.5, (187.0 + 0.5) / 2 - 0.5))
     sized = model.detect(street(0.5), "700,700,620.5,187,1242,376")
@@ -61,12 +61,12 @@ def test_distances_scale_with_the_focal_length(model: Model) -> None:
 
 
 def test_every_kind_of_source_gives_the_same_boxes(model: Model, tmp_path: Path) -> None:
-    picture = street()
+    image = street()
     path = tmp_path / "street.png"
-    picture.save(path)
-    array = np.asarray(picture)
+    image.save(path)
+    array = np.asarray(image)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
-    results = [model.detect(s, CAMERA) for s in (picture, path, str(path), array, tensor)]
+    results = [model.detect(s, CAMERA) for s in (image, path, str(path), array, tensor)]
     for result in results[1:]:
         assert torch.equal(result.boxes.center, results[0].boxes.center)
     assert results[1].name == "street" and results[1].path == path
@@ -75,7 +75,7 @@ def test_every_kind_of_source_gives_the_same_boxes(model: Model, tmp_path: Path)
 def test_several_in_several_out(model: Model, tmp_path: Path) -> None:
     for name, things in (("b", ("Car",)), ("a", ("Pedestrian",))):
         street(names=things).save(tmp_path / f"{name}.png")
-    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "notes.txt").write_text("not an image")
     several = [tmp_path / "a.png", tmp_path / "b.png"]
     for source in (tmp_path, str(tmp_path / "*.png"), several):
         for batch in (1, 2, 5):
@@ -242,7 +242,7 @@ def test_filter_by_class_and_score(model: Model) -> None:
     assert len(result) == 2  # unchanged
 
 
-def test_pictures_are_written_in_the_format_of_their_name(model: Model, tmp_path: Path) -> None:
+def test_images_are_written_in_the_format_of_their_name(model: Model, tmp_path: Path) -> None:
     result = model.detect(street(), CAMERA)
     for name, kind in (("a.png", "PNG"), ("a.jpg", "JPEG")):
         result.save_image(tmp_path / name)
@@ -253,7 +253,7 @@ def test_pictures_are_written_in_the_format_of_their_name(model: Model, tmp_path
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jpg", "a.png"]
 
 
-# -- pictures of all kinds -----------------------------------------------------------------------------------------------
+# -- images of all kinds -----------------------------------------------------------------------------------------------
 
 
 def test_exif_rotation_is_applied_before_the_camera(tmp_path: Path) -> None:
@@ -261,8 +261,8 @@ def test_exif_rotation_is_applied_before_the_camera(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
     sideways.save(tmp_path / "a.png", exif=exif)
-    photo = read_photograph(tmp_path / "a.png")
-    assert torch.equal(photo.image, photograph(street()).image)
+    photo = read_input_image(tmp_path / "a.png")
+    assert torch.equal(photo.image, input_image(street()).image)
 
 
 def test_exif_focal_length_makes_the_camera(model: Model, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_exif_focal_length_makes_the_camera(model: Model, tmp_path: Path) -> Non
     assert "EXIF" in result.camera_origin and not result.warnings
 
 
-def test_exif_of_a_picture_cropped_since_is_not_believed(model: Model, tmp_path: Path) -> None:
+def test_exif_of_a_image_cropped_since_is_not_believed(model: Model, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif.get_ifd(0x8769).update({0xA405: 35, 0xA002: 4000, 0xA003: 3000})
     street().save(tmp_path / "a.jpg", exif=exif)
@@ -283,7 +283,7 @@ def test_exif_of_a_picture_cropped_since_is_not_believed(model: Model, tmp_path:
     assert "taken as 4000 x 3000, cropped to 1242 x 376" in result.warnings[0]
 
 
-def test_pictures_of_other_modes_become_rgb(tmp_path: Path) -> None:
+def test_images_of_other_modes_become_rgb(tmp_path: Path) -> None:
     rgb = street()
     grey = np.asarray(rgb.convert("L"))
     same = [
@@ -296,20 +296,20 @@ def test_pictures_of_other_modes_become_rgb(tmp_path: Path) -> None:
     for mode, expected in same:
         path = tmp_path / (f"{mode}.tif" if mode == "CMYK" else f"{mode}.png")
         rgb.convert(mode).save(path)
-        image = read_photograph(path).image
+        image = read_input_image(path).image
         assert image.shape == (3, 376, 1242) and image.dtype == torch.uint8
         if expected is not None:
             assert (image.permute(1, 2, 0).numpy() == expected).all()
     deep = (grey.astype(np.uint16) << 8) + 77
     Image.fromarray(deep).save(tmp_path / "deep.png")
-    assert (read_photograph(tmp_path / "deep.png").image[0].numpy() == grey).all()
-    assert (photograph(deep).image[0].numpy() == grey).all()
+    assert (read_input_image(tmp_path / "deep.png").image[0].numpy() == grey).all()
+    assert (input_image(deep).image[0].numpy() == grey).all()
 
 
 def test_what_is_transparent_becomes_grey_not_its_hidden_colour() -> None:
     hidden = np.zeros((64, 64, 4), np.uint8)
     hidden[..., 0] = 255  # red under full transparency
-    assert (photograph(hidden).image == 128).all()
+    assert (input_image(hidden).image == 128).all()
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_arrays_are_not_guessed_at(model: Model, source: object, message: str) -
         model.detect(source, CAMERA)  # type: ignore[call-overload]
 
 
-def test_files_that_are_no_pictures(tmp_path: Path) -> None:
+def test_files_that_are_no_images(tmp_path: Path) -> None:
     street().save(tmp_path / "whole.png")
     data = (tmp_path / "whole.png").read_bytes()
     street().save(tmp_path / "whole.jpg")
@@ -338,16 +338,16 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
         "cut.png": data[: len(data) // 2],
         "cut.jpg": jpeg[: len(jpeg) // 2],
         "header.png": data[:20],
-        "text.jpg": b"not a picture at all",
+        "text.jpg": b"not an image at all",
         "flipped.png": data[:60] + bytes(255 - b for b in data[60:]),
     }
     for name, content in broken.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=name.replace(".", r"\.")) as error:
-            read_photograph(tmp_path / name)
+            read_input_image(tmp_path / name)
         assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="no such file"):
-        read_photograph(tmp_path / "missing.png")
+        read_input_image(tmp_path / "missing.png")
     with pytest.raises(InputError, match="matches no file"):
         expand(str(tmp_path / "*.webp"))
     (tmp_path / "none").mkdir()

@@ -1,4 +1,4 @@
-"""What a result is written as besides KITTI and JSON: Omni3D, glTF, pictures; and how it comes, one by one."""
+"""What a result is written as besides KITTI and JSON: Omni3D, glTF, images; and how it comes, one by one."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_glb_holds_meshes_and_boxes_where_there_are_none(model: Model, tmp_path:
     assert read_glb(tmp_path / "nothing.glb") == []
 
 
-def test_the_scene_from_above_is_a_picture_of_its_own(model: Model) -> None:
+def test_the_scene_from_above_is_a_image_of_its_own(model: Model) -> None:
     found, nothing = (model.detect(street(names=n), CAMERA).plot_bev() for n in (("Car",), ()))
     assert found.height > found.width  # forward is up
     assert (np.asarray(found) != np.asarray(nothing.resize(found.size))).any()
@@ -98,12 +98,12 @@ def test_portraits_and_panoramas(model: Model, size: tuple[int, int]) -> None:
     """The street cut or framed to another shape: its camera moves along, its boxes stay where they are."""
     width, height = size
     left, top = (1242 - width) // 2 if width < 1242 else -(width - 1242) // 2, (376 - height) // 2
-    picture = Image.new("RGB", size, (90, 110, 90))
-    picture.paste(street(names=("Car",)), (-left, -top))
-    result = model.detect(picture, (700.0, 700.0, 620.5 - left, 187.0 - top))
+    image = Image.new("RGB", size, (90, 110, 90))
+    image.paste(street(names=("Car",)), (-left, -top))
+    result = model.detect(image, (700.0, 700.0, 620.5 - left, 187.0 - top))
     assert isinstance(result, Results3D)
     whole = model.detect(street(names=("Car",)), CAMERA)
     assert result.classes == ("Car",)
-    # found in a picture of another scale: to a network pixel of the car's height
+    # found in an image of another scale: to a network pixel of the car's height
     assert torch.allclose(result.boxes.center, whole.boxes.center, rtol=0.12, atol=0.15)
     assert result.plot().width >= width

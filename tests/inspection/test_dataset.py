@@ -102,7 +102,7 @@ def test_every_fault_is_listed_with_its_place(tmp_path: Path) -> None:
     assert listed("objects with a size of 0") == ["label_2/000004.txt:1"]
     assert listed("objects whose alpha") == ["label_2/000003.txt:1"]
     text = str(found)
-    assert "ERRORS, to be mended before training: 5" in text
+    assert "ERRORS, to be fixed before training: 5" in text
     assert json.loads(found.to_json())["errors"] == found.errors
 
 
@@ -134,7 +134,7 @@ def test_the_command_draws_samples_and_fails_on_errors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = data_set(tmp_path / "set", [[projected(0, 20)], [projected(3, 12)]])
-    out = tmp_path / "pictures"
+    out = tmp_path / "images"
     assert (
         main(["inspect", str(root), "--plots", str(out), "--json", str(tmp_path / "i.json"), "--decode"]) == 0
     )
@@ -147,7 +147,7 @@ def test_the_command_draws_samples_and_fails_on_errors(
         inspect(tmp_path)
 
 
-def test_pictures_show_the_box_where_it_projects() -> None:
+def test_images_show_the_box_where_it_projects() -> None:
     image = draw_labels(Image.new("RGB", SIZE), parse_labels(projected(0, 20)), P2)
     pixels = np.asarray(image)[:, : SIZE[0]].max(axis=2) > 0
     columns, rows = np.flatnonzero(pixels.any(axis=0)), np.flatnonzero(pixels.any(axis=1))

@@ -126,7 +126,7 @@ def test_without_depth_the_size_decides(cars: KnownCars) -> None:
     assert off.median() < 0.15
 
 
-def test_a_box_outside_the_picture() -> None:
+def test_a_box_outside_the_image() -> None:
     fitted = MonoDR(replace(QUICK, iterations=2)).fit([blank(box2d=torch.tensor([-300.0, 10, -200, 60]))])
     assert fitted.confidence.tolist() == [0] and bool(torch.isfinite(fitted.boxes.center).all())
 
@@ -164,9 +164,9 @@ def test_bad_choices_are_named(changes: dict[str, object]) -> None:
 # --- crops
 
 
-@pytest.mark.parametrize("extent", [30.0, 300.0])  # finer and coarser than the picture
+@pytest.mark.parametrize("extent", [30.0, 300.0])  # finer and coarser than the image
 def test_crops_are_where_their_cameras_say(extent: float) -> None:
-    """A picture whose colour is its own column and row: each crop pixel shows where it looks."""
+    """An image whose colour is its own column and row: each crop pixel shows where it looks."""
     column = torch.arange(1242).expand(375, -1)
     row = torch.arange(375)[:, None].expand(-1, 1242)
     image = torch.stack([column // 8, row // 2, row * 0]).to(torch.uint8)

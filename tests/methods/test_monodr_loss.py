@@ -27,7 +27,7 @@ from monolift.typing import Tensor
 CLOSED = torch.zeros(1, 4, dtype=torch.bool)
 
 
-def pictures(*shape: int) -> Tensor:
+def images(*shape: int) -> Tensor:
     """Random numbers in (0.1, 0.9), float64."""
     return 0.1 + 0.8 * torch.rand(*shape, dtype=torch.float64)
 
@@ -83,11 +83,11 @@ def test_boxes_by_hand() -> None:
 @pytest.mark.parametrize("open_sides", [CLOSED, ~CLOSED])
 def test_gradients(open_sides: Tensor) -> None:
     check = torch.autograd.gradcheck
-    observed, foreground, valid = pictures(2, 3, 4, 4), pictures(2, 4, 4), pictures(2, 4, 4)
-    assert check(lambda c: pixel_loss(c, observed, foreground), pictures(2, 3, 4, 4).requires_grad_())
-    assert check(lambda s: silhouette_loss(s, foreground, valid), pictures(2, 4, 4).requires_grad_())
-    assert check(lambda d: depth_loss(d, foreground, valid), pictures(2, 4, 4).requires_grad_())
-    assert check(lambda d: depth_loss(d, foreground, valid, cut=0.3), pictures(2, 4, 4).requires_grad_())
+    observed, foreground, valid = images(2, 3, 4, 4), images(2, 4, 4), images(2, 4, 4)
+    assert check(lambda c: pixel_loss(c, observed, foreground), images(2, 3, 4, 4).requires_grad_())
+    assert check(lambda s: silhouette_loss(s, foreground, valid), images(2, 4, 4).requires_grad_())
+    assert check(lambda d: depth_loss(d, foreground, valid), images(2, 4, 4).requires_grad_())
+    assert check(lambda d: depth_loss(d, foreground, valid, cut=0.3), images(2, 4, 4).requires_grad_())
     boxes = torch.tensor([[1.0, 2, 9, 7], [3, 1, 8, 12]], dtype=torch.float64)
     rendered = torch.tensor([[2.0, 3, 10.5, 8], [1, 2, 7, 9]], dtype=torch.float64, requires_grad=True)
     assert check(lambda b: box_loss(b, boxes, 0.1, open_sides.expand(2, 4)), rendered)
@@ -106,7 +106,7 @@ def test_the_weights_of_the_paper() -> None:
 # --- rotations
 
 
-def picture_of(depth: Tensor) -> Rendering:
+def image_of(depth: Tensor) -> Rendering:
     ones = torch.ones_like(depth)
     return Rendering(ones[:, None].expand(-1, 3, -1, -1), ones, depth, ones.long())
 
@@ -148,7 +148,7 @@ def test_each_object_takes_its_best_trial() -> None:
     def render(angle: Tensor, aligned: bool) -> tuple[Rendering, Tensor]:
         assert not aligned
         seen.append(angle)
-        return picture_of(torch.zeros(4, 8, 8)), torch.zeros(4, 4)
+        return image_of(torch.zeros(4, 8, 8)), torch.zeros(4, 4)
 
     def metric(colour: Tensor, silhouette: Tensor) -> Tensor:
         return (seen[-1] - wanted).abs()
@@ -169,7 +169,7 @@ def test_the_form_of_the_depth_tells_the_ends_apart() -> None:
     """The distance itself does not count, the slope does."""
     slope = torch.arange(8.0).expand(1, 8, 8)
     crops = crops_with(20 + slope)
-    same, turned = (depth_form(picture_of(d), crops, torch.ones(1)) for d in (31 + slope, 31 - slope))
+    same, turned = (depth_form(image_of(d), crops, torch.ones(1)) for d in (31 + slope, 31 - slope))
     assert same.item() == pytest.approx(0, abs=1e-5)
     off = 2 * slope[0, 0] - 6  # the lower of the two middle ones is the median
     assert turned.item() == pytest.approx(float(off.abs().clamp(max=1).mean()), abs=1e-5)
@@ -197,8 +197,8 @@ def test_scale_by_hand() -> None:
     mean = torch.tensor([4.0, 1.5, 1.6])
     size = mean * torch.tensor([1.1, 1.2, 1.0, 0.5, 0.9, 1.3])[:, None]
     usable = torch.tensor([True, True, True, False, True, True])
-    picture = torch.tensor([0, 0, 0, 0, 1, 1])
-    factor = scale_correction(size, mean, picture, usable, size_spread=0.08, scale_spread=0.04)
-    # picture 0: three usable objects, and a prior worth four; picture 1: too few to tell
+    image = torch.tensor([0, 0, 0, 0, 1, 1])
+    factor = scale_correction(size, mean, image, usable, size_spread=0.08, scale_spread=0.04)
+    # image 0: three usable objects, and a prior worth four; image 1: too few to tell
     expected = [math.exp(-(math.log(1.1) + math.log(1.2)) / (3 + 4))] * 4 + [1, 1]
     torch.testing.assert_close(factor, torch.tensor(expected))

@@ -68,7 +68,7 @@ def ideal(codec: ROI10DCodec, targets: Targets) -> tuple[dict[str, torch.Tensor]
 
 @pytest.mark.parametrize("start", ["roi", "mean"])
 def test_what_is_encoded_is_decoded(start: str) -> None:
-    """Two cameras, mirrored, resized, and a picture without objects, in one batch."""
+    """Two cameras, mirrored, resized, and an image without objects, in one batch."""
     small = dataclasses.replace(
         sample("small"), camera=toy_camera(WIDTH, HEIGHT).after_scale(0.8).after_crop(0, 0, WIDTH, HEIGHT)
     )

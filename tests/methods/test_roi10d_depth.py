@@ -39,7 +39,7 @@ def test_flip_layer_commutes_with_mirroring() -> None:
 def test_flip_layer_takes_one_side_at_the_edges_and_the_mean_between() -> None:
     images = torch.zeros(1, 3, 4, 101)
 
-    def predict(x: torch.Tensor) -> torch.Tensor:  # 1 for the plain picture, 3 for its mirror image
+    def predict(x: torch.Tensor) -> torch.Tensor:  # 1 for the plain image, 3 for its mirror image
         predict.calls += 1
         return torch.full((1, 1, 4, 101), float(2 * predict.calls - 1))
 
@@ -89,7 +89,7 @@ def test_depth_loss_without_any_truth_is_zero_with_a_gradient() -> None:
 
 
 def stereo_pair(disparity: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A textured wall: left picture, and the right one, in which everything is ``disparity`` pixels further left."""
+    """A textured wall: left image, and the right one, in which everything is ``disparity`` pixels further left."""
     coarse = torch.rand(1, 3, 8, 20)
     wall = torch.nn.functional.interpolate(coarse, (32, 80), mode="bicubic").clamp(0, 1)[0]
     return wall[:, :, :64], wall[:, :, disparity : 64 + disparity]

@@ -80,8 +80,8 @@ def test_numbers_invert_lift_for_any_rotation_camera_and_start() -> None:
             torch.testing.assert_close(back[name], numbers[name], atol=1e-6, rtol=1e-6)
 
 
-def test_the_same_numbers_in_a_resized_picture_are_the_same_box() -> None:
-    """Region and camera follow the resize; metres stay. With a reference focal length depth belongs to the picture's size."""
+def test_the_same_numbers_in_a_resized_image_are_the_same_box() -> None:
+    """Region and camera follow the resize; metres stay. With a reference focal length depth belongs to the image's size."""
     numbers, roi, label = regions()
     codec = ROI10DCodec(CONFIG)
     small = KITTI.after_scale(0.5)

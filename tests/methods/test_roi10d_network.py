@@ -45,7 +45,7 @@ def make(**changes: object) -> ROI10D:
 
 
 @pytest.mark.parametrize("objects", [True, False])
-def test_every_weight_has_a_gradient_whatever_is_in_the_picture(toy: KittiDataset, objects: bool) -> None:
+def test_every_weight_has_a_gradient_whatever_is_in_the_image(toy: KittiDataset, objects: bool) -> None:
     """Or a parallel training would wait for it. In the warm-up and after."""
     detector = make().train()
     samples, images = views(detector, [s if objects else empty(s) for s in (toy[0], toy[1])])
@@ -103,7 +103,7 @@ def test_nothing_found_is_no_detection_and_no_failure() -> None:
 
 
 def test_regions_of_any_size_give_finite_numbers() -> None:
-    """One pixel wide, empty, larger than the picture, on all levels of a larger network."""
+    """One pixel wide, empty, larger than the image, on all levels of a larger network."""
     rois = torch.tensor([[5.0, 5, 6, 40], [9, 9, 9, 9], [-50, -50, 900, 400], [0, 0, 159, 63]])
     image = torch.tensor([0, 1, 1, 0])
     for detector in (make().eval(), make(backbone="resnet18", roi_levels=3, channels=32).eval()):
@@ -124,7 +124,7 @@ def test_regions_are_read_from_the_level_of_their_size() -> None:
 
 
 def test_given_depth_takes_the_streams_place_in_its_units(toy: KittiDataset) -> None:
-    """Metres of the picture's own lens become metres at the reference focal length; holes may stay."""
+    """Metres of the image's own lens become metres at the reference focal length; holes may stay."""
     detector = make(depth="given", focal=200.0).eval()
     sample, images = views(detector, [toy[0]])
     camera = detector.encode(sample).cameras

@@ -38,7 +38,7 @@ def space() -> ShapeSpace:
 
 
 def scene(space: ShapeSpace, code: torch.Tensor) -> Sample:
-    """A car of this code, with its depth and its mask, in half of KITTI's picture."""
+    """A car of this code, with its depth and its mask, in half of KITTI's image."""
     camera = toy_camera(621, 188)
     boxes = Boxes3D(torch.tensor([CENTER]), torch.tensor([SIZE]), torch.tensor([YAW]))
     mesh = placed(space.mesh(code, boxes.size[0]), boxes.center[0], boxes.yaw[0])
@@ -113,7 +113,7 @@ def test_labels_are_found_again_in_mirrored_and_thinned_samples(space: ShapeSpac
     assert ShapeLabels("").codes(sample).tolist() == [[0.0] * 6]
 
 
-def test_meshes_stand_in_their_boxes_and_wear_the_picture(space: ShapeSpace) -> None:
+def test_meshes_stand_in_their_boxes_and_wear_the_image(space: ShapeSpace) -> None:
     sample = scene(space, space.medians["Car"])
     red = sample.image.clone()
     red[:, sample.instances == 1] = torch.tensor([200, 30, 30], dtype=torch.uint8)[:, None]
@@ -137,7 +137,7 @@ def test_meshes_stand_in_their_boxes_and_wear_the_picture(space: ShapeSpace) -> 
     seen = render(shaped.meshes[0], Camera.stack([sample.camera]))
     middle = seen.colour[0][:, seen.silhouette[0] > 0.99].mean(1) * 255
     assert float(middle[0]) > 150 > 80 > float(middle[1])
-    assert shaped.meshes[1].texture is None  # it is not in the picture
+    assert shaped.meshes[1].texture is None  # it is not in the image
     detector = ROI10D(ROI10DConfig(input_width=160, input_height=64, head_channels=32))
     unlearnt = dataclasses.replace(found, shape=torch.eye(6)[:2])  # no shape label was ever seen
     assert torch.equal(detector.with_meshes(unlearnt, red, sample.camera).shape[1], space.medians["all"])

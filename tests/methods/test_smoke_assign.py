@@ -31,7 +31,7 @@ from smoke_scenes import (
 
 
 def test_an_object_whose_center_is_outside_is_kept_with_its_offset() -> None:
-    """A car cut by the left border: its 2D box is in the picture, the projection of its centre is not."""
+    """A car cut by the left border: its 2D box is in the image, the projection of its centre is not."""
     row = (-7.2, 1.0, 8.0, 4.2, 1.5, 1.7, -1.5)
     source = make_sample(KITTI, [row])
     u = float(KITTI.px_from_cam(source.boxes.center)[0, 0])
@@ -187,13 +187,13 @@ def test_the_cells_that_train_the_regression() -> None:
 
 
 def kitti_rig(focal: float) -> tuple[int, int]:
-    """Picture size of KITTI's four camera rigs, told apart by focal length."""
+    """Image size of KITTI's four camera rigs, told apart by focal length."""
     sizes = {721.5377: (1242, 375), 718.856: (1241, 376), 707.0493: (1224, 370), 718.3351: (1238, 374)}
     return sizes[min(sizes, key=lambda f: abs(f - focal))]
 
 
 def test_radius_statistics_of_kitti(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Targets of every twentieth labelled KITTI picture against the known statistics of the released code's targets.
+    """Targets of every twentieth labelled KITTI image against the known statistics of the released code's targets.
 
     Of the cars 5.5 % are dropped, 41 % get radius 0, 34 % 1, 12 % 2, 13 % more, on average 1.07; by the other rule 4.93.
     """

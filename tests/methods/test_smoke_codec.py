@@ -29,7 +29,7 @@ from smoke_scenes import (
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("orientation", ["vector", "quaternion"])
 def test_decode_inverts_encode_for_a_mixed_batch(preset: str, orientation: str) -> None:
-    """Two cameras, a mirrored and a resized picture and an empty one in the same batch."""
+    """Two cameras, a mirrored and a resized image and an empty one in the same batch."""
     config = PRESETS[preset]()
     quirks = replace(config.quirks, quaternion=orientation == "quaternion")
     config = replace(config, quirks=quirks)
@@ -119,8 +119,8 @@ def test_the_same_maps_seen_through_a_longer_lens_are_farther_away() -> None:
     assert torch.allclose(a.center[:, 2], b.center[:, 2])
 
 
-def test_a_picture_resized_with_its_camera_keeps_its_boxes() -> None:
-    """At the codec, where nothing scales the picture back: both are network pictures as they are."""
+def test_a_image_resized_with_its_camera_keeps_its_boxes() -> None:
+    """At the codec, where nothing scales the image back: both are network images as they are."""
     codec = SmokeCodec(SmokeConfig())
     camera = Camera(700, 700, 640, 190, 0.06, 0, 0.003, width=1280, height=384)
     whole, small = make_sample(camera, CARS), make_sample(camera.after_resize(1024, 307), CARS)

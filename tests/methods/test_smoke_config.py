@@ -20,8 +20,8 @@ from smoke_scenes import (
 )
 
 
-def test_the_network_sees_the_same_picture_at_any_resolution() -> None:
-    """Through prepare(): the network picture and its camera hardly differ when picture and camera shrink together."""
+def test_the_network_sees_the_same_image_at_any_resolution() -> None:
+    """Through prepare(): the network image and its camera hardly differ when image and camera shrink together."""
     model = Smoke(SmokeConfig(head_channels=32))
     y, x = torch.meshgrid(torch.arange(375), torch.arange(1242), indexing="ij")
     waves = [128 + 90 * torch.sin(x / a) * torch.cos(y / b) for a, b in ((40, 30), (55, 21), (33, 47))]
@@ -73,7 +73,7 @@ def test_configurations_that_cannot_be_are_refused(change: dict[str, object], wo
         SmokeConfig(**change)  # type: ignore[arg-type]
 
 
-def test_the_official_picture_is_bgr_with_rgb_statistics_and_loses_rows() -> None:
+def test_the_official_image_is_bgr_with_rgb_statistics_and_loses_rows() -> None:
     model = Smoke(official(backbone="nano", head_channels=32))
     red = torch.zeros(3, 4, 4, dtype=torch.uint8)
     red[0] = 255

@@ -127,7 +127,7 @@ def test_the_ablations_train_all_numbers_at_once(regression: str) -> None:
     assert smoke_loss(codec, perfect_raw(codec, targets), targets)["corners"].item() == pytest.approx(
         0, abs=1e-2
     )
-    # near the truth: far from it all corners lie on one side and the gradients of L1 with respect to a size cancel
+    # near the ground truth: far from it all corners lie on one side and the gradients of L1 with respect to a size cancel
     maps = perfect_raw(codec, targets)["regression"]
     raw = {
         **random_raw(codec, targets),
@@ -203,7 +203,7 @@ def test_vectors_and_quaternions_of_length_zero_have_finite_gradients() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_batch_is_its_pictures(preset: str) -> None:
+def test_a_batch_is_its_images(preset: str) -> None:
     """Targets are concatenated, losses add up as the normalisation says, detections are the same."""
     config = PRESETS[preset]()
     codec = SmokeCodec(config)

@@ -76,7 +76,7 @@ def assert_same(found: Detections, sample: Sample, atol: float = 2e-3) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_decode_inverts_encode(preset: str) -> None:
-    """Two cameras in one batch, one picture mirrored, one resized, one empty."""
+    """Two cameras in one batch, one image mirrored, one resized, one empty."""
     codec = SS3DCodec(PRESETS[preset]())
     other = Camera(520.0, 515.0, 640.0, 180.0, tx=-0.5, tz=0.01, width=1242, height=375)
     samples = [
@@ -102,7 +102,7 @@ def test_decode_inverts_encode(preset: str) -> None:
 
 
 def test_truncated_object() -> None:
-    """Its 2D box is cut by the picture's border: the parameter is cut too, and so is the fit's forward model."""
+    """Its 2D box is cut by the image's border: the parameter is cut too, and so is the fit's forward model."""
     camera = KITTI.after_crop(0, 0, 1240, 372)
     sample = sample_of(((-5.2, 1.0, 6.0, 3.9, 1.5, 1.6, 0.3), (3.0, 1.0, 4.5, 3.9, 1.5, 1.6, 1.2)), camera)
     assert sample.boxes2d[0, 0] == 0
@@ -154,7 +154,7 @@ def test_corners_seen_from_the_far_end_do_not_depend_on_the_heading() -> None:
 
 
 def test_across_the_view_the_cosine_decides() -> None:
-    """Sines of both signs near zero: the corners' order follows from where front and rear lie in the picture."""
+    """Sines of both signs near zero: the corners' order follows from where front and rear lie in the image."""
     codec = SS3DCodec(SS3DConfig())
     box = Boxes3D(torch.tensor([[0.0, 1.0, 15.0]]), torch.tensor([[3.9, 1.5, 1.6]]), torch.tensor([0.02]))
     camera = dataclasses.replace(KITTI, width=0, height=0)
@@ -180,7 +180,7 @@ def test_cell_pixels_are_the_middles() -> None:
 def painted(
     boxes2d: list[list[float]], depth: list[float], classes: tuple[str, ...], **changes: object
 ) -> Targets:
-    """Targets of a 160 x 96 picture with labelled 2D boxes set by hand; depths decide who is in front."""
+    """Targets of a 160 x 96 image with labelled 2D boxes set by hand; depths decide who is in front."""
     rows = tuple((0.0, 0.0, z, 4.0, 1.5, 1.7, 0.5) for z in depth)
     sample = sample_of(rows, Camera(100.0, 100.0, 80.0, 48.0, width=160, height=96), classes)
     sample = dataclasses.replace(sample, boxes2d=torch.tensor(boxes2d), **changes)
@@ -308,7 +308,7 @@ def test_any_number_of_candidates(candidates: int) -> None:
     assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
 
 
-def test_suppression_keeps_the_best_of_each_class_and_picture() -> None:
+def test_suppression_keeps_the_best_of_each_class_and_image() -> None:
     codec = SS3DCodec(SS3DConfig())
     targets = assign_targets(codec, [as_network(sample_of(CARS[:1])), as_network(sample_of(CARS[:1]))])
     raw = ideal_maps(codec, targets)

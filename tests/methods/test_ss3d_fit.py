@@ -58,7 +58,7 @@ def test_cost_is_chi_square_and_covariance_is_right() -> None:
 
 
 def test_exact_parameters_give_the_box_back() -> None:
-    """Two cameras in one batch, boxes cut by the picture's border among them."""
+    """Two cameras in one batch, boxes cut by the image's border among them."""
     boxes = noisy_cars(60, seed=6).boxes
     left = Boxes3D(
         torch.tensor([[-5.2, 1.0, 6.0]]).double(),

@@ -79,7 +79,7 @@ def test_shuffle_spreads_a_feature_over_its_own_four_cells() -> None:
 
 @pytest.mark.parametrize("backbone", ["resnet18", "nano"])
 def test_a_cell_sees_its_own_pixel(backbone: str) -> None:
-    """The slope of an output in the picture is centred on the cell's pixel, to a cell of the features: convolutions of stride
+    """The slope of an output in the image is centred on the cell's pixel, to a cell of the features: convolutions of stride
     2 look at the first of their two pixels, and a shuffled cell has three neighbours with the same view."""
     net = network(backbone)
     images = torch.randn(1, 3, 128, 256, requires_grad=True)

@@ -50,7 +50,7 @@ def test_hand_worked_box() -> None:
 
 
 def test_agrees_with_the_geometry_package() -> None:
-    """Whole P2, a camera per box, sides cut by the picture: as Boxes3D and Camera say."""
+    """Whole P2, a camera per box, sides cut by the image: as Boxes3D and Camera say."""
     camera = KITTI.after_crop(80, 0, 1000, 375)
     cars = noisy_cars(200, seed=1, camera=camera)
     seen = parameters_of_boxes(cars.boxes, camera)
@@ -83,7 +83,7 @@ def automatic_jacobian(state: torch.Tensor, camera: Camera) -> torch.Tensor:
 @pytest.mark.parametrize("camera", [KITTI, Camera(721.5, 718.0, 609.6, 172.9)], ids=["cut", "unlimited"])
 def test_jacobian_is_the_derivative(camera: Camera) -> None:
     boxes = noisy_cars(30, seed=2).boxes
-    # beside and around the camera too: corners behind it, sides held at the picture's border
+    # beside and around the camera too: corners behind it, sides held at the image's border
     near = Boxes3D.cat(
         [box(1.5, 1.0, 2.0, 0.4), box(-2.0, 1.2, 0.5, 1.5), box(0.3, 1.0, 1.2, -0.7), box(4.0, 1, -3.0)]
     )
@@ -94,7 +94,7 @@ def test_jacobian_is_the_derivative(camera: Camera) -> None:
 
 
 def test_truncated_side_does_not_move() -> None:
-    # half of it left of the picture: the side stays at 0 when the box moves left, and the corners go on
+    # half of it left of the image: the side stays at 0 when the box moves left, and the corners go on
     boxes = box(-5.2, 1.0, 6.0, 0.3)
     state = state_from_boxes(boxes)
     seen, jacobian = parameters_and_jacobian(state, Pinhole.of(KITTI, state))

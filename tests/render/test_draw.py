@@ -13,7 +13,7 @@ from monolift.data.sample import Objects
 from monolift.geometry import Boxes3D, Camera
 from monolift.render.draw.birds_eye import GROUND, VIEW, birds_eye
 from monolift.render.draw.canvas import Canvas, class_color, clip_polygon, clip_segment, cut_polygon
-from monolift.render.draw.overlay import overlay, picture
+from monolift.render.draw.overlay import draw_result, overlay
 
 CAMERA = Camera(700.0, 700.0, 449.5, 199.5, width=900, height=400)
 
@@ -129,23 +129,23 @@ def test_birds_eye_arrowheads_point_along_the_heading(yaw: float, direction: tup
     assert ahead @ np.array(direction) > 2, ahead
 
 
-def test_the_view_is_as_wide_as_the_picture_sees() -> None:
+def test_the_view_is_as_wide_as_the_image_sees() -> None:
     narrow = birds_eye(Camera(2000.0, 2000.0, 449.5, 199.5, width=900, height=400), along=600)
     wide = birds_eye(Camera(400.0, 400.0, 449.5, 199.5, width=900, height=400), along=600)
     share = [like(panel, VIEW, 2).mean() / like(panel, GROUND, 2).mean() for panel in (narrow, wide)]
     assert share[0] < 0.6 < share[1]
 
 
-def test_wide_pictures_get_the_panel_below_and_others_beside() -> None:
+def test_wide_images_get_the_panel_below_and_others_beside() -> None:
     objects = Objects.named(car(0.0, 1.0, 12.0, 0.0), ["Car"], scores=torch.tensor([0.9]))
-    below = picture(plain(), CAMERA, objects)
+    below = draw_result(plain(), CAMERA, objects)
     assert below.width == 900 and below.height > 400 + 200
     square = Camera(700.0, 700.0, 449.5, 399.5, width=900, height=800)
-    beside = picture(plain(90, 900, 800), square, objects)
+    beside = draw_result(plain(90, 900, 800), square, objects)
     assert beside.height == 800 and beside.width > 900 + 200
 
 
-def test_small_pictures_are_enlarged_with_their_camera() -> None:
+def test_small_images_are_enlarged_with_their_camera() -> None:
     small = Camera(350.0, 350.0, 224.5, 99.5, width=450, height=200)
     boxes = car(2.0, 1.0, 12.0, 0.7)
     drawn = overlay(plain(90, 450, 200), small, Objects.named(boxes, ["Car"]))
@@ -197,6 +197,6 @@ def test_a_strip_of_an_image_is_drawn_in_little_memory(size: tuple[int, int]) ->
     width, height = size
     camera = Camera(700.0, 700.0, width / 2, height / 2, width=width, height=height)
     image = torch.zeros(3, height, width, dtype=torch.uint8)
-    drawn = picture(image, camera, Objects.named(car(0.0, 1.0, 20.0, 0.0), ["Car"]))
+    drawn = draw_result(image, camera, Objects.named(car(0.0, 1.0, 20.0, 0.0), ["Car"]))
     assert drawn.width >= width and drawn.height >= height
     assert drawn.width * drawn.height < 60_000_000

@@ -91,9 +91,9 @@ def test_structure_by_hand() -> None:
     view = content["bufferViews"][image["bufferView"]]
     png = buffer[view["byteOffset"] : view["byteOffset"] + view["byteLength"]]
     assert image["mimeType"] == "image/png" and png.startswith(b"\x89PNG")
-    with Image.open(io.BytesIO(png)) as picture:
-        assert picture.size == (8, 4)
-        assert picture.getpixel((5, 2)) == tuple((mesh.texture[:, 2, 5] * 255).round().int().tolist())
+    with Image.open(io.BytesIO(png)) as file:
+        assert file.size == (8, 4)
+        assert file.getpixel((5, 2)) == tuple((mesh.texture[:, 2, 5] * 255).round().int().tolist())
 
 
 def rotated(q: list[float], v: np.ndarray) -> np.ndarray:

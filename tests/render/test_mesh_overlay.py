@@ -1,4 +1,4 @@
-"""Meshes laid over their photograph."""
+"""Meshes laid over their image."""
 
 from __future__ import annotations
 

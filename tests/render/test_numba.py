@@ -48,30 +48,30 @@ def spoiled_scene() -> CarScene:
 SCENES = {"spheres": lambda: car_scene(4, WIDTH, seed=1), "family": family_scene, "spoiled": spoiled_scene}
 
 
-def pictures(scene: CarScene, engine: str, edge_rule: str = "antialias") -> tuple[Rendering, Tensor, Tensor]:
-    """The pictures, and the gradients of a loss on all of them for screen vertices and texture."""
+def images(scene: CarScene, engine: str, edge_rule: str = "antialias") -> tuple[Rendering, Tensor, Tensor]:
+    """The images, and the gradients of a loss on all of them for screen vertices and texture."""
     screen = scene.screen(scene.pose).requires_grad_()
     assert scene.mesh.texture is not None
     texture = scene.mesh.texture.clone().requires_grad_()
     mesh = scene.mesh.with_texture(texture)
-    picture = render_screen(mesh, screen, HEIGHT, WIDTH, engine=engine, edge_rule=edge_rule)  # type: ignore[arg-type]
+    rendering = render_screen(mesh, screen, HEIGHT, WIDTH, engine=engine, edge_rule=edge_rule)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(1)
     loss = torch.zeros(())
-    for image in (picture.colour, picture.silhouette, picture.depth):
+    for image in (rendering.colour, rendering.silhouette, rendering.depth):
         loss = loss + (image * torch.randn(image.shape, generator=generator)).sum()
-    return picture, *torch.autograd.grad(loss, (screen, texture))
+    return rendering, *torch.autograd.grad(loss, (screen, texture))
 
 
 @pytest.mark.parametrize("edge_rule", ["antialias", "kato"])
 @pytest.mark.parametrize("name", list(SCENES))
 def test_both_paths_agree(name: str, edge_rule: str) -> None:
     scene = SCENES[name]()
-    expected, expected_screen, expected_texture = pictures(scene, "torch", edge_rule)
-    picture, grad_screen, grad_texture = pictures(scene, "numba", edge_rule)
-    different = picture.face != expected.face
+    expected, expected_screen, expected_texture = images(scene, "torch", edge_rule)
+    rendering, grad_screen, grad_texture = images(scene, "numba", edge_rule)
+    different = rendering.face != expected.face
     assert int(different.sum()) <= 2  # pixels on an edge to the last bit
     for field in ("colour", "silhouette", "depth"):
-        mine, theirs = getattr(picture, field), getattr(expected, field)
+        mine, theirs = getattr(rendering, field), getattr(expected, field)
         off = (mine - theirs).abs() > 1e-5 * max(1.0, float(theirs.abs().max()))
         assert int(off.sum()) <= 10 * int(different.sum()), field
     assert int((expected.face >= 0).sum()) > 500
@@ -84,11 +84,11 @@ def test_threads_change_nothing() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = pictures(scene, "numba")
+        alone = images(scene, "numba")
         torch.set_num_threads(3)
-        together = pictures(scene, "numba")
+        together = images(scene, "numba")
         with ThreadPoolExecutor(2) as pool:  # two callers at once
-            callers = [pool.submit(pictures, scene, "numba") for _ in range(2)]
+            callers = [pool.submit(images, scene, "numba") for _ in range(2)]
             together_twice = [caller.result() for caller in callers]
     finally:
         torch.set_num_threads(before)
@@ -107,11 +107,11 @@ def test_auto_takes_the_kernels_where_it_can(monkeypatch: pytest.MonkeyPatch) ->
     scene = car_scene(1, 16)
     screen = scene.screen(scene.pose)
     bare = Mesh(scene.mesh.vertices, scene.mesh.faces)
-    picture = render_screen(bare, screen, 16, 16)
+    image = render_screen(bare, screen, 16, 16)
     assert len(calls) == 1
-    assert picture.colour.shape == (1, 0, 16, 16)
+    assert image.colour.shape == (1, 0, 16, 16)
     torch.testing.assert_close(
-        picture.silhouette, render_screen(bare, screen, 16, 16, engine="torch").silhouette
+        image.silhouette, render_screen(bare, screen, 16, 16, engine="torch").silhouette
     )
     render_screen(Mesh(bare.vertices.double(), bare.faces), screen.double(), 16, 16)
     assert len(calls) == 1  # float64 is the other path's

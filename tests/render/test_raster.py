@@ -122,8 +122,8 @@ def test_nothing_degenerate_is_drawn() -> None:
     broken = np.array([[(np.nan, 0, 5), (0, 1, 5), (1, 0, 5)]], float)
     behind = np.array([[(0, 0, -5), (1, 0, -5), (0, 1, -5)]], float)
     for soup in (point, line, broken, behind, np.zeros((0, 3, 3))):
-        picture = raster.render(soup, np.ones_like(soup), P, HEIGHT, WIDTH)
-        assert (picture.ids == -1).all() and (picture.image == 0).all() and np.isinf(picture.depth).all()
+        image = raster.render(soup, np.ones_like(soup), P, HEIGHT, WIDTH)
+        assert (image.ids == -1).all() and (image.image == 0).all() and np.isinf(image.depth).all()
 
 
 def test_culling_the_back_of_a_closed_body_changes_nothing() -> None:

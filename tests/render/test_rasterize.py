@@ -39,7 +39,7 @@ def slow_rasterize(screen: Tensor, faces: Tensor, height: int, width: int) -> tu
 
 
 def two_spheres() -> tuple[Tensor, Tensor]:
-    """Screen vertices (2, V, 3) of two spheres, the second partly outside a 20 x 14 picture, and their faces."""
+    """Screen vertices (2, V, 3) of two spheres, the second partly outside a 20 x 14 image, and their faces."""
     vertices, faces = icosphere(0)
     camera = Camera.stack([Camera(60.0, 50.0, 9.3, 6.8), Camera(60.0, 50.0, 3.1, 12.4)])
     return project((vertices + torch.tensor([0.1, 0.0, 9.0])).expand(2, -1, -1), camera), faces
@@ -51,7 +51,7 @@ def test_nearest_faces_and_depth_equal_those_of_the_loop() -> None:
     face_map, depth = slow_rasterize(screen, faces, 14, 20)
     assert (face_map >= 0).sum() > 100
     np.testing.assert_array_equal(fragments.face_map().numpy(), face_map)
-    np.testing.assert_allclose(fragments.picture(fragments.depth).numpy(), depth, rtol=1e-5)
+    np.testing.assert_allclose(fragments.image(fragments.depth).numpy(), depth, rtol=1e-5)
     assert fragments.owner.tolist() == sorted(fragments.owner.tolist())
     assert fragments.owner.bincount().tolist() == (face_map >= 0).sum((1, 2)).tolist()
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_drawn_is_left_out(spoil) -> None:  # type: ignore[no-unt
     assert float(gradient[0].abs().sum()) == 0 < float(gradient[1].abs().sum())
 
 
-def test_a_huge_triangle_fills_the_picture() -> None:
+def test_a_huge_triangle_fills_the_image() -> None:
     screen = torch.tensor([[[-1e7, -1e7, 5.0], [-1e7, 3e7, 5.0], [3e7, -1e7, 5.0]]])
     assert int((rasterize(screen, ONE_FACE, 9, 11).face_map() == 0).sum()) == 99
 

@@ -1,4 +1,4 @@
-"""The renderer's pictures and gradients, by the PyTorch path: hand-worked cases, finite differences, gradcheck."""
+"""The renderer's images and gradients, by the PyTorch path: hand-worked cases, finite differences, gradcheck."""
 
 from __future__ import annotations
 
@@ -64,16 +64,16 @@ def test_a_nearer_surface_is_smoothed_against_the_farther_one() -> None:
     uvs = torch.cat([torch.full((2, 3, 2), 0.25), torch.full((2, 3, 2), 0.75)])
     texture = torch.tensor([[[1.0, 0.0], [0.0, 0.2]], [[0.0, 0.0], [0.0, 0.6]]])
     mesh = Mesh(screen[0], torch.cat([PLATE, PLATE + 4]), uvs, texture)
-    picture = render_screen(mesh, screen, 10, 13, engine="torch")
+    image = render_screen(mesh, screen, 10, 13, engine="torch")
     near, far = torch.tensor([1.0, 0.0]), torch.tensor([0.2, 0.6])
-    row = picture.colour[0, :, 4].T
+    row = image.colour[0, :, 4].T
     torch.testing.assert_close(row[4], near)
     torch.testing.assert_close(row[5], 0.8 * near + 0.2 * far)  # pixel 5 spans [4.5, 5.5], the edge is at 5.3
     torch.testing.assert_close(row[6], far)
     torch.testing.assert_close(
-        picture.silhouette[0, 4, 1:11], torch.ones(10)
+        image.silhouette[0, 4, 1:11], torch.ones(10)
     )  # seamless where surface meets surface
-    assert picture.depth[0, 4, [5, 6, 12]].tolist() == [4.0, 6.0, 0.0]
+    assert image.depth[0, 4, [5, 6, 12]].tolist() == [4.0, 6.0, 0.0]
     torch.testing.assert_close(row[12], torch.zeros(2))
 
 
@@ -130,8 +130,8 @@ def test_everything_passes_gradcheck() -> None:
         points: Tensor, texture: Tensor, focal: Tensor, middle: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         camera = Camera(focal, 23.0, middle, 4.9, width=12, height=10)
-        picture = render(mesh.with_vertices(points).with_texture(texture), camera)
-        return picture.colour, picture.silhouette, picture.depth
+        image = render(mesh.with_vertices(points).with_texture(texture), camera)
+        return image.colour, image.silhouette, image.depth
 
     assert int((outputs(points, texture, focal, middle)[1] > 0).sum()) > 40
     assert torch.autograd.gradcheck(
@@ -193,7 +193,7 @@ def test_kato_rule_pixel_by_pixel() -> None:
     assert kato._pull(image[:, :1], grad[:, :1], 1).abs().sum() == 0
 
 
-def test_kato_pulls_a_plate_towards_its_target_and_leaves_the_picture_hard() -> None:
+def test_kato_pulls_a_plate_towards_its_target_and_leaves_the_image_hard() -> None:
     screen = plate(2.2, 2.2, 6.4, 6.4, 5.0)[None].requires_grad_()
     mesh = Mesh(screen[0].detach(), PLATE)
     silhouette = render_screen(mesh, screen, 12, 12, edge_rule="kato", engine="torch").silhouette
@@ -227,7 +227,7 @@ def test_one_mesh_is_shared_by_many_cameras() -> None:
 @pytest.mark.parametrize(
     ("engine", "edge_rule"), [("torch", "antialias"), ("torch", "kato"), ("numba", "antialias")]
 )
-def test_objects_that_are_not_seen_give_empty_pictures_and_no_gradient(engine: str, edge_rule: str) -> None:
+def test_objects_that_are_not_seen_give_empty_images_and_no_gradient(engine: str, edge_rule: str) -> None:
     if engine == "numba":
         pytest.importorskip("numba")
     vertices, faces = icosphere(1)
@@ -236,13 +236,13 @@ def test_objects_that_are_not_seen_give_empty_pictures_and_no_gradient(engine: s
     mesh = Mesh(vertices, faces).with_vertices(points)
     cameras = Camera.stack([Camera(40.0, 40.0, 7.5, 7.5, width=16, height=16)] * 5)
     screen = project(points, cameras)
-    picture = render_screen(mesh, screen, 16, 16, edge_rule=edge_rule, engine=engine)  # type: ignore[arg-type]
-    covered = picture.silhouette.detach().sum((1, 2))
+    image = render_screen(mesh, screen, 16, 16, edge_rule=edge_rule, engine=engine)  # type: ignore[arg-type]
+    covered = image.silhouette.detach().sum((1, 2))
     assert float(covered[0]) > 100
     assert covered[1:].tolist() == [0.0, 0.0, 0.0, 0.0]
-    assert picture.colour.shape == (5, 0, 16, 16)  # no texture, no colours
+    assert image.colour.shape == (5, 0, 16, 16)  # no texture, no colours
     (gradient,) = torch.autograd.grad(
-        picture.silhouette.square().sum() + (picture.silhouette - 1).square().sum() + picture.depth.sum(),
+        image.silhouette.square().sum() + (image.silhouette - 1).square().sum() + image.depth.sum(),
         screen,
     )
     assert bool(gradient[0].abs().sum() > 0)
@@ -251,10 +251,10 @@ def test_objects_that_are_not_seen_give_empty_pictures_and_no_gradient(engine: s
 
 def test_no_objects() -> None:
     vertices, faces = icosphere(0)
-    picture = render(
+    image = render(
         Mesh(vertices.expand(0, 12, 3), faces), Camera(*torch.ones(4, 0), width=8, height=6), engine="torch"
     )
-    assert picture.silhouette.shape == (0, 6, 8)
+    assert image.silhouette.shape == (0, 6, 8)
 
 
 def test_what_is_refused() -> None:

@@ -21,9 +21,9 @@ def _kinds() -> Iterator[tuple[str, bytes]]:
     rgba = Image.fromarray(rng.integers(0, 256, (40, 64, 4), np.uint8))
     grey16 = Image.fromarray(rng.integers(0, 65536, (40, 64), np.uint16))
 
-    def data(picture: Image.Image, kind: str, **options: object) -> bytes:
+    def data(image: Image.Image, kind: str, **options: object) -> bytes:
         file = io.BytesIO()
-        picture.save(file, kind, **options)  # type: ignore[arg-type]
+        image.save(file, kind, **options)  # type: ignore[arg-type]
         return file.getvalue()
 
     for kind in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM"):
@@ -45,7 +45,7 @@ def _kinds() -> Iterator[tuple[str, bytes]]:
             yield f"exif{orientation}.{kind}", data(rgb, kind, exif=exif)
     yield "broken_exif.jpg", data(rgb, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01" * 40)
     yield "empty.jpg", b""
-    yield "text.jpg", b"no picture"
+    yield "text.jpg", b"no image"
     yield "eps.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n{} loop\n"
     yield "cut.jpg", data(rgb, "JPEG")[:300]
     yield "tga.png", data(rgb, "TGA")
@@ -65,8 +65,8 @@ def test_both_readers_agree(tmp_path: Path, name: str, content: bytes) -> None:
             image_file.read_rgb(path)
         return
     assert (image_file.read_rgb(path) == expected).all()
-    with Image.open(io.BytesIO(content)) as picture:
-        assert (image_file.read_rgb(picture) == expected).all()
+    with Image.open(io.BytesIO(content)) as image:
+        assert (image_file.read_rgb(image) == expected).all()
 
 
 def test_the_limits_are_the_same(tmp_path: Path) -> None:

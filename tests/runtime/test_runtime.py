@@ -27,7 +27,7 @@ from monolift.methods.smoke.config import Quirks
 from monolift.methods.smoke.decode import decode_maps
 from monolift.runtime import Model, RuntimeInputError, load, read_camera, smoke
 from monolift.runtime.lens import Lens, best_of_rivals, rectangles
-from monolift.runtime.picture import window_for
+from monolift.runtime.window import window_for
 
 KITTI = Camera(721.5377, 721.5377, 609.5593, 172.854, 0.0598, -0.0004, 0.0027, width=1242, height=375)
 CONFIGS = {
@@ -54,13 +54,13 @@ def random_raw(codec: SmokeCodec, height: int, width: int, seed: int) -> dict[st
 
 @pytest.mark.parametrize("fit", ["area", "letterbox", "width-crop"])
 @pytest.mark.parametrize("size", [(1242, 375), (375, 1242), (640, 480), (33, 900)])
-def test_window_and_picture_are_those_of_the_detector(fit: str, size: tuple[int, int]) -> None:
+def test_window_and_image_are_those_of_the_detector(fit: str, size: tuple[int, int]) -> None:
     width, height = size
     config = SmokeConfig(fit=fit, input_width=416, input_height=128)
     view, window = network_view(config, width, height), window_for(asdict(config), width, height)
     assert View(window.scale, window.left, window.top, window.width, window.height) == view
     image = torch.randint(0, 256, (3, height, width), generator=torch.Generator().manual_seed(0)).byte()
-    assert np.array_equal(window.picture(image.permute(1, 2, 0).numpy()), view.image(image).numpy())
+    assert np.array_equal(window.image(image.permute(1, 2, 0).numpy()), view.image(image).numpy())
     seen = view.camera(Camera(700, 710, width / 2, height / 3, 0.06, width=width, height=height))
     lens = window.lens(Lens(700, 710, width / 2, height / 3, 0.06, width=width, height=height))
     for name in ("fx", "fy", "cx", "cy", "tx", "ty", "tz"):
@@ -165,7 +165,7 @@ def test_a_photograph_gives_what_results3d_gives() -> None:
     assert [set(o) for o in ours["objects"]] == [set(o) & set(ours["objects"][0]) for o in theirs["objects"]]
 
 
-def test_pictures_of_different_sizes_come_back_in_order() -> None:
+def test_images_of_different_sizes_come_back_in_order() -> None:
     model, _ = model_of_noise()
     images = [np.zeros((375, 1242, 3), np.uint8), np.zeros((370, 1224, 3), np.uint8)]
     both = model.detect_batch(images, [(700, 700, 600, 180), (710, 710, 600, 180)])
@@ -215,7 +215,7 @@ def test_a_camera_of_another_image_is_refused_as_by_detect() -> None:
     with pytest.raises(RuntimeInputError, match="does not fit an image of 621 x 188") as ours:
         model.detect(half, KITTI.matrix.numpy())
     with pytest.raises(InputError) as theirs:
-        CameraChoice.of("721.5377,721.5377,609.5593,172.854").for_picture("a", 621, 188)
+        CameraChoice.of("721.5377,721.5377,609.5593,172.854").for_image("a", 621, 188)
     assert str(ours.value).split(": ", 1)[1] == str(theirs.value).split(": ", 1)[1]
     for camera in (
         (26, 26, 609, 172),
@@ -231,7 +231,7 @@ def test_a_camera_of_another_size_follows_the_resize_and_oddities_are_in_the_jso
     model, _ = model_of_noise()
     half = np.zeros((188, 621, 3), np.uint8)
     stated = model.detect(half, "721.5,721.5,609.6,172.9,1242,376")
-    known = CameraChoice.of("721.5,721.5,609.6,172.9,1242,376").for_picture("a", 621, 188)
+    known = CameraChoice.of("721.5,721.5,609.6,172.9,1242,376").for_image("a", 621, 188)
     assert stated.lens.fx == float(known.camera.fx) and stated.lens.cx == float(known.camera.cx)
     with pytest.raises(RuntimeInputError, match="another shape"):
         model.detect(half, "721.5,721.5,609.6,172.9,1242,800")
@@ -260,7 +260,7 @@ P2 = "P2: 721.5 0 609.5 44.8 0 721.5 172.8 0.2 0 0 1 0.003\n"
 def test_camera_files_are_read_as_by_monolift(tmp_path: Path, text: str) -> None:
     (tmp_path / "camera").write_text(text, encoding="utf-8")
     lens, _ = Lens.checked(read_camera(str(tmp_path / "camera")), 1242, 375)
-    camera = CameraChoice.of(calib=tmp_path / "camera").for_picture("a", 1242, 375).camera
+    camera = CameraChoice.of(calib=tmp_path / "camera").for_image("a", 1242, 375).camera
     for name in ("fx", "fy", "cx", "cy", "tx", "ty", "tz"):
         assert getattr(lens, name) == pytest.approx(float(getattr(camera, name)), abs=1e-12), name
 

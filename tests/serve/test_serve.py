@@ -27,7 +27,7 @@ import monolift
 from fake_detector import COLORS, FakeDetector
 from monolift.cli import main
 from monolift.data.cameras import CameraChoice
-from monolift.data.sources import photograph
+from monolift.data.sources import input_image
 from monolift.geometry import Camera
 from monolift.inference.model import Model, Shot
 from monolift.inference.zoo import EXAMPLE
@@ -42,7 +42,7 @@ from monolift.serve.batching import Batcher, QueueFullError
 CAMERA = "700,700,320,96"
 
 
-def picture_bytes(width: int = 640, height: int = 192, color: str | None = "Car", kind: str = "PNG") -> bytes:
+def image_bytes(width: int = 640, height: int = 192, color: str | None = "Car", kind: str = "PNG") -> bytes:
     pixels = np.full((height, width, 3), 40, np.uint8)
     if color:
         pixels[80:120, 200:320] = COLORS[color]
@@ -61,7 +61,7 @@ def client() -> Iterator[TestClient]:
 
 
 def test_a_form_and_a_raw_body_give_what_the_model_gives(client: TestClient) -> None:
-    body = picture_bytes()
+    body = image_bytes()
     expected = Model(FakeDetector()).detect(np.array(Image.open(io.BytesIO(body))), CAMERA).to_dict()
     form = client.post("/v1/detect", files={"image": ("street 7.png", body)}, data={"camera": CAMERA})
     raw = client.post(
@@ -78,7 +78,7 @@ def test_a_form_and_a_raw_body_give_what_the_model_gives(client: TestClient) -> 
 
 @pytest.mark.parametrize("format", ["kitti", "png", "html"])
 def test_other_formats(client: TestClient, format: str) -> None:
-    answer = client.post("/v1/detect", files={"image": picture_bytes()}, data={"fov": "60", "format": format})
+    answer = client.post("/v1/detect", files={"image": image_bytes()}, data={"fov": "60", "format": format})
     assert answer.status_code == 200
     if format == "kitti":
         assert re.fullmatch(r"Car -1 -1( -?[\d.]+){13}\n", answer.text)
@@ -91,8 +91,8 @@ def test_other_formats(client: TestClient, format: str) -> None:
 def test_a_calibration_is_used_whole_as_text_or_as_a_file(client: TestClient) -> None:
     calib = "P2: 700 0 320 42 0 700 96 0.2 0 0 1 0.003\n"
     answers = [
-        client.post("/v1/detect", files={"image": picture_bytes()}, data={"calib": calib}),
-        client.post("/v1/detect", files={"image": picture_bytes(), "calib": ("calib.txt", calib.encode())}),
+        client.post("/v1/detect", files={"image": image_bytes()}, data={"calib": calib}),
+        client.post("/v1/detect", files={"image": image_bytes(), "calib": ("calib.txt", calib.encode())}),
     ]
     p2 = [[700, 0, 320, 42], [0, 700, 96, 0.2], [0, 0, 1, 0.003]]
     camera = Camera.from_matrix(p2, 640, 192)
@@ -103,7 +103,7 @@ def test_a_calibration_is_used_whole_as_text_or_as_a_file(client: TestClient) ->
 
 def test_score_and_classes_filter(client: TestClient) -> None:
     def objects(**data: str) -> list[Any]:
-        answer = client.post("/v1/detect", files={"image": picture_bytes()}, data={"camera": CAMERA, **data})
+        answer = client.post("/v1/detect", files={"image": image_bytes()}, data={"camera": CAMERA, **data})
         return list(answer.json()["objects"])
 
     assert len(objects()) == 1 and objects(classes="Pedestrian") == []
@@ -113,18 +113,18 @@ def test_score_and_classes_filter(client: TestClient) -> None:
 
 
 def test_without_a_camera_the_guess_is_a_warning(client: TestClient) -> None:
-    answer = client.post("/v1/detect", files={"image": picture_bytes()}).json()
+    answer = client.post("/v1/detect", files={"image": image_bytes()}).json()
     assert any("guess" in warning or "assum" in warning for warning in answer["warnings"])
 
 
 REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"files": {"image": b""}}, 422, "image"),
-    ({"files": {"image": b"no picture"}}, 422, "image"),
-    ({"files": {"image": picture_bytes()[:200]}}, 422, "image"),
-    ({"files": {"image": picture_bytes(8, 8, None)}}, 422, "image"),
-    ({"files": {"image": picture_bytes(1000, 600, None, "JPEG")}}, 413, "image"),
+    ({"files": {"image": b"no image"}}, 422, "image"),
+    ({"files": {"image": image_bytes()[:200]}}, 422, "image"),
+    ({"files": {"image": image_bytes(8, 8, None)}}, 422, "image"),
+    ({"files": {"image": image_bytes(1000, 600, None, "JPEG")}}, 413, "image"),
     ({"files": {"image": b"x" * 400_000}}, 413, "body"),
-    ({"files": {"picture": picture_bytes()}}, 422, "picture"),
+    ({"files": {"image": image_bytes()}}, 422, "image"),
     ({"data": {"image": "text"}, "files": {"other": ("", b"")}}, 422, "image"),
     ({"data": {"camera": "1,2"}}, 422, "camera"),
     ({"data": {"camera": "nan,nan,nan,nan"}}, 422, "camera"),
@@ -153,7 +153,7 @@ def test_what_cannot_be_used_is_named(
     client: TestClient, request_: dict[str, Any], status: int, field: str
 ) -> None:
     if "content" not in request_:
-        request_ = {"files": {"image": picture_bytes()}, **request_}
+        request_ = {"files": {"image": image_bytes()}, **request_}
     answer = client.post("/v1/detect", **request_)
     assert (answer.status_code, answer.json()["error"]["field"]) == (status, field), answer.text
     assert answer.json()["error"]["message"]
@@ -162,7 +162,7 @@ def test_what_cannot_be_used_is_named(
 def test_a_thousand_malformed_requests_are_all_answered_4xx(client: TestClient) -> None:
     """Sound requests with bytes changed, cut or doubled where it hurts; then a sound one is still served."""
     rng = random.Random(0)
-    sound = picture_bytes(kind="JPEG")
+    sound = image_bytes(kind="JPEG")
     words = [
         "nan",
         "inf",
@@ -231,20 +231,20 @@ class SlowDetector(FakeDetector):
         self.batches.append(len(images))
         assert self.gate.wait(20)
         if bool((images == 13).all()):
-            raise RuntimeError("a picture that breaks the network")
+            raise RuntimeError("an image that breaks the network")
         return super().forward(images)
 
 
 def test_what_waits_together_goes_together_and_the_queue_has_an_end() -> None:
     detector = SlowDetector()
     batcher = Batcher(Model(detector), largest=4, wait_s=0.01, depth=5)
-    photo = photograph(Image.open(io.BytesIO(picture_bytes())))
-    known = CameraChoice.of(CAMERA).for_picture("x", 640, 192)
+    photo = input_image(Image.open(io.BytesIO(image_bytes())))
+    known = CameraChoice.of(CAMERA).for_image("x", 640, 192)
     first = batcher.submit(Shot(photo, known), None)
     while not detector.batches:
         time.sleep(0.01)
     others = [batcher.submit(Shot(photo, known), None) for _ in range(5)]
-    with pytest.raises(QueueFullError, match="5 pictures"):
+    with pytest.raises(QueueFullError, match="5 images"):
         batcher.submit(Shot(photo, known), None)
     others[1].cancel()  # its client has gone
     detector.gate.set()
@@ -254,12 +254,12 @@ def test_what_waits_together_goes_together_and_the_queue_has_an_end() -> None:
     assert detector.batches == [1, 3, 1] and not batcher.alive
 
 
-def test_one_bad_picture_does_not_take_its_batch_with_it() -> None:
+def test_one_bad_image_does_not_take_its_batch_with_it() -> None:
     detector = SlowDetector()
     batcher = Batcher(Model(detector), largest=3, wait_s=0.2, depth=8)
-    good = photograph(Image.open(io.BytesIO(picture_bytes())))
-    bad = photograph(np.full((192, 640, 3), 13, np.uint8))
-    known = CameraChoice.of(CAMERA).for_picture("x", 640, 192)
+    good = input_image(Image.open(io.BytesIO(image_bytes())))
+    bad = input_image(np.full((192, 640, 3), 13, np.uint8))
+    known = CameraChoice.of(CAMERA).for_image("x", 640, 192)
     detector.forward = lambda images: (_ for _ in ()).throw(RuntimeError("broken")) if bool(  # type: ignore[method-assign, assignment]
         (images == 13).flatten(1).all(1).any()
     ) else {"image": images}  # fmt: skip
@@ -275,7 +275,7 @@ def test_too_slow_is_504_and_too_many_is_503() -> None:
     detector = SlowDetector()
     app = create_app(Model(detector), Limits(seconds=0.5), largest_batch=1, depth=1)
     with TestClient(app, raise_server_exceptions=False) as client, ThreadPoolExecutor(4) as pool:
-        answers = [pool.submit(client.post, "/v1/detect", files={"image": picture_bytes()}) for _ in range(4)]
+        answers = [pool.submit(client.post, "/v1/detect", files={"image": image_bytes()}) for _ in range(4)]
         codes = sorted(a.result().status_code for a in answers)
         detector.gate.set()
         assert set(codes) == {503, 504}
@@ -283,7 +283,7 @@ def test_too_slow_is_504_and_too_many_is_503() -> None:
         assert retry and set(retry) == {"1"}
         while app.state.batcher.waiting:
             time.sleep(0.01)
-        assert client.post("/v1/detect", files={"image": picture_bytes()}).status_code == 200
+        assert client.post("/v1/detect", files={"image": image_bytes()}).status_code == 200
 
 
 def test_the_command_serves_the_bundled_model_on_loopback_and_stops(tmp_path: Path) -> None:
@@ -348,7 +348,7 @@ def test_bad_options(arguments: list[str], message: str, capsys: pytest.CaptureF
 )
 def test_no_number_of_a_camera_is_an_error_of_ours(client: TestClient, field: str, text: str) -> None:
     answer = client.post(
-        "/v1/detect", files={"image": picture_bytes()}, data={field: text.encode("utf-8", "replace").decode()}
+        "/v1/detect", files={"image": image_bytes()}, data={field: text.encode("utf-8", "replace").decode()}
     )
     assert (answer.status_code, answer.json()["error"]["field"]) == (422, field), answer.text
 
@@ -359,9 +359,9 @@ def test_the_service_reads_the_camera_files_that_detect_reads(client: TestClient
         "700 0 320\n0 700 96\n0 0 1\n",
         "\ufeffP2: 700 0 320 0 0 700 96 0 0 0 1 0\r\nR_rect 1 0 0 0 1 0 0 0 1\r\n",
     ):
-        answer = client.post("/v1/detect", files={"image": picture_bytes(), "calib": ("c", calib.encode())})
+        answer = client.post("/v1/detect", files={"image": image_bytes(), "calib": ("c", calib.encode())})
         assert answer.status_code == 200 and answer.json()["camera"]["fx"] == 700, answer.text
     odd = client.post(
-        "/v1/detect", files={"image": picture_bytes()}, data={"calib": "P2: 700 0 450 0 0 700 96 0 0 0 1 0"}
+        "/v1/detect", files={"image": image_bytes()}, data={"calib": "P2: 700 0 450 0 0 700 96 0 0 0 1 0"}
     )
     assert "far from the middle" in odd.json()["warnings"][0]

@@ -1,4 +1,4 @@
-"""The service's page in a real browser: a picture is chosen, the camera given, the viewer shows what was found."""
+"""The service's page in a real browser: an image is chosen, the camera given, the viewer shows what was found."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def choose(browser: Browser, selector: str, file: Path) -> None:
     browser.settle()
 
 
-def test_a_picture_is_dropped_and_its_boxes_are_seen(address: str, tmp_path: Path) -> None:
+def test_a_image_is_dropped_and_its_boxes_are_seen(address: str, tmp_path: Path) -> None:
     pixels = np.full((192, 640, 3), 90, np.uint8)
     pixels[80:120, 200:320] = COLORS["Car"]
-    picture, broken = tmp_path / "street.png", tmp_path / "broken.png"
-    Image.fromarray(pixels).save(picture)
-    broken.write_bytes(picture.read_bytes()[:100])
+    image, broken = tmp_path / "street.png", tmp_path / "broken.png"
+    Image.fromarray(pixels).save(image)
+    broken.write_bytes(image.read_bytes()[:100])
     assert PROGRAM is not None
     with Browser(PROGRAM) as browser:
         browser.send("Page.navigate", url=address)
@@ -66,7 +66,7 @@ def test_a_picture_is_dropped_and_its_boxes_are_seen(address: str, tmp_path: Pat
         browser.wait("document.querySelector('#status').className === 'bad'")
         assert "image: not a readable image" in browser.text("#status")
 
-        choose(browser, "#drop input", picture)
+        choose(browser, "#drop input", image)
         browser.click_on("[value=camera]")
         for name, value in (("fx", 700), ("fy", 700), ("cx", 320), ("cy", 96)):
             browser.js(f"document.querySelector('#{name}').value = {value}")

@@ -118,7 +118,7 @@ def test_distance_against_the_nearest_of_many_surface_points(shape: CarShape) ->
     value = distance(shape, points)
     outside = value > 0.15
     assert outside.sum() > 100
-    # Never more than the truth (rounded edges of the coarse mesh: 4 cm), and not much less.
+    # Never more than the ground truth (rounded edges of the coarse mesh: 4 cm), and not much less.
     assert (value - true)[outside].max() < 0.04
     assert np.median((value / true)[outside]) > 0.85
 

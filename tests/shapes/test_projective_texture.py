@@ -1,4 +1,4 @@
-"""A photograph worn as a texture: seen from where it was taken it is the photograph, from the other side its mirror image."""
+"""An image worn as a texture: seen from where it was taken it is the image, from the other side its mirror image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def body() -> Mesh:
 
 
 def photograph() -> tuple[torch.Tensor, torch.Tensor]:
-    """A picture of the body in a smooth pattern of colours before bright green, and the body's mask."""
+    """An image of the body in a smooth pattern of colours before bright green, and the body's mask."""
     mesh = body()
     seen = render(placed(mesh, CENTER, YAW), Camera.stack([CAMERA]))
     mask = seen.silhouette[0] > 0.999

@@ -21,7 +21,7 @@ IDS = [f"{k:06d}" for k in range(COPIES + 10)]
 def test_one_scene_is_learnt_to_an_ap_above_90(tmp_path: Path) -> None:
     """1242 x 375, five cars; ResNet-18 with group norm at a small input; AP R40 of 3D boxes at IoU 0.7.
 
-    Group norm, because a network with batch norm that sees one picture only learns its very statistics and is another network
+    Group norm, because a network with batch norm that sees one image only learns its very statistics and is another network
     in evaluation mode. The scene stands under many ids, since AP needs more than 41 objects to reach all recall positions.
     """
     root = write_toy(tmp_path, IDS, cars=CARS, same=True)
@@ -53,7 +53,7 @@ def test_one_scene_is_learnt_to_an_ap_above_90(tmp_path: Path) -> None:
         assert row is not None
         assert row.ap_r40 > 90, f"{metric}: {row.ap_r40:.1f}"
 
-    # the same picture at 0.8 of its size, with its camera: other pixels, the same boxes
+    # the same image at 0.8 of its size, with its camera: other pixels, the same boxes
     scene = scenes[0]
     small = torch.nn.functional.interpolate(scene.image[None].float(), (300, 994), mode="area")[0]
     camera = scene.camera.after_resize(994, 300)

@@ -14,7 +14,7 @@ from monolift.training.run_folder import History, claim, clear, locked
 
 
 def finished(out: Path) -> Path:
-    for name in ("last", "best", "pictures"):
+    for name in ("last", "best", "images"):
         (out / name).mkdir(parents=True)
         (out / name / "file").write_text("x")
     (out / "last" / "trainer.pt").write_text("x")
@@ -48,11 +48,11 @@ def test_each_part_of_a_run_protects_it(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_another_kind_is_never_cleared(tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "holiday.jpg").write_text("x")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "holiday.jpg").write_text("x")
     claim(tmp_path, resume=False, overwrite=True)
     clear(tmp_path)
-    assert (tmp_path / "pictures" / "holiday.jpg").exists()
+    assert (tmp_path / "images" / "holiday.jpg").exists()
 
 
 def test_resuming_where_nothing_was_saved_begins(tmp_path: Path) -> None:

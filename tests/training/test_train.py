@@ -1,4 +1,4 @@
-"""Training: every picture once, the schedule, resuming to the same weights, faults that name their picture."""
+"""Training: every image once, the schedule, resuming to the same weights, faults that name their image."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return checkpoint.load(folder).state_dict()
 
 
-# -- the order of pictures and the schedule ---------------------------------------------------------------------------
+# -- the order of images and the schedule ---------------------------------------------------------------------------
 
 
-def test_every_process_sees_its_share_and_all_together_every_picture() -> None:
+def test_every_process_sees_its_share_and_all_together_every_image() -> None:
     world, size, count = 3, 2, 20
     shares = [
         [key for batch in batches(count, 4, 7, size, rank, world, 0) for key in batch]
@@ -75,7 +75,7 @@ def test_the_order_is_the_epochs_own_and_resuming_skips_what_was_done() -> None:
     assert list(batches(20, 1, 0, 3, 0, 1, len(whole))) == []
 
 
-def test_a_picture_of_an_epoch_is_always_augmented_alike(toy: Path) -> None:
+def test_a_image_of_an_epoch_is_always_augmented_alike(toy: Path) -> None:
     detector = Smoke(SmokeConfig(classes=("Car",), input_width=128, input_height=64, head_channels=16))
 
     def views(seed: int) -> Views:
@@ -177,7 +177,7 @@ def test_a_run_leaves_checkpoints_and_its_history(toy: Path, tmp_path: Path) -> 
     with (tmp_path / "run" / "results.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [float(r["total"]) for r in table] == pytest.approx([r["total"] for r in rows])
-    assert list((tmp_path / "run" / "pictures").glob("*.jpg"))
+    assert list((tmp_path / "run" / "images").glob("*.jpg"))
     model = checkpoint.load(best)
     assert model.config.sizes[0] != SmokeConfig().sizes[0]  # measured on the training split
     assert checkpoint.read_card(best)["validation"]["selection"] >= 0
@@ -309,7 +309,7 @@ def test_a_bundled_model_of_another_method_lends_its_backbone_by_name(toy: Path,
         torch.testing.assert_close(learnt[name], lent[name], atol=1e-6, rtol=0)
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_pictures(
+def test_a_loss_that_is_not_finite_stops_and_names_the_images(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, calls = Smoke.loss, []
@@ -331,7 +331,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_pictures(
     assert all(torch.isfinite(v).all() for v in saved.state_dict().values())
 
 
-def test_training_pictures_may_not_be_validated(toy: Path, tmp_path: Path) -> None:
+def test_training_images_may_not_be_validated(toy: Path, tmp_path: Path) -> None:
     (toy / "half.txt").write_text("\n".join(IDS[:6]))
     (toy / "leak.txt").write_text("\n".join(IDS[4:]))
     with pytest.raises(InputError, match="2 images are in both splits, first 000004"):
@@ -364,5 +364,5 @@ def test_two_processes_train_one_model(toy: Path, tmp_path: Path) -> None:
         (1, 2),
         (2, 4),
         (3, 6),
-    ]  # half as many steps of twice the pictures
+    ]  # half as many steps of twice the images
     assert checkpoint.load(tmp_path / "run" / "last").classes == ("Car",)

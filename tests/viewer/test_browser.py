@@ -81,7 +81,7 @@ def test_it_fits_a_phone(browser: Browser, page: Path) -> None:
     assert small == 0
 
 
-# -- geometry: the picture and the scene show the same world ----------------------------------------------------------------
+# -- geometry: the image and the scene show the same world ----------------------------------------------------------------
 
 
 def test_projected_boxes_are_where_geometry_puts_them(
@@ -110,7 +110,7 @@ def test_a_box_beside_the_camera_is_cut_at_the_near_plane(browser: Browser, tmp_
     assert float(camera.depth(box.corners()).min()) < NEAR_PLANE  # it does reach behind the camera
 
 
-def test_the_3d_scene_seen_from_the_camera_is_the_picture(
+def test_the_3d_scene_seen_from_the_camera_is_the_image(
     browser: Browser, page: Path, scenes: list[Scene]
 ) -> None:
     """One scale and one shift carry pixels to the screen: nothing is mirrored, sheared or turned over."""
@@ -162,10 +162,10 @@ def middle_of(browser: Browser, selector: str) -> list[float]:
 
 
 def expect_selected(browser: Browser, scene: Scene, k: int) -> None:
-    """Lit up in picture, list and 3D, and the numbers shown are the box's."""
+    """Lit up in image, list and 3D, and the numbers shown are the box's."""
     box = scene.objects.boxes[k]
     assert browser.js("monolift.store.selected") == f"p{k}"
-    assert browser.js(f"document.querySelector('#picture .selected').dataset.id === 'p{k}'")
+    assert browser.js(f"document.querySelector('#image .selected').dataset.id === 'p{k}'")
     assert browser.js(f"document.querySelector('#lists .selected').dataset.id === 'p{k}'")
     widths = browser.js("[...monolift.space.views.values()].map(v => v.lines.material.linewidth)")
     assert widths[k] == max(widths) and widths.count(max(widths)) == 1
@@ -198,7 +198,7 @@ def test_filters_hide_everywhere(browser: Browser, page: Path) -> None:
 
     def shown() -> tuple[int, int, int]:
         counts = browser.js(
-            "[document.querySelectorAll('#picture g.found').length, document.querySelectorAll('#lists [data-id^=p]').length,"
+            "[document.querySelectorAll('#image g.found').length, document.querySelectorAll('#lists [data-id^=p]').length,"
             " [...monolift.space.views].filter(([id, v]) => id[0] === 'p' && v.group.visible).length]"
         )
         return tuple(counts)
@@ -210,7 +210,7 @@ def test_filters_hide_everywhere(browser: Browser, page: Path) -> None:
     assert shown() == (0, 0, 0)
     browser.click_on("[data-class=Car]")
     browser.press("l")
-    assert browser.js("document.querySelectorAll('#picture g.label').length") == 0
+    assert browser.js("document.querySelectorAll('#image g.label').length") == 0
     assert browser.js("monolift.space.views.get('l0').group.visible") is False
 
 
@@ -230,14 +230,14 @@ def test_frames_follow_slider_keys_and_play(browser: Browser, page: Path, scenes
 def test_the_screen_shows_the_boxes_in_their_colour(
     browser: Browser, page: Path, scenes: list[Scene]
 ) -> None:
-    """Of pixels in the class's colour within the picture nine in ten lie on a projected box, and each box has some."""
+    """Of pixels in the class's colour within the image nine in ten lie on a projected box, and each box has some."""
     browser.open(page)
     browser.press("l")
     browser.js("document.querySelectorAll('.tag').forEach(tag => tag.remove())")  # names have the colour too
     for theme in ("light", "dark"):
         screen = browser.screenshot().astype(int)
         left, top, width, height = browser.js(
-            "(r => [r.x, r.y, r.width, r.height])(document.querySelector('#picture').getBoundingClientRect())"
+            "(r => [r.x, r.y, r.width, r.height])(document.querySelector('#image').getBoundingClientRect())"
         )
         part = screen[round(top) : round(top + height), round(left) : round(left + width)]
         rows, columns = np.nonzero(np.abs(part - np.array(class_color("Car"))).max(2) < 12)
@@ -301,5 +301,5 @@ def test_a_review_is_saved_as_kitti_labels(browser: Browser, world: Path, tmp_pa
     np.testing.assert_allclose(after.bottom[0] - before.bottom[1], [0, 0, 0.15], atol=0.006)
     np.testing.assert_allclose(after.size_hwl[0], before.size_hwl[1], atol=0.006)
     assert np.rad2deg(after.rotation_y[0] - before.rotation_y[1]) == pytest.approx(1, abs=0.4)
-    assert after.boxes2d[0, 3] < before.boxes2d[1, 3]  # further away, it stands higher in the picture
+    assert after.boxes2d[0, 3] < before.boxes2d[1, 3]  # further away, it stands higher in the image
     assert after.spelling[1] == before.spelling[2]  # not touched, kept digit by digit

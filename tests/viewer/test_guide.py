@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a photograph and labels to review; servers end at once, as with Ctrl+C."""
+    """A folder with an image and labels to review; servers end at once, as with Ctrl+C."""
 
     def ended(server: ViewerServer) -> None:
         raise KeyboardInterrupt
@@ -50,6 +50,6 @@ def test_the_python(workplace: Path) -> None:
     assert "<title>street</title>" in (workplace / "street.html").read_text("utf-8")
 
 
-def test_its_pictures_are_there() -> None:
+def test_its_images_are_there() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", PAGE.read_text("utf-8")):
         assert (PAGE.parent / target).exists(), target

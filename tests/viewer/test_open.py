@@ -84,7 +84,7 @@ def test_a_result_file_comes_back_as_it_was(tmp_path: Path, result: Results3D) -
         torch.testing.assert_close(scene.objects.covariance, result.covariance, rtol=1e-3, atol=1e-3)
 
 
-def test_a_picture_that_has_gone_is_told_and_found_elsewhere(tmp_path: Path, result: Results3D) -> None:
+def test_a_image_that_has_gone_is_told_and_found_elsewhere(tmp_path: Path, result: Results3D) -> None:
     moved = replace(result, path=tmp_path / "gone" / "000001.png")
     moved.save_json(tmp_path / "out" / "000001.json")
     scene = open_frames(tmp_path / "out")[0]
@@ -94,9 +94,7 @@ def test_a_picture_that_has_gone_is_told_and_found_elsewhere(tmp_path: Path, res
     assert found.image == result.path
 
 
-def test_autolabels_come_with_their_meshes_and_pictures(
-    world: Path, tmp_path: Path, result: Results3D
-) -> None:
+def test_autolabels_come_with_their_meshes_and_images(world: Path, tmp_path: Path, result: Results3D) -> None:
     out = tmp_path / "auto"
     result.save_kitti(out / "label_2" / "000001.txt")
     directions, faces = icosphere(1)
@@ -174,7 +172,7 @@ def test_what_cannot_be_shown_is_refused(tmp_path: Path, world: Path) -> None:
     with pytest.raises(InputError, match="expected a folder of result files"):
         open_frames(world, predictions=tmp_path / "nowhere")
     shutil.rmtree(world / "label_2")
-    assert len(open_frames(world)[0].objects) == 0  # pictures alone are fine
+    assert len(open_frames(world)[0].objects) == 0  # images alone are fine
 
 
 def test_a_malformed_result_names_file_and_field(tmp_path: Path, result: Results3D) -> None:
@@ -200,8 +198,8 @@ def test_the_command_writes_a_page(world: Path, tmp_path: Path, capsys: pytest.C
     out = tmp_path / "pages" / "scenes.html"
     assert main(["view", str(world), "--out", str(out), "--limit", "1", "--json", "-"]) == 0
     told = capsys.readouterr()
-    assert json.loads(told.out) == {"pictures": 1, "file": str(out), "bytes": out.stat().st_size}
-    assert "1 picture" in told.err and '"names":["000000"]' in out.read_text("utf-8")
+    assert json.loads(told.out) == {"images": 1, "file": str(out), "bytes": out.stat().st_size}
+    assert "1 image" in told.err and '"names":["000000"]' in out.read_text("utf-8")
     assert main(["view", str(world), "--out", "scenes.txt"]) == 2
     assert main(["view", str(world), "--out", str(out), "--save-to", str(tmp_path)]) == 2
     assert main(["view", str(tmp_path / "nothing")]) == 2

@@ -102,7 +102,7 @@ def test_points_come_back_within_half_a_step(scene: Scene) -> None:
     assert len(base64.b64decode(many["data"])) == 6 * MOST_POINTS
 
 
-def test_pictures_keep_their_size_and_what_they_show(tmp_path: Path) -> None:
+def test_images_keep_their_size_and_what_they_show(tmp_path: Path) -> None:
     pixels = torch.zeros(3, 40, 3000, dtype=torch.uint8)
     pixels[0, :, 1500:] = 220
     camera = Camera(1000, 1000, 1500, 20, width=3000, height=40)
@@ -132,8 +132,8 @@ def test_names_cannot_break_out_of_the_data(scene: Scene) -> None:
     assert data_of(page, 'id="config"')["names"] == [nasty]
 
 
-def test_a_picture_that_is_none_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.png").write_bytes(b"no picture")
+def test_a_image_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"x\.png: not a readable image"):
         scene_html([Scene("x", tmp_path / "x.png")])
 

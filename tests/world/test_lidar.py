@@ -60,7 +60,7 @@ def test_points_are_where_rays_meet_the_scene(frame: Frame) -> None:
     assert 0.5 * lidar.RANGE_NOISE < np.median(error) < lidar.RANGE_NOISE
 
 
-def test_points_lie_on_64_beams_in_the_picture(frame: Frame) -> None:
+def test_points_lie_on_64_beams_in_the_image(frame: Frame) -> None:
     points = frame.points(np.random.default_rng(0)).astype(float)
     elevation = np.degrees(np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1])))
     offset = np.abs(elevation[:, None] - lidar.BEAMS).min(1)
@@ -116,9 +116,9 @@ def test_files_hold_what_the_frame_has(frame: Frame, tmp_path: Path) -> None:
     "text, wrong",
     [
         ("", "not JSON"),
-        ("[]", "expected the cars of a synthetic picture"),
-        ('{"cars": [{"row": 0}]}', "expected the cars of a synthetic picture"),
-        ('{"cars": [{"row": 0, "shape": {}, "style": {}}]}', "expected the cars of a synthetic picture"),
+        ("[]", "expected the cars of a synthetic image"),
+        ('{"cars": [{"row": 0}]}', "expected the cars of a synthetic image"),
+        ('{"cars": [{"row": 0, "shape": {}, "style": {}}]}', "expected the cars of a synthetic image"),
     ],
 )
 def test_other_json_is_refused(text: str, wrong: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The synthetic world: exact labels against slow counting, determinism, resuming, the verb, the bundled example."""
+"""The synthetic world: exact labels against slow counting, determinism, resuming, the subcommand, the bundled example."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_occlusion_is_counted() -> None:
     assert levels >= {0, 1, 2}
 
 
-def test_labels_without_a_picture(frames: list[synthetic.Frame]) -> None:
+def test_labels_without_a_image(frames: list[synthetic.Frame]) -> None:
     alone = make_labels(1, 5, W, H)
     assert alone.actors == frames[0].actors
     np.testing.assert_array_equal(alone.labels.boxes2d, frames[0].labels.boxes2d)

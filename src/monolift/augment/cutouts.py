@@ -1,4 +1,4 @@
-"""Cars cut out of labelled pictures as textured meshes: what ``paste`` puts into other pictures (ROI-10D, section 3.4)."""
+"""Cars cut out of labelled images as textured meshes: what ``paste`` puts into other images (ROI-10D, section 3.4)."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _SAME_BOX = 0.6  # 2D IoU above which a mask's rectangle and a labelled one are 
 
 @dataclass(frozen=True)
 class Cutout:
-    """A car of a labelled picture.
+    """A car of a labelled image.
 
     mesh:       textured, in its box's own frame, metres
     size:       (3,) length, height, width
     alpha:      the observation angle under which the texture was seen, radians
     bottom:     height of the ground under it, camera frame (y down), metres
     resolution: pixels per metre of its texture
-    brightness: mean of the lower half of its picture, 0 to 1
-    class_name, source: as labelled; the picture's name
+    brightness: mean of the lower half of its image, 0 to 1
+    class_name, source: as labelled; the image's name
     """
 
     mesh: Mesh
@@ -69,7 +69,7 @@ class CutoutLimits:
 
 
 def brightness(image: Tensor) -> float:
-    """Mean of the lower half of a uint8 picture, mostly road, 0 to 1."""
+    """Mean of the lower half of a uint8 image, mostly road, 0 to 1."""
     return float(image[:, image.shape[1] // 2 :].float().mean()) / 255
 
 
@@ -82,13 +82,13 @@ def cut_out(
     on_step: Callable[[int], None] | None = None,
     on_fault: Callable[[str, str], object] | None = None,
 ) -> list[Cutout]:
-    """Cutouts from the pictures of data sets, in an order that the seed decides.
+    """Cutouts from the images of data sets, in an order that the seed decides.
 
     masks: folder of ID.png whose numbers tell objects apart (any numbers: a mask belongs to the labelled box that its
-        rectangle agrees with); without it instance_2 beside the pictures. Where there is neither, the shape's own silhouette
+        rectangle agrees with); without it instance_2 beside the images. Where there is neither, the shape's own silhouette
         is the mask.
-    on_step: called with the number of cutouts after each picture.
-    on_fault: called with the id and the reason where a picture cannot be read, which is then left out; without it that raises.
+    on_step: called with the number of cutouts after each image.
+    on_fault: called with the id and the reason where an image cannot be read, which is then left out; without it that raises.
     Raises InputError when nothing can be cut out.
     """
     limits = limits or CutoutLimits()
@@ -113,7 +113,7 @@ def cut_out(
             on_step(len(found))
     if not found:
         raise InputError(
-            f"no {' or '.join(limits.classes)} can be cut out of {len(places)} pictures: expected some that are wholly "
+            f"no {' or '.join(limits.classes)} can be cut out of {len(places)} images: expected some that are wholly "
             f"visible, {limits.min_height:g} pixels high or more and within {limits.max_depth:g} m"
         )
     return found[: limits.most]
@@ -133,9 +133,7 @@ def _numbers(part: KittiDataset, sample: Sample, masks: str | Path | None) -> Te
         return None
     numbers = read_numbers(path)
     if numbers.shape != sample.image.shape[1:]:
-        raise InputError(
-            f"{path}: is {tuple(numbers.shape)}, but its picture {tuple(sample.image.shape[1:])}"
-        )
+        raise InputError(f"{path}: is {tuple(numbers.shape)}, but its image {tuple(sample.image.shape[1:])}")
     return numbers
 
 
@@ -224,7 +222,7 @@ def _own_pixels(mesh: Mesh, sample: Sample, k: int, mask: Bool[Tensor, "H W"] | 
 
 
 def _crop(mask: Bool[Tensor, "H W"], crop: Camera, camera: Camera) -> Bool[Tensor, "s s"]:
-    """The mask in a crop's pixels, nearest neighbour; outside the picture there is nothing."""
+    """The mask in a crop's pixels, nearest neighbour; outside the image there is nothing."""
     scale = float(crop.fx[0] / camera.fx)
     steps = torch.arange(crop.width, dtype=torch.float64)
     columns = ((steps - crop.cx[0]) / scale + camera.cx).round().long()

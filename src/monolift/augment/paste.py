@@ -1,11 +1,11 @@
-"""ROI-10D's synthetic 3D augmentation: cars cut out of some pictures, put into others at another place (section 3.4).
+"""ROI-10D's synthetic 3D augmentation: cars cut out of some images, put into others at another place (section 3.4).
 
 A car is moved along a random ray to a random distance and seen as before: its observation angle stays, but for a small turn,
-so that the texture shows what was photographed. It stands on the ground, at the height of the original or, where the picture's
+so that the texture shows what was photographed. It stands on the ground, at the height of the original or, where the image's
 own labels tell better, at theirs. The labels of what is pasted are complete and exact.
 
 Deviations from the paper: there the full allocentric rotation is kept, which tips a car that comes nearer on its road;
-here its azimuth is. A soft shadow is put under the car, and its brightness is brought near to that of the picture.
+here its azimuth is. A soft shadow is put under the car, and its brightness is brought near to that of the image.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PasteOptions:
     """Where pasted cars may come to stand."""
 
     up_to: int = 3
-    """Cars per picture."""
+    """Cars per image."""
     near: float = 5.0
     """Least distance, metres."""
     far: float = 45.0
@@ -56,9 +56,9 @@ class PasteOptions:
     enlarge: float = 1.5
     """How much larger than photographed a car may appear: beyond that it is blurred."""
     min_height: float = 22.0
-    """Of the pasted car in the picture, pixels."""
+    """Of the pasted car in the image, pixels."""
     max_truncation: float = 0.5
-    """Share that may lie outside the picture."""
+    """Share that may lie outside the image."""
     max_hidden: float = 0.6
     """Share that nearer things may hide, where depth is known."""
     tries: int = 8
@@ -68,7 +68,7 @@ class PasteOptions:
 def paste(
     sample: Sample, rng: np.random.Generator, bank: Sequence[Cutout], options: PasteOptions | None = None
 ) -> Sample:
-    """The sample with up to ``options.up_to`` cars of the bank in it: picture, labels, and depth and instances if it has any.
+    """The sample with up to ``options.up_to`` cars of the bank in it: image, labels, and depth and instances if it has any.
 
     No pasted 2D box touches a labelled or pasted one or a region that is not labelled (the paper's samples are free of
     occlusion by design). Where depth is known, nearer things stay in front.
@@ -90,7 +90,7 @@ def paste(
 
 @dataclass(frozen=True)
 class _Plan:
-    """A cutout and where it is to stand; box2d (4,) is that of its 3D box, inside the picture."""
+    """A cutout and where it is to stand; box2d (4,) is that of its 3D box, inside the image."""
 
     cutout: Cutout
     center: Float[Tensor, " 3"]
@@ -129,7 +129,7 @@ def _plan(
 
 
 def ground_height(sample: Sample, z: float, expected: float) -> float:
-    """Height (y, metres) of the ground at a distance: a line through the bottoms of the picture's labelled objects, drawn
+    """Height (y, metres) of the ground at a distance: a line through the bottoms of the image's labelled objects, drawn
     towards a level ground at the expected height. The maximum a posteriori of Gaussian errors of the three spreads above."""
     bottoms = sample.boxes.bottom.double()
     near = (bottoms[:, 2] > 1) & (bottoms[:, 2] < 70)
@@ -153,7 +153,7 @@ def _is_free(box2d: Float[Tensor, " 4"], sample: Sample, planned: Sequence[_Plan
     return bool(apart.all())
 
 
-# --- the picture
+# --- the image
 
 
 def _put(sample: Sample, plan: _Plan, options: PasteOptions) -> Sample:
@@ -207,7 +207,7 @@ def _overwritten(values: Tensor, window: Window, where: Bool[Tensor, "h w"], new
 def _labelled(sample: Sample, plan: _Plan, pixels: Float[Tensor, "f 3 2"], hidden: float) -> Sample:
     """The sample with the label of a car whose faces' corners are seen at these pixels."""
     whole = torch.cat([pixels.amin((0, 1)), pixels.amax((0, 1))])
-    # Of a truncated car the rectangle of what lies in the picture, as KITTI has it, not the cut rectangle of the whole.
+    # Of a truncated car the rectangle of what lies in the image, as KITTI has it, not the cut rectangle of the whole.
     seen = bounds_inside(pixels.double().numpy(), *sample.size)
     box2d = plan.box2d if seen is None else torch.from_numpy(seen).float()
     cut = clip_to_image(whole, *sample.size)
@@ -224,7 +224,7 @@ def _labelled(sample: Sample, plan: _Plan, pixels: Float[Tensor, "f 3 2"], hidde
 
 
 def _resampled(cutout: Cutout, resolution: float) -> Mesh:
-    """The cutout's mesh with a texture no finer than the picture it goes to (pixels per metre), or it would flicker."""
+    """The cutout's mesh with a texture no finer than the image it goes to (pixels per metre), or it would flicker."""
     texture = cutout.mesh.texture
     assert texture is not None
     shrink = min(1.0, resolution / cutout.resolution)

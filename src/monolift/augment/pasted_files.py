@@ -1,4 +1,4 @@
-"""A KITTI-format data set with pasted cars, written picture by picture (``monolift augment``)."""
+"""A KITTI-format data set with pasted cars, written image by image (``monolift augment``)."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ NOTE = "augment.json"
 
 @dataclass(frozen=True)
 class PastedSet:
-    """What an augmented data set is made from: the same PastedSet and pictures give the same files."""
+    """What an augmented data set is made from: the same PastedSet and images give the same files."""
 
     source: str
-    """Folder of the original pictures."""
+    """Folder of the original images."""
     masks: str
-    """Folder of the masks that were cut out with; empty: those beside the pictures."""
+    """Folder of the masks that were cut out with; empty: those beside the images."""
     split: str = ""
     """File of the ids that were used; empty: all."""
     seed: int = 0
     copies: int = 1
-    """Versions of each picture, named ID_0, ID_1 ..."""
+    """Versions of each image, named ID_0, ID_1 ..."""
     up_to: int = 3
-    """Most cars pasted into one picture."""
+    """Most cars pasted into one image."""
     bank: int = 140
     """Cars cut out."""
 
 
 def names_of(data: KittiDataset, copies: int) -> list[str]:
-    """The ids of the new pictures."""
+    """The ids of the new images."""
     return [f"{name}_{copy}" for name in data.ids for copy in range(copies)]
 
 
@@ -64,10 +64,10 @@ def write_pasted(
     made_from: PastedSet,
     on_fault: Callable[[str, str], object] | None = None,
 ) -> Iterator[int]:
-    """Writes every version of every picture below root/training and ImageSets/all.txt; yields the number of pasted cars.
+    """Writes every version of every image below root/training and ImageSets/all.txt; yields the number of pasted cars.
 
     Versions that are complete (the label file comes last) are left alone and yield -1, so a killed run goes on where it
-    stopped. on_fault: called with the id and the reason where a picture cannot be read, which is then left out; without it that
+    stopped. on_fault: called with the id and the reason where an image cannot be read, which is then left out; without it that
     raises. Depth and instances are written where ``data`` reads them. Raises InputError where the folder holds anything else.
     """
     claim(root, made_from, data)
@@ -94,7 +94,7 @@ def write_pasted(
     if failed:
         done = [name for name in names_of(data, made_from.copies) if name not in failed]
         if not done:
-            raise InputError(f"{data.root}: none of {len(data)} pictures can be read")
+            raise InputError(f"{data.root}: none of {len(data)} images can be read")
         write_split(root / "ImageSets" / "all.txt", done)
 
 
@@ -154,10 +154,10 @@ def _row_numbers(pasted: Sample, rows: KittiLabels) -> np.ndarray:
     return np.array([0, *labelled, *added], np.uint16)[pasted.instances.numpy()]
 
 
-def _encoded(picture: np.ndarray, suffix: str) -> bytes:
+def _encoded(image: np.ndarray, suffix: str) -> bytes:
     file = BytesIO()
     if suffix == ".png":
-        Image.fromarray(picture).save(file, "PNG")
+        Image.fromarray(image).save(file, "PNG")
     else:
-        Image.fromarray(picture).save(file, "JPEG", quality=95)
+        Image.fromarray(image).save(file, "JPEG", quality=95)
     return file.getvalue()

@@ -39,10 +39,10 @@ class InputSize(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """A window of the scaled picture: u' = scale (u + 0.5) - 0.5 - left, and so for rows.
+    """A window of the scaled image: u' = scale (u + 0.5) - 0.5 - left, and so for rows.
 
-    scale: network pixels per source pixel; left, top: integers, the window's first pixel in the scaled picture (negative
-    where it begins outside); width, height: of the window. What lies outside the picture is black.
+    scale: network pixels per source pixel; left, top: integers, the window's first pixel in the scaled image (negative
+    where it begins outside); width, height: of the window. What lies outside the image is black.
     """
 
     scale: float
@@ -80,7 +80,7 @@ class View:
 
     def nearest(self, values: Tensor) -> Tensor:
         """The window (h, w) of a map (H, W) whose values cannot be mixed, such as depth or object numbers: each pixel takes
-        the value of the source pixel its centre falls into, and 0 where the window's picture is black."""
+        the value of the source pixel its centre falls into, and 0 where the window's image is black."""
         height, width = values.shape
         out = values.new_zeros(self.height, self.width)
         x0, x1 = self._inside(self.left, self.width, width)
@@ -148,7 +148,7 @@ class View:
 
 
 def letterbox(width: int, height: int, out_width: int, out_height: int) -> View:
-    """The whole picture, as large as fits, in the middle of ``out_width`` x ``out_height``."""
+    """The whole image, as large as fits, in the middle of ``out_width`` x ``out_height``."""
     scale = min(out_width / width, out_height / height)
     left = (round(width * scale) - out_width) // 2
     top = (round(height * scale) - out_height) // 2
@@ -156,9 +156,9 @@ def letterbox(width: int, height: int, out_width: int, out_height: int) -> View:
 
 
 def same_area(width: int, height: int, area: int, multiple: int = 32) -> View:
-    """The whole picture scaled to about ``area`` pixels in a window whose sides are multiples of ``multiple``.
+    """The whole image scaled to about ``area`` pixels in a window whose sides are multiples of ``multiple``.
 
-    A portrait, a panorama and a KITTI picture each cost the same and none is squeezed into another's shape.
+    A portrait, a panorama and a KITTI image each cost the same and none is squeezed into another's shape.
     """
     scale = math.sqrt(area / (width * height))
     sides = [max(multiple, multiple * math.floor(side * scale / multiple + 0.5)) for side in (width, height)]
@@ -172,7 +172,7 @@ def width_crop(width: int, height: int, out_width: int, out_height: int) -> View
 
 
 def network_view(config: InputSize, width: int, height: int) -> View:
-    """The window through which a network sees a picture of this size.
+    """The window through which a network sees an image of this size.
 
     config: with input_width and input_height, pixels, and fit: area, letterbox or width-crop.
     """
@@ -182,6 +182,6 @@ def network_view(config: InputSize, width: int, height: int) -> View:
 
 
 def training_view(config: InputSize, width: int, height: int) -> View:
-    """As :func:`network_view`, always of the training size: pictures of one batch must agree."""
+    """As :func:`network_view`, always of the training size: images of one batch must agree."""
     make = width_crop if config.fit == "width-crop" else letterbox
     return make(width, height, config.input_width, config.input_height)

@@ -1,10 +1,10 @@
 """Labels without labelling: MonoDR over whole folders, from instance masks and depth maps to KITTI files.
 
     job        what is to be done: inputs, selection, settings; the note that lets a run go on where it stopped
-    observe    picture, camera, masks and depth of one id -> what the fit is given
-    label      the loop: objects of many pictures share a batch, pictures share processes
-    files      what is written of a picture
-    pictures   the photograph with the cars that were found, before and after; a fit as an animation
+    observe    image, camera, masks and depth of one id -> what the fit is given
+    label      the loop: objects of many images share a batch, images share processes
+    files      what is written of an image
+    images   the image with the cars that were found, before and after; a fit as an animation
     adapters   masks and depth from models of the user's own
 
 `run` does a `Job`; ``monolift autolabel`` is the same on the command line.

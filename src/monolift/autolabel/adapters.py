@@ -2,7 +2,7 @@
 
     model:maskrcnn:WEIGHTS.pth          torchvision's Mask R-CNN (ResNet-50 FPN v2, COCO classes): masks
     model:rfdetr-seg-medium:WEIGHTS.pth RF-DETR-Seg, nano to 2xlarge: masks
-    model:onnx:FILE.onnx                masks: gives boxes (N, 4), scores, labels (COCO's numbers) and masks of a picture;
+    model:onnx:FILE.onnx                masks: gives boxes (N, 4), scores, labels (COCO's numbers) and masks of an image;
                                         depth: gives metres
     model:transformers:FOLDER           a metric depth model of Hugging Face's transformers: depth
 
@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from monolift.autolabel.observe import Depth, DepthFiles, MaskFiles, Masks, Photo
+from monolift.autolabel.observe import CalibratedImage, Depth, DepthFiles, MaskFiles, Masks
 from monolift.data.formats.depth_maps import check_units
 from monolift.data.formats.frames import kitti_name
 from monolift.data.formats.masks import COCO_CLASSES, HALF_PIXEL, Instances, instances_of, open_masks
@@ -40,9 +40,9 @@ LOWEST_SCORE = 0.05  # of what is asked from a model; `Selection` decides what i
 
 Array = npt.NDArray[Any]
 RawMasks = Callable[[UInt8[Tensor, "3 H W"]], tuple[Array, Array, Array, Array]]
-"""A picture -> masks (N, H, W) bool, boxes (N, 4) from the picture's corner, scores (N,), labels (N,) in COCO's numbers."""
+"""An image -> masks (N, H, W) bool, boxes (N, 4) from the image's corner, scores (N,), labels (N,) in COCO's numbers."""
 RawDepth = Callable[[UInt8[Tensor, "3 H W"]], Tensor]
-"""A picture -> depth (h, w), metres, of any size."""
+"""An image -> depth (h, w), metres, of any size."""
 
 
 def open_mask_finder(spec: str) -> Masks:
@@ -83,7 +83,7 @@ class MaskModel:
     model: RawMasks
     names: tuple[str, ...] | None = None
 
-    def find(self, photo: Photo) -> Instances:
+    def find(self, photo: CalibratedImage) -> Instances:
         masks, boxes, scores, labels = self.model(photo.image)
         likely = scores >= LOWEST_SCORE
         classes = [kitti_name(COCO_CLASSES.get(int(k), "Misc")) for k in labels[likely]]
@@ -93,14 +93,14 @@ class MaskModel:
 
 @dataclass(frozen=True)
 class DepthModel:
-    """Depth of a model, brought to the picture's size; times ``scale`` where it is given."""
+    """Depth of a model, brought to the image's size; times ``scale`` where it is given."""
 
     name: str
     model: RawDepth
     scale: float | None = None
     names: tuple[str, ...] | None = None
 
-    def find(self, photo: Photo) -> Float[Tensor, "H W"]:
+    def find(self, photo: CalibratedImage) -> Float[Tensor, "H W"]:
         raw = self.model(photo.image).float()
         size = (photo.size[1], photo.size[0])
         depth = F.interpolate(raw[None, None], size, mode="bilinear", align_corners=False)[0, 0]
@@ -169,7 +169,7 @@ def _onnx_masks(name: str, file: Path) -> RawMasks:
         if not (len(boxes) == len(labels) == len(scores) == len(masks) == 1):
             shapes = ", ".join(f"{o.dtype} {o.shape}" for o in outputs)
             raise InputError(
-                f"{file}: expected boxes (N, 4), scores (N,), labels (N,) and masks (N, {height}, {width}) of a picture, "
+                f"{file}: expected boxes (N, 4), scores (N,), labels (N,) and masks (N, {height}, {width}) of an image, "
                 f"as torchvision's Mask R-CNN is exported; got {shapes}"
             )
         return masks[0] > 0.5, boxes[0], scores[0], labels[0]
@@ -203,7 +203,7 @@ def _onnx_depth(name: str, file: Path) -> RawDepth:
     feed = session.get_inputs()[0]
 
     def find(image: UInt8[Tensor, "3 H W"]) -> Tensor:
-        # Sizes that the file leaves open are the picture's, cut to patches of 14 pixels (vision transformers of depth).
+        # Sizes that the file leaves open are the image's, cut to patches of 14 pixels (vision transformers of depth).
         free = [s // 14 * 14 for s in image.shape[1:]]
         size = [s if isinstance(s, int) else f for s, f in zip(feed.shape[-2:], free, strict=True)]
         pixels = F.interpolate(
@@ -214,7 +214,7 @@ def _onnx_depth(name: str, file: Path) -> RawDepth:
         depth = outputs[0].squeeze()
         if depth.ndim != 2 or depth.dtype.kind != "f":
             raise InputError(
-                f"{file}: expected depth (h, w) of a picture, got {depth.dtype} {outputs[0].shape}"
+                f"{file}: expected depth (h, w) of an image, got {depth.dtype} {outputs[0].shape}"
             )
         return torch.from_numpy(depth)
 
@@ -235,5 +235,5 @@ def _run(session: Any, feed: dict[str, Array], file: Path) -> list[Array]:
     except Exception as error:  # as above: wrong sizes and ranks of the input
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"{file}: cannot take a picture of {next(iter(feed.values())).shape} ({reason})"
+            f"{file}: cannot take an image of {next(iter(feed.values())).shape} ({reason})"
         ) from None

@@ -1,4 +1,4 @@
-"""What is written of a labelled picture."""
+"""What is written of a labelled image."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from monolift.autolabel.images import animation, before_and_after
 from monolift.autolabel.job import FORMATS, Job
 from monolift.autolabel.observe import View
-from monolift.autolabel.pictures import animation, before_and_after
 from monolift.data.formats.kitti_format import write_atomically
 from monolift.files.images import write_image
 from monolift.files.json_text import format_json
@@ -23,8 +23,8 @@ SCHEMA = "monolift.autolabel/1"
 NOT_SEEN = "none of its pixels is in the fit's crop"
 
 
-def write_picture(job: Job, view: View, fitted: FittedObjects) -> tuple[int, tuple[tuple[str, str], ...]]:
-    """Write what the job asks for of a picture, whose objects ``fitted`` are in the order of its observations.
+def write_outputs(job: Job, view: View, fitted: FittedObjects) -> tuple[int, tuple[tuple[str, str], ...]]:
+    """Write what the job asks for of an image, whose objects ``fitted`` are in the order of its observations.
 
     Returns how many objects were labelled and, as (id, why), which were not: those of `View.dropped`, and objects of which
     the fit saw nothing. Labels are in the order of their confidence.
@@ -46,7 +46,7 @@ def write_picture(job: Job, view: View, fitted: FittedObjects) -> tuple[int, tup
         "label_2/{}.txt": result.save_kitti,
         "json/{}.json": lambda path: _write_json(path, result, view, labelled, order, dropped),
         "meshes/{}.glb": lambda path: write_glb(path, meshes, _names(result)),
-        "pictures/{}.jpg": result.save_image,
+        "images/{}.jpg": result.save_image,
         "before_after/{}.jpg": lambda path: write_image(
             path, before_and_after(result, labelled.start), parents=True
         ),

@@ -18,15 +18,15 @@ FORMATS = {
     "kitti": ("label_2/{}.txt",),
     "json": ("json/{}.json",),
     "glb": ("meshes/{}.glb",),
-    "image": ("pictures/{}.jpg", "before_after/{}.jpg"),
+    "image": ("images/{}.jpg", "before_after/{}.jpg"),
     "animation": ("animations/{}.gif",),
 }
-"""Files of each kind, below the job's folder, named like the picture."""
+"""Files of each kind, below the job's folder, named like the image."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of a picture's masks are fitted. The others are still known as someone else's pixels."""
+    """Which of an image's masks are fitted. The others are still known as someone else's pixels."""
 
     classes: tuple[str, ...] = ("Car",)
     """Classes that are fitted; the bundled decoder makes cars."""
@@ -48,7 +48,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Job:
-    """One labelling job; equal jobs give equal labels, but for how pictures fall into batches.
+    """One labelling job; equal jobs give equal labels, but for how images fall into batches.
 
     data:        KITTI folder with image_2 and calib (or with training/ holding them); no labels are read
     masks:       what ``data.masks.open_masks`` reads, or ``model:NAME``, see ``adapters``
@@ -77,12 +77,12 @@ class Job:
         return dataset_root(self.data, ("image_2", "calib"))
 
     def files(self, name: str) -> dict[str, Path]:
-        """Where everything that is written of a picture goes, by pattern."""
+        """Where everything that is written of an image goes, by pattern."""
         patterns = [pattern for kind in self.formats for pattern in FORMATS[kind]]
         return {pattern: self.out / pattern.format(name) for pattern in patterns}
 
     def done(self, name: str) -> bool:
-        """Whether everything of a picture is there. Files appear whole or not at all."""
+        """Whether everything of an image is there. Files appear whole or not at all."""
         return all(path.is_file() for path in self.files(name).values())
 
     def claim(self) -> None:
@@ -107,19 +107,19 @@ class Job:
         )
 
 
-def picture_names(job: Job, known: Sequence[Sequence[str]], split: Path | None) -> list[str]:
-    """Ids to label: those of the split, or all pictures that have masks and depth.
+def image_names(job: Job, known: Sequence[Sequence[str]], split: Path | None) -> list[str]:
+    """Ids to label: those of the split, or all images that have masks and depth.
 
-    known: the names that each source of files speaks of; sources that can do any picture are not among them.
+    known: the names that each source of files speaks of; sources that can do any image are not among them.
     Raises InputError when nothing is left.
     """
     if split is not None:
         return list(read_split(split))
-    pictures = set(listed(job.root / "image_2", IMAGE_SUFFIXES).by_stem())
-    names = pictures.intersection(*map(set, known))
+    images = set(listed(job.root / "image_2", IMAGE_SUFFIXES).by_stem())
+    names = images.intersection(*map(set, known))
     if not names:
         raise InputError(
-            f"{job.root / 'image_2'}: none of {len(pictures)} pictures has both masks ({job.masks}) and depth "
+            f"{job.root / 'image_2'}: none of {len(images)} images has both masks ({job.masks}) and depth "
             f"({job.depth}): the files are matched by name"
         )
     return sorted(names)

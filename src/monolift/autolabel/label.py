@@ -1,4 +1,4 @@
-"""The loop: objects of many pictures share a batch, pictures share processes; what is done is not done again."""
+"""The loop: objects of many images share a batch, images share processes; what is done is not done again."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pathlib import Path
 import torch
 
 from monolift.autolabel.adapters import open_depth, open_mask_finder
-from monolift.autolabel.files import write_picture
-from monolift.autolabel.job import Job, picture_names, shard_of
-from monolift.autolabel.observe import View, observe, read_photo
+from monolift.autolabel.files import write_outputs
+from monolift.autolabel.job import Job, image_names, shard_of
+from monolift.autolabel.observe import View, observe, read_calibrated
 from monolift.errors import InputError
 from monolift.methods.fitter import runs
 from monolift.methods.monodr import MonoDR
 
 GROUP = 16
-"""Pictures that a process takes at a time."""
+"""Images that a process takes at a time."""
 OnStep = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one picture: objects labelled, (id, why) of those left out, or why the picture failed."""
+    """What became of one image: objects labelled, (id, why) of those left out, or why the image failed."""
 
     name: str
     objects: int = 0
@@ -36,7 +36,7 @@ class Outcome:
 
 
 class Labeller:
-    """Opens a job's sources once and labels pictures with them. Raises InputError where they cannot be opened."""
+    """Opens a job's sources once and labels images with them. Raises InputError where they cannot be opened."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -45,14 +45,14 @@ class Labeller:
         self.model = MonoDR(job.config)
 
     def names(self, split: Path | None = None) -> list[str]:
-        """The pictures to label, see `picture_names`."""
+        """The images to label, see `image_names`."""
         known = [source.names for source in (self.masks, self.depth) if source.names is not None]
-        return picture_names(self.job, known, split)
+        return image_names(self.job, known, split)
 
     def label(self, names: Sequence[str], on_step: OnStep | None = None) -> Iterator[Outcome]:
-        """Labels and writes pictures, a batch of objects at a time; yields each picture when its files are there.
+        """Labels and writes images, a batch of objects at a time; yields each image when its files are there.
 
-        A picture that cannot be used is yielded with its error, and the others go on. on_step: called during a fit with
+        An image that cannot be used is yielded with its error, and the others go on. on_step: called during a fit with
         the number of its objects, iterations done and to do.
         """
         failed: list[Outcome] = []
@@ -63,10 +63,12 @@ class Labeller:
         yield from failed
 
     def _views(self, names: Sequence[str], failed: list[Outcome]) -> Iterator[View]:
-        """The pictures that can be used; ``failed`` takes the others."""
+        """The images that can be used; ``failed`` takes the others."""
         for name in names:
             try:
-                yield observe(read_photo(self.job.root, name), self.masks, self.depth, self.job.selection)
+                yield observe(
+                    read_calibrated(self.job.root, name), self.masks, self.depth, self.job.selection
+                )
             except InputError as error:
                 failed.append(Outcome(name, error=str(error)))
 
@@ -90,7 +92,7 @@ class Labeller:
             return
         first = 0
         for view in views:
-            count, dropped = write_picture(self.job, view, fitted[first : first + len(view.observations)])
+            count, dropped = write_outputs(self.job, view, fitted[first : first + len(view.observations)])
             yield Outcome(view.photo.name, count, dropped)
             first += len(view.observations)
 
@@ -103,7 +105,7 @@ def run(
     workers: int = 1,
     on_step: OnStep | None = None,
 ) -> tuple[int, Iterator[Outcome]]:
-    """Does a job: how many pictures it is about, and their outcomes as they come, those that were done before first.
+    """Does a job: how many images it is about, and their outcomes as they come, those that were done before first.
 
     split: file of ids; shard: "i/n", see `shard_of`; limit: the first so many; workers: processes.
     Raises InputError where the sources cannot be opened or the folder holds another job's labels.

@@ -1,4 +1,4 @@
-"""From the files of one picture to what the fit is given."""
+"""From the files of one image to what the fit is given."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from monolift.data.formats.masks import Instances, MaskSource
 from monolift.data.kitti import find_image, read_camera, read_image
 from monolift.errors import InputError
 from monolift.files.folders import listed, text_file
+from monolift.files.renamed import renamed
 from monolift.geometry import Camera
 from monolift.methods.monodr import Observation
 from monolift.typing import Float, Tensor, UInt8
 
 
 @dataclass(frozen=True)
-class Photo:
-    """A picture with its camera, as it is handed to whoever finds masks or depth in it."""
+class CalibratedImage:
+    """An image with its camera, as it is handed to whoever finds masks or depth in it."""
 
     name: str
     image: UInt8[Tensor, "3 H W"]
@@ -37,10 +38,10 @@ class Masks(Protocol):
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """Pictures that it knows; None: any."""
+        """Images that it knows; None: any."""
 
-    def find(self, photo: Photo) -> Instances:
-        """The objects of a picture. Raises InputError where they cannot be had."""
+    def find(self, photo: CalibratedImage) -> Instances:
+        """The objects of an image. Raises InputError where they cannot be had."""
 
 
 @runtime_checkable
@@ -49,9 +50,9 @@ class Depth(Protocol):
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """Pictures that it knows; None: any."""
+        """Images that it knows; None: any."""
 
-    def find(self, photo: Photo) -> Float[Tensor, "H W"]:
+    def find(self, photo: CalibratedImage) -> Float[Tensor, "H W"]:
         """z of each pixel, metres, 0 where unknown. Raises InputError where it cannot be had."""
 
 
@@ -62,12 +63,12 @@ class MaskFiles:
         self.source = source
         self.names: tuple[str, ...] | None = source.names
 
-    def find(self, photo: Photo) -> Instances:
+    def find(self, photo: CalibratedImage) -> Instances:
         return self.source.read(photo.name, photo.size)
 
 
 class DepthFiles:
-    """Depth maps from a folder of files named like the pictures."""
+    """Depth maps from a folder of files named like the images."""
 
     def __init__(self, folder: str | Path, scale: float | None = None) -> None:
         self.folder, self.scale = Path(folder), scale
@@ -75,32 +76,34 @@ class DepthFiles:
             raise InputError(f"{folder}: no such folder of depth maps")
         self.names: tuple[str, ...] | None = tuple(sorted(listed(self.folder, SUFFIXES).by_stem()))
 
-    def find(self, photo: Photo) -> Float[Tensor, "H W"]:
+    def find(self, photo: CalibratedImage) -> Float[Tensor, "H W"]:
         return checked_depth(find_depth(self.folder, photo.name), photo.size, photo.camera, self.scale)
 
 
 @dataclass(frozen=True)
 class View:
-    """A picture and its objects that are fitted.
+    """An image and its objects that are fitted.
 
     observations: one per object; ids: their names in the masks' file
     dropped: (id, why) of objects that are not fitted
     """
 
-    photo: Photo
+    photo: CalibratedImage
     observations: tuple[Observation, ...]
     ids: tuple[str, ...]
     dropped: tuple[tuple[str, str], ...]
 
 
-def read_photo(root: Path, name: str) -> Photo:
-    """Raises InputError for a picture or calibration that is missing or broken."""
+def read_calibrated(root: Path, name: str) -> CalibratedImage:
+    """Raises InputError for an image or calibration that is missing or broken."""
     image = read_image(find_image(root, name))
-    return Photo(name, image, read_camera(text_file(root / "calib", name), image.shape[2], image.shape[1]))
+    return CalibratedImage(
+        name, image, read_camera(text_file(root / "calib", name), image.shape[2], image.shape[1])
+    )
 
 
-def observe(photo: Photo, masks: Masks, depth: Depth, selection: Selection) -> View:
-    """The picture's objects, each with its three-state mask. Raises InputError where masks or depth cannot be had."""
+def observe(photo: CalibratedImage, masks: Masks, depth: Depth, selection: Selection) -> View:
+    """The image's objects, each with its three-state mask. Raises InputError where masks or depth cannot be had."""
     instances = masks.find(photo)
     metres = depth.find(photo)
     boxes = instances.boxes2d if selection.box == "file" else instances.mask_boxes()
@@ -136,3 +139,6 @@ def _unfit(instances: Instances, k: int, pixels: int, height: float, selection: 
     if height < selection.min_height:
         return f"lower than {selection.min_height:g} pixels"
     return f"fewer than {selection.min_pixels} pixels" if pixels < selection.min_pixels else None
+
+
+__getattr__ = renamed(__name__, Photo="CalibratedImage", read_photo="read_calibrated")

@@ -14,23 +14,23 @@ from monolift.errors import InputError
 
 @dataclass(frozen=True)
 class Augment:
-    """Copies of labelled pictures with cars of other pictures put in at new places, labelled exactly, in KITTI's layout.
+    """Copies of labelled images with cars of other images put in at new places, labelled exactly, in KITTI's layout.
 
     monolift augment --data KITTI --split train.txt --out pasted --copies 2
     """
 
     data: Annotated[Path, tyro.conf.arg(metavar="ROOT")]
-    """KITTI folder: cars are cut out of its pictures and put into its pictures."""
+    """KITTI folder: cars are cut out of its images and put into its images."""
     out: Path
     """The new data set's folder; a run that was interrupted goes on here."""
     split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Ids of the pictures to use; all of them without it. Give the training ids, or validation pictures leak into training."""
+    """Ids of the images to use; all of them without it. Give the training ids, or validation images leak into training."""
     masks: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Masks ID.png to cut out with, numbers telling objects apart; without it instance_2 of the data, or shapes' outlines."""
     copies: int = 1
-    """Versions of each picture."""
+    """Versions of each image."""
     per_image: int = 3
-    """Most cars put into one picture."""
+    """Most cars put into one image."""
     bank: int = 140
     """Cars to cut out."""
     seed: int = 0
@@ -72,7 +72,7 @@ def run(options: Augment) -> int:
     )
     claim(options.out, made_from, data)  # before the long search
     failed: dict[str, str] = {}  # reason by id
-    with Progress(len(data), "pictures searched for cars", options.quiet) as progress:
+    with Progress(len(data), "images searched for cars", options.quiet) as progress:
         bank = cut_out(
             [data],
             options.masks,
@@ -84,14 +84,14 @@ def run(options: Augment) -> int:
         progress.say(f"{len(bank)} cars cut out")
     made = pasted = kept = 0
     total = len(names_of(data, options.copies))
-    with Progress(total, "pictures", options.quiet) as progress:
+    with Progress(total, "images", options.quiet) as progress:
         for count in write_pasted(options.out, data, bank, made_from, failed.setdefault):
             made += count >= 0
             kept += count < 0
             pasted += max(count, 0)
             progress.advance(1, f"{pasted} cars" if pasted else "")
         there = f", {kept} were there already" if kept else ""
-        progress.say(f"{options.out}: {made} pictures with {pasted} pasted cars made{there}")
+        progress.say(f"{options.out}: {made} images with {pasted} pasted cars made{there}")
     if options.json is not None:
         from monolift.commands.output import write_json
 

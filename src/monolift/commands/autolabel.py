@@ -39,7 +39,7 @@ class Autolabel:
     ] = ()
     """Change one value of the method or of the selection (score, classes, min_height, min_pixels, box); several times."""
     split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Ids, one per line; by default all pictures that have masks and depth."""
+    """Ids, one per line; by default all images that have masks and depth."""
     score: float = 0.1
     """Lowest score of the 2D detector."""
     depth_scale: float | None = None
@@ -47,9 +47,9 @@ class Autolabel:
     save: str = "kitti,json,glb,image"
     """What to save, separated by commas: kitti, json, glb, image, animation."""
     limit: int | None = None
-    """Only the first so many pictures."""
+    """Only the first so many images."""
     shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
-    """This machine's part of the pictures, 1/8 to 8/8; all may write to one folder."""
+    """This machine's part of the images, 1/8 to 8/8; all may write to one folder."""
     workers: int = 1
     """Processes."""
     seed: int = 0
@@ -61,7 +61,7 @@ class Autolabel:
 
 
 def run(options: Autolabel) -> int:
-    """Every picture in turn; one that cannot be used is reported, and the others still get done."""
+    """Every image in turn; one that cannot be used is reported, and the others still get done."""
     for name in ("workers", "limit"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise InputError(f"--{name}: expected 1 or more, got {getattr(options, name)}")
@@ -74,7 +74,7 @@ def run(options: Autolabel) -> int:
     total, outcomes = autolabel.run(
         job, options.split, options.shard, options.limit, options.workers, on_step
     )
-    with Progress(total, "pictures", options.quiet) as progress:
+    with Progress(total, "images", options.quiet) as progress:
         summary.progress = progress
         for outcome in outcomes:
             summary.add(outcome)
@@ -112,7 +112,7 @@ class _Summary:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.pictures = self.objects = self.skipped = 0
+        self.images = self.objects = self.skipped = 0
         self.errors: dict[str, str] = {}
         self.left_out: Counter[str] = Counter()
         self.began = time.monotonic()
@@ -133,7 +133,7 @@ class _Summary:
             self.errors[outcome.name] = outcome.error
             self.progress.complain(f"monolift: {outcome.name}: {' '.join(outcome.error.split())}")
         self.skipped += outcome.skipped
-        self.pictures += not outcome.skipped and outcome.error is None
+        self.images += not outcome.skipped and outcome.error is None
         self.objects += outcome.objects
         self.left_out.update(why for _, why in outcome.dropped)
         self.progress.advance(1, self._so_far())
@@ -142,20 +142,20 @@ class _Summary:
         return f"{self.objects} objects, {self.rate:.2f} objects/s"
 
     def __str__(self) -> str:
-        lines = [f"{self.out}: {self.objects} objects in {self.pictures} pictures, {self.rate:.2f} objects/s"]
+        lines = [f"{self.out}: {self.objects} objects in {self.images} images, {self.rate:.2f} objects/s"]
         if self.skipped:
-            lines.append(f"{self.skipped} pictures were there already")
+            lines.append(f"{self.skipped} images were there already")
         if self.left_out:
             reasons = ", ".join(f"{count} {why}" for why, count in self.left_out.most_common())
             lines.append(f"left out: {reasons}")
         if self.errors:
-            lines.append(f"{len(self.errors)} pictures failed: {', '.join(sorted(self.errors)[:10])}")
+            lines.append(f"{len(self.errors)} images failed: {', '.join(sorted(self.errors)[:10])}")
         return "; ".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "out": str(self.out),
-            "pictures": self.pictures,
+            "images": self.images,
             "objects": self.objects,
             "skipped": self.skipped,
             "objects_per_second": round(self.rate, 3),

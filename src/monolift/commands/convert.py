@@ -91,7 +91,7 @@ def run(options: Convert) -> int:
     if options.json is not None:
         content = {
             "out": str(done.out),
-            "pictures": done.frames,
+            "images": done.frames,
             "objects": done.objects,
             "warnings": list(done.warnings),
         }

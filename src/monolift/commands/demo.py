@@ -1,4 +1,4 @@
-"""``monolift demo``: the bundled model on the bundled picture, beside what is truly there."""
+"""``monolift demo``: the bundled model on the bundled image, beside what is truly there."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ PAIR_METRES = 4.0  # centres further apart are no longer called the same object
 
 NEXT = """\
 Next:
-  monolift detect PHOTO.jpg --fov 70                  your own photograph
+  monolift detect PHOTO.jpg --fov 70                  your own image
   monolift detect KITTI/image_2 --calib KITTI/calib   a KITTI folder, with its own cameras
   monolift detect --help"""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """The bundled model on a bundled picture whose truth is known: table, and a picture in ./out/demo.
+    """The bundled model on a bundled image whose ground truth is known: table, and an image in ./out/demo.
 
     monolift demo
     """
@@ -42,9 +42,9 @@ class Demo:
     device: str = "auto"
     """cpu, cuda or auto."""
     out: Path = Path("out/demo")
-    """Folder of the picture and the results."""
+    """Folder of the image and the results."""
     json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """Results and truth as JSON in this file, or on standard output with "-"."""
+    """Results and ground truth as JSON in this file, or on standard output with "-"."""
     quiet: bool = False
     """No table."""
 
@@ -53,7 +53,7 @@ def run(options: Demo) -> int:
     from monolift.files.folders import write_atomically
     from monolift.files.images import write_image
     from monolift.inference.model import load
-    from monolift.render.draw.overlay import picture
+    from monolift.render.draw.overlay import draw_result
     from monolift.viewer import scene_html, scene_of
 
     sample = example()
@@ -63,7 +63,7 @@ def run(options: Demo) -> int:
     result = model.detect(sample.image, sample.camera, score=options.score)
     pairs = match(result, sample)
     drawn = options.out / "demo.png"
-    write_image(drawn, picture(sample.image, sample.camera, result.objects, sample.objects), parents=True)
+    write_image(drawn, draw_result(sample.image, sample.camera, result.objects, sample.objects), parents=True)
     result.save_kitti(options.out / "demo.txt")
     result.save_json(options.out / "demo.json")
     page = options.out / "demo.html"
@@ -82,7 +82,7 @@ def run(options: Demo) -> int:
             highlight=False,
         )
         terminal.print(
-            f"picture: {drawn} (white dashes: the truth)\nin 3D:   {page} (opens in any browser)\n\n{NEXT}",
+            f"image: {drawn} (white dashes: the ground truth)\nin 3D:   {page} (opens in any browser)\n\n{NEXT}",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -91,17 +91,17 @@ def run(options: Demo) -> int:
 
 
 def example() -> Sample:
-    """The bundled picture, a rendering, with its camera and true objects. Raises InputError where it is not installed."""
+    """The bundled image, a rendering, with its camera and true objects. Raises InputError where it is not installed."""
     from monolift.data.formats.kitti_format import read_labels
     from monolift.data.kitti import read_camera, sample_from_labels
-    from monolift.data.sources import read_photograph
+    from monolift.data.sources import read_input_image
     from monolift.files.images import IMAGE_SUFFIXES
 
     folder = model_zoo.EXAMPLE
     files = sorted(p for p in folder.glob("*") if p.suffix in IMAGE_SUFFIXES)
     if not files:
-        raise InputError(f"{folder}: the example picture is missing: this installation is incomplete")
-    photo = read_photograph(files[0])
+        raise InputError(f"{folder}: the example image is missing: this installation is incomplete")
+    photo = read_input_image(files[0])
     camera = read_camera(folder / "calib.txt", photo.image.shape[2], photo.image.shape[1])
     return sample_from_labels(photo.name, photo.image, camera, read_labels(folder / "label.txt"))
 
@@ -175,7 +175,7 @@ def _table(pairs: list[Pair]) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(title="found beside the truth", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title="found beside the ground truth", title_justify="left", box=box.SIMPLE_HEAD)
     for heading in (
         "class",
         "score",

@@ -26,7 +26,7 @@ FORMATS = {
     "glb": ".glb",
     "omni3d": ".omni3d.json",
 }
-SHOWN_IN_FULL = 3  # with more pictures than this each gets a line instead of a table
+SHOWN_IN_FULL = 3  # with more images than this each gets a line instead of a table
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class _Job:
         self.report.complain(text)
 
     def summary(self, files: int, folder: Path) -> str:
-        text = f"{count(self.objects, 'object')} in {count(self.images, 'picture')}"
+        text = f"{count(self.objects, 'object')} in {count(self.images, 'image')}"
         if self.failures:
             text += f"; {len(self.failures)} of {count(files, 'file')} failed"
         return text + (f"; {count(self.writer.written, 'file')} in {folder}" if self.writer.written else "")
@@ -177,7 +177,7 @@ class _TakenError(InputError):
 
 
 class _Writer:
-    """Files named like the pictures. Two pictures of one name would overwrite each other, so the second is refused."""
+    """Files named like the images. Two images of one name would overwrite each other, so the second is refused."""
 
     def __init__(self, folder: Path, formats: list[str]) -> None:
         self.folder, self.formats = folder, formats
@@ -196,9 +196,7 @@ class _Writer:
         for name in self.formats:
             target = self.folder / (result.name + FORMATS[name])
             if result.path is not None and target.resolve() == result.path.resolve():
-                raise _TakenError(
-                    f"{target}: is the picture itself and is not overwritten; use another --out"
-                )
+                raise _TakenError(f"{target}: is the image itself and is not overwritten; use another --out")
             _save(result, name, target)
             self.written += 1
 
@@ -213,7 +211,7 @@ def _save(result: Results3D, name: str, target: Path) -> None:
 
 
 class _Report:
-    """What the user reads: tables for a few pictures, a line each for many. Standard output stays clean for --json -."""
+    """What the user reads: tables for a few images, a line each for many. Standard output stays clean for --json -."""
 
     def __init__(self, progress: Progress, options: Detect, in_full: bool) -> None:
         self.progress, self.quiet, self.in_full = progress, options.quiet, in_full

@@ -15,15 +15,15 @@ from monolift.errors import InputError
 
 if TYPE_CHECKING:
     from monolift.data.kitti import KittiDataset
-    from monolift.export import Picture, Report
+    from monolift.export import CameraImage, Report
     from monolift.inference.model import Model
 
-COMPARED, CALIBRATED = 8, 200  # pictures at most
+COMPARED, CALIBRATED = 8, 200  # images at most
 
 
 @dataclass(frozen=True)
 class Export:
-    """A model as ONNX: any batch and size, deformable layers as standard DeformConv, checked against PyTorch on pictures.
+    """A model as ONNX: any batch and size, deformable layers as standard DeformConv, checked against PyTorch on images.
 
     monolift export smoke --out smoke.onnx
     """
@@ -33,13 +33,13 @@ class Export:
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.onnx")] = Path("model.onnx")
     """The file. It appears only when it agrees with PyTorch."""
     images: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Pictures to compare on (a file, folder or glob); the bundled example without it."""
+    """Images to compare on (a file, folder or glob); the bundled example without it."""
     calib: Annotated[Path | None, tyro.conf.arg(metavar="FILE-or-DIR")] = None
     """KITTI calibration of --images; without it their cameras are taken from EXIF or guessed, which serves to compare."""
     int8: bool = False
     """Quantise the convolutions to 8 bits; needs --calibration, and says what it costs."""
     calibration: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Typical pictures for int8: a folder of them, or a KITTI folder."""
+    """Typical images for int8: a folder of them, or a KITTI folder."""
     ap_data: Annotated[Path | None, tyro.conf.arg(metavar="ROOT")] = None
     """Labelled KITTI folder on which the AP of both models is measured."""
     ap_split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -57,7 +57,7 @@ class Export:
 def run(options: Export) -> int:
     if options.int8 and options.calibration is None:
         raise InputError(
-            "--int8 needs --calibration DIR: typical pictures from which the ranges of the activations are taken"
+            "--int8 needs --calibration DIR: typical images from which the ranges of the activations are taken"
         )
     if options.calibration is not None and not options.int8:
         raise InputError("--calibration is for --int8 only")
@@ -75,7 +75,7 @@ def run(options: Export) -> int:
     model = load(options.model, "cpu")
     calibration = None if options.calibration is None else _calibration(options.calibration)
     report = export(
-        model, options.out, _pictures(model, options), calibration, _scored(options, calibration), say
+        model, options.out, _images(model, options), calibration, _scored(options, calibration), say
     )
     if options.folder is not None:
         write_folder(report.path, options.folder)
@@ -88,9 +88,9 @@ def run(options: Export) -> int:
     return 0
 
 
-def _pictures(model: Model, options: Export) -> Sequence[Picture]:
+def _images(model: Model, options: Export) -> Sequence[CameraImage]:
     from monolift.data.cameras import CameraChoice
-    from monolift.data.sources import expand, is_video, read_photograph
+    from monolift.data.sources import expand, is_video, read_input_image
     from monolift.inference import zoo as model_zoo
 
     source, calib = options.images, options.calib
@@ -98,28 +98,28 @@ def _pictures(model: Model, options: Export) -> Sequence[Picture]:
         source, calib = model_zoo.EXAMPLE / "example.jpg", model_zoo.EXAMPLE / "calib.txt"
     choice = CameraChoice.of(calib=calib)
     files = [path for path in expand(source) if not is_video(path)]
-    pictures = []
+    images = []
     for path in files[:: max(1, len(files) // COMPARED)][:COMPARED]:
-        photo = read_photograph(path)
+        photo = read_input_image(path)
         height, width = photo.image.shape[1:]
-        pictures.append((photo.image, choice.for_picture(photo.name, width, height, photo.film_mm).camera))
-    return pictures
+        images.append((photo.image, choice.for_image(photo.name, width, height, photo.film_mm).camera))
+    return images
 
 
-def _calibration(root: Path) -> Sequence[Picture]:
-    """Evenly spread pictures of a folder; cameras do not matter for ranges."""
-    from monolift.data.sources import expand, is_video, read_photograph
+def _calibration(root: Path) -> Sequence[CameraImage]:
+    """Evenly spread images of a folder; cameras do not matter for ranges."""
+    from monolift.data.sources import expand, is_video, read_input_image
     from monolift.files.folders import dataset_root
     from monolift.geometry import Camera
 
     with contextlib.suppress(InputError):  # else a plain folder of images
         root = dataset_root(root, ("image_2",)) / "image_2"
     files = [path for path in expand(root) if not is_video(path)]
-    photos = [read_photograph(path) for path in files[:: max(1, len(files) // CALIBRATED)][:CALIBRATED]]
+    photos = [read_input_image(path) for path in files[:: max(1, len(files) // CALIBRATED)][:CALIBRATED]]
     return [(p.image, Camera.from_fov(70, p.image.shape[2], p.image.shape[1])) for p in photos]
 
 
-def _scored(options: Export, calibration: Sequence[Picture] | None) -> KittiDataset | None:
+def _scored(options: Export, calibration: Sequence[CameraImage] | None) -> KittiDataset | None:
     """The split to score: as given; for int8 without one, the calibration folder if it has labels."""
     from monolift.data.kitti import KittiDataset
 
@@ -157,7 +157,7 @@ def _print(report: Report, options: Export) -> None:
     ):
         table.add_row(f"{name} of {found.boxes} boxes", f"{value:.1e} {unit}")
     table.add_row("boxes without partner", str(found.lost))
-    table.add_row("network, s per picture", f"{theirs:.3f} (PyTorch {ours:.3f})")
+    table.add_row("network, s per image", f"{theirs:.3f} (PyTorch {ours:.3f})")
     screen = console()
     screen.print(table)
     for note in report.notes:

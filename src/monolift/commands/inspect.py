@@ -14,7 +14,7 @@ from monolift.errors import InputError
 
 @dataclass(frozen=True)
 class Inspect:
-    """Check a KITTI-format data set: bad lines by file and line, counts, cameras, odd labels, statistics, pictures.
+    """Check a KITTI-format data set: bad lines by file and line, counts, cameras, odd labels, statistics, images.
 
     monolift inspect kitti --split kitti/ImageSets/train.txt --plots samples
     """
@@ -26,9 +26,9 @@ class Inspect:
     json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """All findings in this file, or on standard output with "-"."""
     plots: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Write pictures of random samples, labels drawn, to this folder."""
+    """Write images of random samples, labels drawn, to this folder."""
     samples: int = 8
-    """Number of pictures."""
+    """Number of images."""
     decode: bool = False
     """Decode every image instead of reading its header only."""
     quiet: bool = False
@@ -54,5 +54,5 @@ def run(options: Inspect) -> int:
 
         drawn = draw_samples(training_folder(options.root), findings.ids, options.plots, options.samples)
         if not options.quiet:
-            sys.stderr.write(f"wrote {len(drawn)} pictures to {options.plots}\n")
+            sys.stderr.write(f"wrote {len(drawn)} images to {options.plots}\n")
     return 1 if findings.errors else 0

@@ -16,7 +16,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class Serve:
-    """HTTP service: a picture and its camera in, JSON, KITTI rows, PNG or the viewer's page out; a page at / to try it.
+    """HTTP service: an image and its camera in, JSON, KITTI rows, PNG or the viewer's page out; a page at / to try it.
 
     monolift serve --model smoke --port 8000
     """
@@ -32,7 +32,7 @@ class Serve:
     max_bytes: int = 20_000_000
     """Largest request, bytes."""
     max_pixels: int = 25_000_000
-    """Largest picture, pixels."""
+    """Largest image, pixels."""
     max_seconds: float = 30.0
     """Longest time to an answer."""
     batch: Annotated[int, tyro.conf.arg(metavar="N")] = 4

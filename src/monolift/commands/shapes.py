@@ -23,7 +23,7 @@ SIZES = {
     "Large Car": (4.32, 1.52, 1.69),
     "SUV": (4.17, 1.77, 1.73),
 }
-STEPS = 5  # pictures on the way from one car to another
+STEPS = 5  # images on the way from one car to another
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Shapes:
     action: Annotated[Literal["build", "show"], tyro.conf.Positional]
     """build or show."""
     out: Path
-    """build: the space's file (.safetensors). show: a folder for the picture and the meshes."""
+    """build: the space's file (.safetensors). show: a folder for the image and the meshes."""
     kind: Literal["tsdf", "textured"] = "tsdf"
     """tsdf: ROI-10D's autoencoder of signed distances. textured: MonoDR's decoder of shape and texture."""
     model: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -174,8 +174,8 @@ def _show(options: Shapes) -> dict[str, Any]:
 
     rows = _textured_rows(options) if options.kind == "textured" else _tsdf_rows(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    picture = options.out / f"{options.kind}.png"
-    gallery(rows).save(picture)
+    image = options.out / f"{options.kind}.png"
+    gallery(rows).save(image)
     files = []
     for caption, meshes in rows:
         file = (
@@ -185,8 +185,8 @@ def _show(options: Shapes) -> dict[str, Any]:
         write_glb(file, [_shifted(mesh, k) for k, mesh in enumerate(meshes)])
         files.append(str(file))
     if not options.quiet:
-        sys.stderr.write(f"{picture}\n" + "".join(f"{file}\n" for file in files))
-    return {"picture": str(picture), "meshes": files}
+        sys.stderr.write(f"{image}\n" + "".join(f"{file}\n" for file in files))
+    return {"image": str(image), "meshes": files}
 
 
 def _shifted(mesh: Mesh, place: int) -> Mesh:

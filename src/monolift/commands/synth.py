@@ -18,13 +18,13 @@ class Synth:
     out: Path
     """The data set's folder; a run that was interrupted goes on here."""
     images: int = 100
-    """How many pictures."""
+    """How many images."""
     seed: int = 0
     """The same seed gives the same bytes."""
     width: int = 1242
-    """Of the pictures, pixels."""
+    """Of the images, pixels."""
     height: int = 375
-    """Of the pictures, pixels."""
+    """Of the images, pixels."""
     focal: float | None = None
     """Focal length in pixels; without it KITTI's field of view."""
     format: str = "jpg"
@@ -64,14 +64,14 @@ def run(options: Synth) -> int:
         shapes=options.shapes,
     )
     made = objects = 0
-    with Progress(options.images, "pictures", options.quiet) as progress:
+    with Progress(options.images, "images", options.quiet) as progress:
         for count in write_world(options.out, world, options.images, options.workers):
             made += count >= 0
             objects += max(count, 0)
             progress.advance(1, f"{objects} objects" if objects else "")
         kept = options.images - made
         found = f", {kept} were there already" if kept else ""
-        progress.say(f"{options.out}: {made} pictures with {objects} objects made{found}")
+        progress.say(f"{options.out}: {made} images with {objects} objects made{found}")
     if options.json is not None:
         from monolift.commands.output import write_json
 

@@ -30,7 +30,7 @@ class Train:
     method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")] = ""
     """smoke, ss3d or roi10d; needed unless --config names it."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """The run's folder, needed: checkpoints last/ and best/, metrics.jsonl, results.csv, run.toml, pictures/."""
+    """The run's folder, needed: checkpoints last/ and best/, metrics.jsonl, results.csv, run.toml, images/."""
     data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="ROOT...")] = ()
     """KITTI folders, needed; --split and --val-split belong to the first, further ones are used whole."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -127,7 +127,7 @@ def run(options: Train) -> int:
 
             write_json(options.json, {"checkpoint": str(best)})
         if not options.quiet:
-            sys.stderr.write(f"trained: {best}\ntry it: monolift detect PICTURE --model {best}\n")
+            sys.stderr.write(f"trained: {best}\ntry it: monolift detect IMAGE --model {best}\n")
     return 0
 
 

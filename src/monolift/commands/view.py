@@ -1,4 +1,4 @@
-"""``monolift view``: pictures, boxes, points and meshes in the browser."""
+"""``monolift view``: images, boxes, points and meshes in the browser."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class View:
     predictions: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """KITTI result files to show against the folder's labels."""
     images: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where the pictures of result files are, or the data set of auto-labels, when they have moved."""
+    """Where the images of result files are, or the data set of auto-labels, when they have moved."""
     split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """File with one image id per line: only these pictures of a KITTI folder."""
+    """File with one image id per line: only these images of a KITTI folder."""
     points: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Scans (NAME.bin) or depth maps (NAME.png); by default the data set's own velodyne or depth_2."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """At most so many pictures."""
+    """At most so many images."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.html")] = None
     """Write one self-contained page instead of serving."""
     save_to: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -45,7 +45,7 @@ class View:
     open: bool = False
     """Open the page in the browser."""
     json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """Number of pictures and the page's place as JSON in this file, or on standard output with "-"."""
+    """Number of images and the page's place as JSON in this file, or on standard output with "-"."""
     quiet: bool = False
     """No progress, no remarks; the address is always printed."""
 
@@ -75,7 +75,7 @@ def _write(options: View, frames: Frames, out: Path) -> int:
         raise InputError(f"--out {out}: expected a name that ends in .html")
     shown: list[str] = []
     failed: dict[str, str] = {}
-    with Progress(len(frames), "pictures", options.quiet or len(frames) < 2) as progress:
+    with Progress(len(frames), "images", options.quiet or len(frames) < 2) as progress:
 
         def encoded() -> Iterator[dict[str, Any]]:
             for index, name in enumerate(frames.names):
@@ -94,10 +94,10 @@ def _write(options: View, frames: Frames, out: Path) -> int:
         raise InputError(f"{options.path}: none of {len(failed)} images can be shown")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, page)
-    content: dict[str, object] = {"pictures": len(shown), "file": str(out), "bytes": len(page)}
+    content: dict[str, object] = {"images": len(shown), "file": str(out), "bytes": len(page)}
     _report(options, content | ({"failed": failed} if failed else {}))
     if not options.quiet:
-        count = "1 picture" if len(shown) == 1 else f"{len(shown)} pictures"
+        count = "1 image" if len(shown) == 1 else f"{len(shown)} images"
         sys.stderr.write(f"{out}: {count}, {len(page) / 1e6:.1f} MB, opens from disk\n")
     if options.open:
         _show(out.resolve().as_uri())
@@ -110,12 +110,12 @@ def _serve(options: View, frames: Frames) -> int:
     from monolift.viewer.server import ViewerServer
 
     with ViewerServer(frames, _title(options), options.port, options.save_to) as server:
-        _report(options, {"pictures": len(frames), "url": server.url})
+        _report(options, {"images": len(frames), "url": server.url})
         (sys.stderr if options.json == "-" else sys.stdout).write(f"{server.url}\n")
         sys.stdout.flush()
         if not options.quiet:
             saved = f"; accepted labels go to {options.save_to}" if options.save_to else ""
-            sys.stderr.write(f"{len(frames)} pictures{saved}; Ctrl+C ends\n")
+            sys.stderr.write(f"{len(frames)} images{saved}; Ctrl+C ends\n")
         if options.open:
             _show(server.url)
         with contextlib.suppress(KeyboardInterrupt):  # how one is meant to leave

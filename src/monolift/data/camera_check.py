@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from monolift.errors import InputError
 
-FOV_LIMITS_DEG = (1.0, 165.0)  # outside it is no photograph but a mistake of units
+FOV_LIMITS_DEG = (1.0, 165.0)  # outside it is no image but a mistake of units
 FISHEYE_DEG = 120.0  # a flat image of this width has its border stretched fourfold: such lenses are fisheyes
 FOV_USUAL_DEG = (15.0, 110.0)
 OBLONG_LIMIT = 4.0  # fx / fy and its inverse; anamorphic lenses have up to 2

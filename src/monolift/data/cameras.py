@@ -8,9 +8,11 @@ came from.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from monolift.data.camera_check import (
     FISHEYE_DEG,
@@ -36,7 +38,7 @@ LARGEST_SIDE = 1_000_000  # pixels of a stated image size
 
 @dataclass(frozen=True)
 class KnownCamera:
-    """A camera of one picture, its size filled in, with where it came from and what is odd about it."""
+    """A camera of one image, its size filled in, with where it came from and what is odd about it."""
 
     camera: Camera
     origin: str
@@ -55,7 +57,7 @@ class CalibText:
 class CameraChoice:
     """What the user said about the camera: at most one of the three. With none, EXIF decides, else a guess.
 
-    camera: for pictures as they are seen (after EXIF's rotation). One with a size is scaled to pictures of the same shape.
+    camera: for images as they are seen (after EXIF's rotation). One with a size is scaled to images of the same shape.
     calib: a camera file of any kind that ``data.formats.camera_files`` reads, such as a KITTI calibration, whose whole P2 is
         used, or a ROS camera_info; or a folder of them, named like the images; or, from a client, a file's content.
     fov: horizontal field of view, degrees.
@@ -94,11 +96,16 @@ class CameraChoice:
             )
         return CameraChoice(camera, path, fov)
 
-    def for_picture(self, name: str, width: int, height: int, film_mm: float | None = None) -> KnownCamera:
-        """The camera of the picture ``name`` of this size.
+    def for_picture(self, *args: Any, **kwargs: Any) -> KnownCamera:
+        """Deprecated name of :meth:`for_image`."""
+        warnings.warn("CameraChoice.for_picture is now called for_image", DeprecationWarning, stacklevel=2)
+        return self.for_image(*args, **kwargs)
+
+    def for_image(self, name: str, width: int, height: int, film_mm: float | None = None) -> KnownCamera:
+        """The camera of the image ``name`` of this size.
 
         film_mm: EXIF's 35 mm-equivalent focal length, where there is one.
-        Raises InputError where the calibration is missing, malformed or cannot belong to a picture of this size.
+        Raises InputError where the calibration is missing, malformed or cannot belong to an image of this size.
         """
         if self.camera is not None:
             return _given(self.camera, width, height)
@@ -123,7 +130,7 @@ class CameraChoice:
 
 
 def parse_camera(text: str | Sequence[float]) -> Camera:
-    """Camera from "fx,fy,cx,cy" in pixels, optionally with ",width,height" of the pictures it was calibrated on."""
+    """Camera from "fx,fy,cx,cy" in pixels, optionally with ",width,height" of the images it was calibrated on."""
     words = text.split(",") if isinstance(text, str) else list(text)
     shown = (text if isinstance(text, str) else ",".join(str(w) for w in words[:8]))[:80]
     if len(words) not in (4, 6):
@@ -142,7 +149,7 @@ def parse_camera(text: str | Sequence[float]) -> Camera:
 
 
 def camera_from_film(film_mm: float, width: int, height: int) -> Camera:
-    """From a 35 mm-equivalent focal length: the picture's diagonal stands for the film's. Square pixels, centred."""
+    """From a 35 mm-equivalent focal length: the image's diagonal stands for the film's. Square pixels, centred."""
     focal = film_mm * math.hypot(width, height) / FILM_DIAGONAL_MM
     return Camera(focal, focal, (width - 1) / 2, (height - 1) / 2, width=width, height=height)
 

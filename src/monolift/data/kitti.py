@@ -30,12 +30,12 @@ else:
 class KittiDataset(Samples):
     """The samples of ``root`` (or ``root/training``): image_2, label_2, calib; read from disk at each access.
 
-    split:     a file of ids or the ids themselves; all labelled pictures without it
+    split:     a file of ids or the ids themselves; all labelled images without it
     depth:     also ``Sample.depth`` from depth_2/ID.png, or from another folder of such files
     instances: also ``Sample.instances`` from instance_2/ID.png, or from another folder of such files; the numbers are those
                of the label file's rows, counted from 1
 
-    Both are 16-bit pictures as ``monolift synth`` writes them, depth as KITTI does: metres times 256. A picture without such
+    Both are 16-bit images as ``monolift synth`` writes them, depth as KITTI does: metres times 256. An image without such
     a file has None there. Raises InputError where folders or files are missing or malformed.
     """
 
@@ -65,7 +65,7 @@ class KittiDataset(Samples):
         return read_sample(self.root, self.ids[index], depth=self.depth, instances=self.instances)
 
     def labels(self, index: int) -> Sample:
-        """As ``self[index]`` without decoding the picture: its header gives the size, its pixels are one black row."""
+        """As ``self[index]`` without decoding the image: its header gives the size, its pixels are one black row."""
         return read_sample(self.root, self.ids[index], pixels=False)
 
 
@@ -123,9 +123,9 @@ def read_sample(
     depth: str | Path | None = None,
     instances: str | Path | None = None,
 ) -> Sample:
-    """Picture, camera and labels of one id. Without ``pixels`` only the picture's size is read.
+    """Image, camera and labels of one id. Without ``pixels`` only the image's size is read.
 
-    depth, instances: folders with a 16-bit map ID.png of the picture's size, see :class:`KittiDataset`.
+    depth, instances: folders with a 16-bit map ID.png of the image's size, see :class:`KittiDataset`.
     """
     root = Path(root)
     path = find_image(root, name)
@@ -149,7 +149,7 @@ def _fitting(path: Path, values: Tensor, sample: Sample) -> Tensor:
     width, height = sample.size
     if values.shape != (height, width):
         found = f"{values.shape[1]} x {values.shape[0]}"
-        raise InputError(f"{path}: is {found}, but its picture is {width} x {height}")
+        raise InputError(f"{path}: is {found}, but its image is {width} x {height}")
     return values
 
 
@@ -194,7 +194,7 @@ def sample_from_labels(
 
 
 def labels_from_detections(detections: Detections, classes: Sequence[str]) -> KittiLabels:
-    """Result rows of one picture, ready for ``kitti_format.write_labels``; truncation and occlusion are -1, unknown."""
+    """Result rows of one image, ready for ``kitti_format.write_labels``; truncation and occlusion are -1, unknown."""
     found = replace(detections, boxes=detections.boxes.to("cpu", torch.float64)).to("cpu")
     length, h, w = found.boxes.size.numpy().T
     n = len(found)

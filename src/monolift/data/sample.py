@@ -1,4 +1,4 @@
-"""What training and detection pass around: a picture with what is in it, and what was found."""
+"""What training and detection pass around: an image with what is in it, and what was found."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ EASY, MODERATE, HARD, OUTSIDE = 0, 1, 2, 3  # KITTI's levels; OUTSIDE is harder 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture, its camera and its labelled objects.
+    """One image, its camera and its labelled objects.
 
     name:       id for messages and result files, "000123"
     image:      (3, H, W) uint8, RGB
-    camera:     of this very picture (every transformation updates both)
+    camera:     of this very image (every transformation updates both)
     boxes:      N 3D boxes, camera frame
     classes:    N class names as in the file ("Car", "Van", ...), DontCare not among them
-    boxes2d:    (N, 4) x1, y1, x2, y2 pixels, as labelled: cut to the picture
-    truncation: (N,) share of the object outside the picture, 0 to 1
+    boxes2d:    (N, 4) x1, y1, x2, y2 pixels, as labelled: cut to the image
+    truncation: (N,) share of the object outside the image, 0 to 1
     occlusion:  (N,) 0 visible, 1 partly, 2 largely, 3 unknown
     ignore:     (M, 4) regions whose content is not labelled (DontCare)
     depth:      (H, W) z in metres of what each pixel shows, 0 where unknown; None where the data set has none
@@ -57,7 +57,7 @@ class Sample:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the picture."""
+        """(width, height) of the image."""
         return self.image.shape[-1], self.image.shape[-2]
 
     @property

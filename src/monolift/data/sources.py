@@ -1,4 +1,4 @@
-"""What users point at: files, folders, globs, videos, arrays; all become photographs, upright 8-bit RGB."""
+"""What users point at: files, folders, globs, videos, arrays; all become images, upright 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from PIL import Image
 from monolift.errors import InputError, MissingExtraError
 from monolift.files.folders import is_hidden, listed
 from monolift.files.images import IMAGE_SUFFIXES, LIMITS, DecodedImage, Limits, read_rgb, rgb_of_array
+from monolift.files.renamed import renamed
 from monolift.typing import Tensor, UInt8
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
@@ -23,11 +24,11 @@ SMALLEST = 32  # pixels: below this nothing can be recognised
 
 
 @dataclass(frozen=True)
-class Photograph:
-    """One picture to look at.
+class InputImage:
+    """One image to look at.
 
     name: its file's stem, or "image"; image: (3, H, W) uint8 RGB, upright; path: where it came from, if from disk;
-    film_mm: 35 mm-equivalent focal length from EXIF, if it is there and the picture was not cropped since.
+    film_mm: 35 mm-equivalent focal length from EXIF, if it is there and the image was not cropped since.
     """
 
     name: str
@@ -42,7 +43,7 @@ def is_video(path: str | os.PathLike[str]) -> bool:
 
 
 def expand(source: str | os.PathLike[str]) -> list[Path]:
-    """The files behind a path: itself, a folder's pictures and videos in order of name, or a glob's matches (** too).
+    """The files behind a path: itself, a folder's images and videos in order of name, or a glob's matches (** too).
 
     Raises InputError where there is nothing.
     """
@@ -62,18 +63,18 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
     return files
 
 
-def read_photograph(path: str | os.PathLike[str]) -> Photograph:
+def read_input_image(path: str | os.PathLike[str]) -> InputImage:
     """The image of a file, see :func:`monolift.files.images.read_rgb`.
 
     Raises InputError for a file that is missing, empty, cut short, no image, too large, or too small.
     """
     path = Path(path)
-    return _photograph(read_rgb(path), path.stem, path)
+    return _input_image(read_rgb(path), path.stem, path)
 
 
-def photograph(
+def input_image(
     source: Any, name: str = "image", path: Path | None = None, limits: Limits = LIMITS
-) -> Photograph:
+) -> InputImage:
     """An image in memory: a file's bytes; PIL image; (H, W, 3) uint8 RGB array, also (H, W), (H, W, 4) and uint16; (3, H, W)
     uint8 tensor.
 
@@ -91,20 +92,20 @@ def photograph(
         decoded = DecodedImage(rgb_of_array(source, name))
     else:
         raise InputError(f"{name}: expected a path, array, PIL image or tensor, got {type(source).__name__}")
-    return _photograph(decoded, name, path)
+    return _input_image(decoded, name, path)
 
 
-def _photograph(decoded: DecodedImage, name: str, path: Path | None) -> Photograph:
+def _input_image(decoded: DecodedImage, name: str, path: Path | None) -> InputImage:
     height, width = decoded.pixels.shape[:2]
     if min(width, height) < SMALLEST:
         raise InputError(
             f"{path or name}: an image of {width} x {height} is too small: expected at least {SMALLEST} pixels each way"
         )
     image = torch.from_numpy(np.ascontiguousarray(decoded.pixels)).permute(2, 0, 1).contiguous()
-    return Photograph(name, image, path, decoded.film_mm, decoded.warnings)
+    return InputImage(name, image, path, decoded.film_mm, decoded.warnings)
 
 
-def frames(path: str | os.PathLike[str]) -> Iterator[Photograph]:
+def frames(path: str | os.PathLike[str]) -> Iterator[InputImage]:
     """The frames of a video, one at a time, named clip_000000, clip_000001, ...
 
     Raises MissingExtraError without PyAV, InputError for a file that is missing or no video.
@@ -121,11 +122,11 @@ def frames(path: str | os.PathLike[str]) -> Iterator[Photograph]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise InputError(f"{path}: no pictures in this file, only sound")
+                raise InputError(f"{path}: no images in this file, only sound")
             container.streams.video[0].thread_type = "AUTO"
             for index, frame in enumerate(container.decode(video=0)):
                 pixels = np.array(_upright(frame))
-                yield photograph(pixels, f"{path.stem}_{index:06d}", path)
+                yield input_image(pixels, f"{path.stem}_{index:06d}", path)
     except av.error.FFmpegError as error:
         raise InputError(f"{path}: not a readable video ({error})") from None
 
@@ -135,3 +136,8 @@ def _upright(frame: Any) -> np.ndarray:
     pixels: np.ndarray = frame.to_ndarray(format="rgb24")
     quarter_turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
     return np.rot90(pixels, quarter_turns)
+
+
+__getattr__ = renamed(
+    __name__, Photograph="InputImage", photograph="input_image", read_photograph="read_input_image"
+)

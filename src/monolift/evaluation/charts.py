@@ -185,7 +185,7 @@ def _failures(one: ClassDiagnostics) -> list[str]:
                 )
                 base = chart.bars(edges, shares, _CAUSE_COLOURS[cause], label, base, tips=tips)
         figures.append(
-            chart.figure("Depth, size, yaw, place: the one correction that would mend the detection.")
+            chart.figure("Depth, size, yaw, place: the one correction that would fix the detection.")
         )
     return figures
 

@@ -38,8 +38,8 @@ CAUSES = {
     "depth": "depth off: right once slid along its ray to the true depth",
     "size": "size off: right with the true size",
     "yaw": "yaw off: right with the true yaw",
-    "place": "place off: right at the true place, depth alone does not mend it",
-    "several": "several at once: no single correction mends it",
+    "place": "place off: right at the true place, depth alone does not fix it",
+    "several": "several at once: no single correction fixes it",
     "taken": "overlaps enough, but counts for a neighbour",
 }
 

@@ -1,11 +1,11 @@
 """Checkpoints as ONNX files: normalisation and network in one graph, any batch and size, checked before the file counts.
 
 The file carries its own description (method, configuration, card), so that ``monolift.runtime`` needs nothing beside it. A
-deformable layer becomes the standard operator DeformConv (opset 19). What is written has been run by ONNX Runtime on pictures
+deformable layer becomes the standard operator DeformConv (opset 19). What is written has been run by ONNX Runtime on images
 and agreed with PyTorch; else there is no file.
 
     graph       the graph, and the layer's name where ONNX cannot express it
-    agreement   both on the same pictures: raw maps, boxes, AP
+    agreement   both on the same images: raw maps, boxes, AP
     int8        static quantisation
     folder      a folder that runs without torch and monolift; a Triton model repository
 """
@@ -22,12 +22,22 @@ from typing import Any
 from monolift import runtime
 from monolift.data.kitti import KittiDataset
 from monolift.errors import InputError, MissingExtraError
-from monolift.export.agreement import Agreement, Picture, agreement, compare_ap
+from monolift.export.agreement import Agreement, CameraImage, agreement, compare_ap
 from monolift.export.graph import write_graph
 from monolift.export.int8 import quantise
+from monolift.files.renamed import renamed, renamed_parameters
 from monolift.inference.model import Model
 
-__all__ = ["Agreement", "Picture", "Report", "agreement", "compare_ap", "export", "quantise", "write_graph"]
+__all__ = [
+    "Agreement",
+    "CameraImage",
+    "Report",
+    "agreement",
+    "compare_ap",
+    "export",
+    "quantise",
+    "write_graph",
+]
 
 TOLERANCE = 1e-3  # largest difference of a raw map, logits and normalised numbers, that float32 can explain
 
@@ -46,17 +56,18 @@ class Report:
         return {**dataclasses.asdict(self), "path": str(self.path)}
 
 
+@renamed_parameters(pictures="images")
 def export(
     model: Model,
     out: str | Path,
-    pictures: Sequence[Picture],
-    calibration: Sequence[Picture] | None = None,
+    images: Sequence[CameraImage],
+    calibration: Sequence[CameraImage] | None = None,
     scored: KittiDataset | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Writes ``out``, an ONNX file, if it agrees with PyTorch on ``pictures``.
+    """Writes ``out``, an ONNX file, if it agrees with PyTorch on ``images``.
 
-    calibration: makes it an int8 model (static quantisation of the convolutions; ranges from these pictures). scored: a
+    calibration: makes it an int8 model (static quantisation of the convolutions; ranges from these images). scored: a
     labelled split on which both models' AP is measured.
     Raises InputError for a file that cannot stand there and a network that cannot be exported (naming the layer),
     FloatingPointError where the two disagree, MissingExtraError without onnx, onnxscript and onnxruntime.
@@ -65,15 +76,15 @@ def export(
     out = Path(out)
     if out.suffix != ".onnx":
         raise InputError(f"{out}: expected a name that ends in .onnx")
-    if not pictures:
-        raise InputError("export: expected at least one picture to compare on, got none")
+    if not images:
+        raise InputError("export: expected at least one image to compare on, got none")
     model.detector.eval().cpu()
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     try:
         say("exporting the graph: a minute or two")
         write_graph(model, partial)
-        exact = agreement(model, runtime.load(partial), pictures)
+        exact = agreement(model, runtime.load(partial), images)
         worst = max(exact.raw.values())
         if not worst <= TOLERANCE:
             raise FloatingPointError(
@@ -82,13 +93,13 @@ def export(
             )
         result, notes = exact, []
         if calibration is not None:
-            say(f"int8: ranges from {len(calibration)} pictures")
+            say(f"int8: ranges from {len(calibration)} images")
             quantise(model, partial, calibration)
-            result = agreement(model, runtime.load(partial), pictures)
+            result = agreement(model, runtime.load(partial), images)
             notes.append(f"before quantisation the raw maps differed by {worst:.1e} at most")
         scores = {}
         if scored is not None:
-            say(f"AP of both on {len(scored)} pictures")
+            say(f"AP of both on {len(scored)} images")
             scores = compare_ap(model, runtime.load(partial), scored, out.parent / f".{out.stem}.ap")
         os.replace(partial, out)
     finally:
@@ -101,3 +112,6 @@ def _need(*modules: str) -> None:
 
     if not all(map(find_spec, modules)):
         raise MissingExtraError("export", "onnx")
+
+
+__getattr__ = renamed(__name__, Picture="CameraImage")

@@ -1,4 +1,4 @@
-"""PyTorch and an exported model on the same pictures."""
+"""PyTorch and an exported model on the same images."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from monolift import runtime
 from monolift.data.kitti import KittiDataset
 from monolift.data.sample import Objects, Sample
+from monolift.files.renamed import renamed
 from monolift.geometry import Camera
 from monolift.inference.detect import decode, finish, run_network
 from monolift.inference.model import Model
@@ -24,16 +25,16 @@ from monolift.typing import Float, Tensor, UInt8
 
 SAME_METRES = 2.0  # centres further apart are different objects
 
-Picture = tuple[Tensor, Camera]  # (3, H, W) uint8 RGB, of any size each
+CameraImage = tuple[Tensor, Camera]  # (3, H, W) uint8 RGB, of any size each
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far an exported model is from PyTorch on some pictures.
+    """How far an exported model is from PyTorch on some images.
 
     raw: largest difference of each raw map; boxes: objects compared, and lost: those without a partner in the exported model's
     result, or the other way round; center, size: metres; yaw: radians; score: largest differences over pairs.
-    seconds: of the network per picture, (PyTorch, exported), medians of one run.
+    seconds: of the network per image, (PyTorch, exported), medians of one run.
     """
 
     raw: dict[str, float]
@@ -76,16 +77,16 @@ class Exported(Detector[DetectorConfig, Targets]):
         return list(self._decode(raw, cameras))
 
 
-def agreement(model: Model, exported: runtime.Model, pictures: Sequence[Picture]) -> Agreement:
-    """PyTorch and the exported model on the same pictures: raw maps, and boxes above the model's score.
+def agreement(model: Model, exported: runtime.Model, images: Sequence[CameraImage]) -> Agreement:
+    """PyTorch and the exported model on the same images: raw maps, and boxes above the model's score.
 
     Where the runtime decodes the method itself its boxes are compared, so that all of it is checked, else the raw maps are
-    decoded by PyTorch's code. The first picture is also run twice in one batch.
+    decoded by PyTorch's code. The first image is also run twice in one batch.
     """
     raw_error: dict[str, float] = {}
     pairs, lost, seconds = [], 0, []
     other = Exported(model.detector, exported)
-    for k, (image, camera) in enumerate(pictures):
+    for k, (image, camera) in enumerate(images):
         batch = 2 if k == 0 else 1
         ours = _outputs(model.detector, image, camera, batch, model.score)
         theirs = _outputs(other, image, camera, batch, model.score)
@@ -174,3 +175,6 @@ def _pairs(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> tuple[list[tup
             worst = float(np.abs(a["size"][i] - b["size"][j]).max())
             pairs.append((float(distance[i, j]), worst, abs(turn), abs(a["score"][i] - b["score"][j])))
     return pairs, len(a["score"]) + len(b["score"]) - 2 * len(pairs)
+
+
+__getattr__ = renamed(__name__, Picture="CameraImage")

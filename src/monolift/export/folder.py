@@ -37,12 +37,12 @@ if __name__ == "__main__":
 _README = """\
 # {name}
 
-3D boxes from a photograph and its camera, without torch and without monolift.
+3D boxes from an image and its camera, without torch and without monolift.
 
 ```
 pip install -r requirements.txt
-python detect.py PICTURE 721.5,721.5,609.6,172.9
-python detect.py PICTURE calib.txt
+python detect.py IMAGE 721.5,721.5,609.6,172.9
+python detect.py IMAGE calib.txt
 ```
 
 `monolift_runtime.load(".").detect(image, camera)` gives arrays: center (x right, y down, z forward), size (length, height,

@@ -22,12 +22,12 @@ from monolift.methods.base import Detector
 from monolift.runtime.model import DESCRIPTION, FORMAT
 from monolift.typing import Tensor, UInt8
 
-MULTIPLE = 32  # sides of network pictures
+MULTIPLE = 32  # sides of network images
 OPSET = 19  # the first with DeformConv
 
 
 class WholeNetwork(nn.Module):
-    """(B, 3, h, w) uint8 RGB network pictures -> the raw maps, in the order of their names."""
+    """(B, 3, h, w) uint8 RGB network images -> the raw maps, in the order of their names."""
 
     def __init__(self, detector: Detector, names: Sequence[str]) -> None:
         super().__init__()

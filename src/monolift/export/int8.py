@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monolift.errors import InputError
-from monolift.export.agreement import Picture
+from monolift.export.agreement import CameraImage
 from monolift.export.graph import quietly
 from monolift.inference.model import Model
 from monolift.runtime.model import DESCRIPTION
@@ -16,8 +16,8 @@ from monolift.runtime.model import DESCRIPTION
 FLOAT_SHARE = 0.1  # of the convolutions, the first ones, stay float
 
 
-def quantise(model: Model, path: Path, calibration: Sequence[Picture]) -> None:
-    """The graph at ``path`` with int8 convolutions, in place; ranges of the activations are those of the calibration pictures.
+def quantise(model: Model, path: Path, calibration: Sequence[CameraImage]) -> None:
+    """The graph at ``path`` with int8 convolutions, in place; ranges of the activations are those of the calibration images.
 
     The last convolution of every head stays in float32: its few channels are metres and pixels, which 256 steps cannot hold.
     So do the first tenth, the stem and what follows: their ranges are wide (the correlation of the bundled model's heatmap with
@@ -34,15 +34,15 @@ def quantise(model: Model, path: Path, calibration: Sequence[Picture]) -> None:
     )
 
     if not calibration:
-        raise InputError("int8 needs calibration pictures: expected at least one, got none")
+        raise InputError("int8 needs calibration images: expected at least one, got none")
     detector = model.detector
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self._pictures: Iterator[Picture] = iter(calibration)
+            self._images: Iterator[CameraImage] = iter(calibration)
 
         def get_next(self) -> dict[str, Any] | None:
-            for image, _ in self._pictures:
+            for image, _ in self._images:
                 view = detector.view(image.shape[2], image.shape[1])
                 return {"images": view.image(image)[None].numpy()}
             return None

@@ -124,24 +124,24 @@ def read_rgb(
         with _named(name):
             return _decoded(source, name, limits)
     where = _where(source, name)
-    with opened(source, name, limits) as picture:
-        return _decoded(picture, where, limits)
+    with opened(source, name, limits) as image:
+        return _decoded(image, where, limits)
 
 
 def image_size(
     source: str | os.PathLike[str] | bytes, name: str = "image", limits: Limits = LIMITS
 ) -> tuple[int, int]:
     """(width, height) of the upright image, from the header alone. Raises InputError as `read_rgb`."""
-    with opened(source, name, limits) as picture:
-        width, height = picture.size
+    with opened(source, name, limits) as image:
+        width, height = image.size
         if (
-            picture.format == "TIFF"
+            image.format == "TIFF"
         ):  # Pillow turns the size of some versions at once, of others with the pixels
-            tags = picture.tag_v2  # type: ignore[attr-defined]
+            tags = image.tag_v2  # type: ignore[attr-defined]
             width, height = int(tags[256]), int(tags[257])
-        if picture.format == "PNG" and not _png_has_exif(picture):
+        if image.format == "PNG" and not _png_has_exif(image):
             return width, height
-        turned = _orientation(picture)[0] in _SIDEWAYS
+        turned = _orientation(image)[0] in _SIDEWAYS
         return (height, width) if turned else (width, height)
 
 
@@ -163,10 +163,10 @@ def opened(
         if not head:
             raise InputError(f"{where}: not a readable image: empty file (0 bytes)")
         _refuse_foreign(head, where, formats)
-        with Image.open(stream, formats=tuple(formats)) as picture:
-            width, height = picture.size
+        with Image.open(stream, formats=tuple(formats)) as image:
+            width, height = image.size
             limits.check(width, height, where)
-            yield picture
+            yield image
 
 
 def write_image(
@@ -182,9 +182,9 @@ def write_image(
         raise InputError(f"{path}: cannot write this image format: expected a name that ends in .png or .jpg")
     if kind == "JPEG":
         options.setdefault("quality", JPEG_QUALITY)
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(np.ascontiguousarray(image))
+    encoded = image if isinstance(image, Image.Image) else Image.fromarray(np.ascontiguousarray(image))
     with partial_file(path, parents) as partial:
-        picture.save(partial, kind, **options)
+        encoded.save(partial, kind, **options)
 
 
 # --- opening
@@ -242,7 +242,7 @@ _FOREIGN = (
     (b"PK\x03\x04", "a ZIP archive"),
     (b"v/1\x01", "an OpenEXR file"),
     (b"#?RADIANCE", "a Radiance HDR file"),
-    (b"\x00\x05\x16\x07", "a Mac's AppleDouble file (its picture is in the file without ._)"),
+    (b"\x00\x05\x16\x07", "a Mac's AppleDouble file (its image is in the file without ._)"),
     (b"<svg", "an SVG file"),
     (b"<?xml", "an XML file"),
     (b"<!DOC", "an HTML page"),
@@ -274,16 +274,16 @@ def _refuse_foreign(head: bytes, where: str, formats: Collection[str]) -> None:
 _SIDEWAYS = (5, 6, 7, 8)
 
 
-def _decoded(picture: Image.Image, where: str, limits: Limits) -> DecodedImage:
-    limits.check(*picture.size, where)
-    picture.load()
-    film_mm, warnings = _film_length(picture)
-    orientation, readable = _orientation(picture)
+def _decoded(image: Image.Image, where: str, limits: Limits) -> DecodedImage:
+    limits.check(*image.size, where)
+    image.load()
+    film_mm, warnings = _film_length(image)
+    orientation, readable = _orientation(image)
     if not readable and not warnings:
         warnings = (EXIF_IGNORED,)
     if orientation in _TURNS:
-        picture = _turned(picture, orientation)
-    pixels, doubts = _rgb(picture, where)
+        image = _turned(image, orientation)
+    pixels, doubts = _rgb(image, where)
     return DecodedImage(pixels, film_mm, warnings + doubts)
 
 
@@ -300,26 +300,26 @@ _TURNS = {
 }
 
 
-def _turned(picture: Image.Image, orientation: int) -> Image.Image:
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
     """The upright image; what `_rgb` asks of ``info`` stays with it."""
-    upright = picture.transpose(_TURNS[orientation])
-    upright.info.update({k: v for k, v in picture.info.items() if k == "transparency"})
+    upright = image.transpose(_TURNS[orientation])
+    upright.info.update({k: v for k, v in image.info.items() if k == "transparency"})
     return upright
 
 
-def _orientation(picture: Image.Image) -> tuple[int, bool]:
+def _orientation(image: Image.Image) -> tuple[int, bool]:
     """EXIF's orientation, 1 where there is none; and whether EXIF could be read."""
     try:
-        return int(picture.getexif().get(ExifTags.Base.Orientation) or 1), True
+        return int(image.getexif().get(ExifTags.Base.Orientation) or 1), True
     except UNREADABLE:
         return 1, False
 
 
-def _png_has_exif(picture: Image.Image) -> bool:
+def _png_has_exif(image: Image.Image) -> bool:
     """Whether a PNG holds EXIF or XMP, by its chunks' names: Pillow would unpack all pixels to know."""
-    if picture.info.keys() & {"exif", "XML:com.adobe.xmp", "Raw profile type exif", "xmp"}:
+    if image.info.keys() & {"exif", "XML:com.adobe.xmp", "Raw profile type exif", "xmp"}:
         return True
-    stream = getattr(picture, "fp", None)  # of an image that comes from a file
+    stream = getattr(image, "fp", None)  # of an image that comes from a file
     if stream is None:
         return True
     place = stream.tell()
@@ -337,10 +337,10 @@ def _png_has_exif(picture: Image.Image) -> bool:
         stream.seek(place)
 
 
-def _rgb(picture: Image.Image, name: str) -> tuple[UInt8Array, tuple[str, ...]]:
+def _rgb(image: Image.Image, name: str) -> tuple[UInt8Array, tuple[str, ...]]:
     """(H, W, 3) uint8 of an image of any mode, and what is doubtful; what is transparent becomes grey."""
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64)
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
         least, most = int(values.min()), int(values.max())
         if least < 0 or most > 65535:
             raise InputError(f"{name}: expected 8 or 16 bits per pixel, got values from {least} to {most}")
@@ -350,31 +350,31 @@ def _rgb(picture: Image.Image, name: str) -> tuple[UInt8Array, tuple[str, ...]]:
                 f"16-bit grey of values up to {most}, of 65535: it is read as nearly black; scale it to the full range first",
             )
         return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, 2), doubts
-    if picture.mode == "F":
+    if image.mode == "F":
         raise InputError(
             f"{name}: expected 8 or 16 bits per pixel, got floating-point pixels: save it as PNG or JPEG"
         )
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        return _composed(picture.convert("RGBA")), ()
-    return np.array(picture.convert("RGB")), ()
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        return _composed(image.convert("RGBA")), ()
+    return np.array(image.convert("RGB")), ()
 
 
-def _composed(picture: Image.Image) -> UInt8Array:
+def _composed(image: Image.Image) -> UInt8Array:
     """An RGBA image over grey, in strips: three whole copies of a large one would not fit."""
-    width, height = picture.size
+    width, height = image.size
     pixels = np.empty((height, width, 3), np.uint8)
     rows = max(1, 4_000_000 // width)
     for top in range(0, height, rows):
-        strip = picture.crop((0, top, width, min(top + rows, height)))
+        strip = image.crop((0, top, width, min(top + rows, height)))
         ground = Image.new("RGBA", strip.size, (*UNDER_TRANSPARENCY, 255))
         pixels[top : top + rows] = np.asarray(Image.alpha_composite(ground, strip).convert("RGB"))
     return pixels
 
 
-def _film_length(picture: Image.Image) -> tuple[float | None, tuple[str, ...]]:
+def _film_length(image: Image.Image) -> tuple[float | None, tuple[str, ...]]:
     """EXIF's 35 mm-equivalent focal length; not that of an image whose shape has changed since it was taken."""
     try:
-        tags = picture.getexif().get_ifd(ExifTags.IFD.Exif)
+        tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
         film_mm = float(tags.get(ExifTags.Base.FocalLengthIn35mmFilm) or 0)
         taken = sorted(
             int(tags.get(tag) or 0) for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
@@ -383,9 +383,9 @@ def _film_length(picture: Image.Image) -> tuple[float | None, tuple[str, ...]]:
         return None, (EXIF_IGNORED,)
     if not 1 <= film_mm <= 5000:
         return None, ()
-    now = sorted(picture.size)
+    now = sorted(image.size)
     if taken[0] > 0 and abs(taken[0] / taken[1] - now[0] / now[1]) > 0.01:
-        size = f"{picture.size[0]} x {picture.size[1]}"
+        size = f"{image.size[0]} x {image.size[1]}"
         return None, (
             f"EXIF's focal length is ignored: taken as {taken[1]} x {taken[0]}, cropped to {size} since",
         )

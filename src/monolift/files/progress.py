@@ -13,7 +13,7 @@ PLAIN_SECONDS = 30.0  # between two lines where nobody watches live
 class Progress:
     """Counts steps of a job of known length: rate, time left, and a remark of the caller's.
 
-        with Progress(len(files), "pictures") as progress:
+        with Progress(len(files), "images") as progress:
             for file in files:
                 ...
                 progress.advance(1, "12 boxes")

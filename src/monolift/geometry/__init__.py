@@ -6,7 +6,7 @@ Frames
     Names say the frames and neighbours cancel: ``px_from_cam(cam_from_object @ point)``.
 
 Pixels
-    Centres are at integers, as in OpenCV and KITTI: a picture of width W spans [-0.5, W - 0.5].
+    Centres are at integers, as in OpenCV and KITTI: an image of width W spans [-0.5, W - 0.5].
     Resizing by s maps u -> s (u + 0.5) - 0.5. Mirroring maps u -> W - 1 - u.
 
 Boxes
@@ -19,11 +19,11 @@ Angles
     The mirror image of yaw is wrap(pi - yaw), that of alpha is wrap(pi - alpha).
 
 Cameras
-    P2 = K [I | t] is used whole: the picture's camera is displaced from the frame of the labels by t (0.06 m in KITTI).
-    Mirroring negates t's x part. ``Camera`` follows the picture: ``after_resize``, ``after_crop``, ``after_mirror``.
+    P2 = K [I | t] is used whole: the image's camera is displaced from the frame of the labels by t (0.06 m in KITTI).
+    Mirroring negates t's x part. ``Camera`` follows the image: ``after_resize``, ``after_crop``, ``after_mirror``.
 
 Letters
-    B images, N boxes, K classes, H W picture, h w feature map, V vertices, F faces.
+    B images, N boxes, K classes, H W image, h w feature map, V vertices, F faces.
 """
 
 from monolift.geometry.boxes import CORNER_SIGNS, EDGES, FRONT, Boxes3D

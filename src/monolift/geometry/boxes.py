@@ -89,7 +89,7 @@ class Boxes3D:
 
         ``camera`` is one camera, or a batch with one per box. Edges that cross the near plane are cut there: corners behind
         the camera would project to the wrong side. A box wholly behind gives zeros. With ``clip`` and a camera of known size
-        the rectangle is cut to the picture, [0, W - 1] x [0, H - 1] as KITTI's labels are.
+        the rectangle is cut to the image, [0, W - 1] x [0, H - 1] as KITTI's labels are.
         """
         corners = self.corners()
         if camera.fx.ndim:

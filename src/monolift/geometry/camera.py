@@ -26,11 +26,11 @@ def clip_to_image(boxes2d: Float[Tensor, "*b 4"], width: int, height: int) -> Fl
 class Camera:
     """Intrinsics in pixels, with the offset of the reference frame in metres.
 
-    A point X of the camera frame is seen at ``K (X + t)``: KITTI's labels live in the frame of camera 0 while the picture is
+    A point X of the camera frame is seen at ``K (X + t)``: KITTI's labels live in the frame of camera 0 while the image is
     camera 2's, and P2 = K [I | t] with t of about (0.06, 0, 0.003) m. Leaving t out costs 0.036 of mean 2D IoU on KITTI.
 
     Every field is a float64 tensor, () for one camera or (B,) for a batch; numbers are accepted. ``width`` and ``height``
-    are the picture's size in pixels, 0 where unknown. Pixel centres are at integers, so the picture spans
+    are the image's size in pixels, 0 where unknown. Pixel centres are at integers, so the image spans
     [-0.5, width - 0.5].
     """
 
@@ -155,12 +155,12 @@ class Camera:
         """2D boxes (x1, y1, x2, y2) cut to the image; unchanged where its size is unknown."""
         return clip_to_image(boxes2d, self.width, self.height) if self.width and self.height else boxes2d
 
-    # -- following the picture --------------------------------------------------------------------------------------
+    # -- following the image --------------------------------------------------------------------------------------
 
     def after_resize(self, width: int, height: int) -> Camera:
-        """Camera of the picture resized to ``width`` x ``height``: u -> s (u + 0.5) - 0.5 in each direction."""
+        """Camera of the image resized to ``width`` x ``height``: u -> s (u + 0.5) - 0.5 in each direction."""
         if not (self.width and self.height):
-            raise InputError("a camera without a picture size cannot follow a resize: give width and height")
+            raise InputError("a camera without an image size cannot follow a resize: give width and height")
         return self._scaled(width / self.width, height / self.height, width, height)
 
     def after_scale(self, scale: float) -> Camera:
@@ -183,10 +183,10 @@ class Camera:
         return dataclasses.replace(self, cx=self.cx - left, cy=self.cy - top, width=width, height=height)
 
     def after_mirror(self) -> Camera:
-        """Camera of the left-right mirrored picture, u -> W - 1 - u, for the world mirrored in x.
+        """Camera of the left-right mirrored image, u -> W - 1 - u, for the world mirrored in x.
 
-        The x part of t changes sign too: without it key points and picture disagree by 2 fx tx / z pixels.
+        The x part of t changes sign too: without it keypoints and image disagree by 2 fx tx / z pixels.
         """
         if not self.width:
-            raise InputError("a camera without a picture size cannot follow a mirror: give width and height")
+            raise InputError("a camera without an image size cannot follow a mirror: give width and height")
         return dataclasses.replace(self, cx=self.width - 1 - self.cx, tx=-self.tx)

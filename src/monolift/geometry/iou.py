@@ -1,4 +1,4 @@
-"""Overlap of boxes: in the picture, from above, and in space. Differentiable, on any device.
+"""Overlap of boxes: in the image, from above, and in space. Differentiable, on any device.
 
 Every IoU comes pairwise, (N,) against (M,) boxes giving (N, M), and ``_paired``, box i against box i giving (N,).
 
@@ -24,7 +24,7 @@ from monolift.typing import Float, Tensor
 # Square or cubic metres (pixels): a cube of 10 nm. Dividing by less lets a float32 gradient overflow.
 NO_EXTENT = 1e-24
 
-# -- in the picture ---------------------------------------------------------------------------------------------------
+# -- in the image ---------------------------------------------------------------------------------------------------
 
 
 def iou_2d(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:

@@ -238,7 +238,7 @@ def write_readme(folder: Path, name: str) -> None:
         "tags: [monocular-3d-object-detection]",
         "---",
     ]
-    lines += ["", f"# {content['method']}", "", "3D boxes from one photograph and its camera:", ""]
+    lines += ["", f"# {content['method']}", "", "3D boxes from one image and its camera:", ""]
     lines += ["    import monolift", f'    model = monolift.Model.from_pretrained("{name}")', ""]
     lines += ["Classes: " + ", ".join(content["config"].get("classes", ())), ""]
     for name, said in {**(content.get("card") or {}), **(content.get("made_by") or {})}.items():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import torch
 
 from monolift.data.cameras import CameraChoice, KnownCamera
-from monolift.data.sources import Photograph, expand, frames, is_video, photograph, read_photograph
+from monolift.data.sources import InputImage, expand, frames, input_image, is_video, read_input_image
 from monolift.errors import InputError
 from monolift.geometry import Camera
 from monolift.inference import checkpoint, zoo
@@ -38,7 +38,7 @@ CameraLike: TypeAlias = Camera | str | Sequence[float]
 class Shot:
     """An image with its camera: all that detection needs. read_seconds: what reading it took."""
 
-    photo: Photograph
+    photo: InputImage
     camera: KnownCamera
     read_seconds: float = 0.0
 
@@ -295,14 +295,14 @@ def _shots(items: Sequence[Any], choice: CameraChoice) -> Iterator[Shot | Failed
 
 def _shot(source: Any, choice: CameraChoice) -> Shot:
     start = time.perf_counter()
-    photo = read_photograph(source) if _is_path(source) else photograph(source)
+    photo = read_input_image(source) if _is_path(source) else input_image(source)
     seconds = time.perf_counter() - start
     return Shot(photo, _camera(choice, photo, photo.name), seconds)
 
 
-def _camera(choice: CameraChoice, photo: Photograph, name: str) -> KnownCamera:
+def _camera(choice: CameraChoice, photo: InputImage, name: str) -> KnownCamera:
     height, width = photo.image.shape[1:]
-    return choice.for_picture(name, width, height, photo.film_mm)
+    return choice.for_image(name, width, height, photo.film_mm)
 
 
 def _is_path(source: Any) -> bool:

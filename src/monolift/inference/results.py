@@ -1,4 +1,4 @@
-"""Detection results: boxes in metres with the picture and the camera they belong to, and how they are written."""
+"""Detection results: boxes in metres with the image and the camera they belong to, and how they are written."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ SCHEMA = "monolift.result/1"
 
 @dataclass(frozen=True)
 class Results3D:
-    """The objects of one picture, best first, with the picture and the camera they belong to.
+    """The objects of one image, best first, with the image and the camera they belong to.
 
     objects: N detections, see :class:`Objects`; their columns are properties of the result, too.
-    camera: of this picture, and ``camera_origin`` where it came from; image: (3, H, W) uint8 RGB, upright.
+    camera: of this image, and ``camera_origin`` where it came from; image: (3, H, W) uint8 RGB, upright.
     timings: seconds by stage; warnings: what makes the result doubtful, for example a guessed camera.
 
     Indexing by an integer, a slice, a mask or indices gives the result with those objects only; iteration gives results of
@@ -211,7 +211,7 @@ class Results3D:
         return table
 
     def to_omni3d(self) -> str:
-        """An Omni3D file of this one picture, objects with "score": the conventions stand in ``data.omni3d``."""
+        """An Omni3D file of this one image, objects with "score": the conventions stand in ``data.omni3d``."""
         from monolift.data.formats.frames import Frame
         from monolift.data.formats.omni3d import omni3d_tables
 
@@ -220,11 +220,11 @@ class Results3D:
         frame = Frame(self.name, image, width, height, self.camera.matrix.numpy(), self._kitti_rows())
         return format_json(omni3d_tables([frame]))
 
-    # -- as pictures and files ----------------------------------------------------------------------------------------
+    # -- as images and files ----------------------------------------------------------------------------------------
 
     def plot(self) -> Image.Image:
-        """The picture with its boxes, and meshes where the method gives shapes, and the scene from above."""
-        from monolift.render.draw.overlay import picture
+        """The image with its boxes, and meshes where the method gives shapes, and the scene from above."""
+        from monolift.render.draw.overlay import draw_result
 
         image = self.image
         if self.meshes:
@@ -233,7 +233,7 @@ class Results3D:
             named = [(m, name) for m, name in zip(self.meshes, self.classes, strict=True) if m is not None]
             meshes, names = [m for m, _ in named], [name for _, name in named]
             image = overlay_meshes(image, self.camera, meshes, names)
-        return picture(image, self.camera, self.objects)
+        return draw_result(image, self.camera, self.objects)
 
     def plot_bev(self) -> Image.Image:
         """The scene from above alone, forward is up."""

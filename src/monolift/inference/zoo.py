@@ -10,7 +10,7 @@ from monolift.inference.checkpoint import CONFIG_FILE
 
 ZOO = Path(__file__).parents[1] / "zoo"
 EXAMPLE = ZOO / "example"
-"""A rendered picture with its calibration and its true objects, in KITTI's formats."""
+"""A rendered image with its calibration and its true objects, in KITTI's formats."""
 
 
 def names() -> list[str]:

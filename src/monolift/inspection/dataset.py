@@ -122,7 +122,7 @@ class Inspection:
         if self.errors:
             lines += [
                 "",
-                f"ERRORS, to be mended before training: {len(self.errors):,}",
+                f"ERRORS, to be fixed before training: {len(self.errors):,}",
                 *_some(self.errors, 50),
             ]
         else:

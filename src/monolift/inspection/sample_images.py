@@ -1,4 +1,4 @@
-"""Pictures of labelled images: 2D boxes, projected 3D boxes and the scene from above, to check labels by eye."""
+"""Images of labelled images: 2D boxes, projected 3D boxes and the scene from above, to check labels by eye."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def draw_samples(folder: Path, ids: Sequence[str], out: Path, count: int = 8, se
 def draw_labels(image: Image.Image, labels: fmt.KittiLabels, p2: np.ndarray) -> Image.Image:
     """The image with 2D boxes (thin) and 3D boxes (strong), and to its right the scene from above, 10 m between lines."""
     shown = labels.select([name.lower() != DONT_CARE for name in labels.names])
-    picture = image.copy()
-    pen = ImageDraw.Draw(picture)
+    drawn = image.copy()
+    pen = ImageDraw.Draw(drawn)
     for name, box in zip(labels.names, labels.boxes2d.tolist(), strict=True):
         if box[2] >= box[0] and box[3] >= box[1]:
             pen.rectangle(box, outline="#9a9a9a" if name.lower() == DONT_CARE else _colour(name))
@@ -67,10 +67,10 @@ def draw_labels(image: Image.Image, labels: fmt.KittiLabels, p2: np.ndarray) -> 
             for line in lines[np.isfinite(lines).all(axis=(1, 2))]:
                 # far outside the image Pillow's integer coordinates would overflow
                 pen.line([tuple(p) for p in np.clip(line, -1e4, 1e4).tolist()], fill=_colour(name), width=2)
-    above = _from_above(shown, picture.height)
-    sheet = Image.new("RGB", (picture.width + above.width, picture.height))
-    sheet.paste(picture, (0, 0))
-    sheet.paste(above, (picture.width, 0))
+    above = _from_above(shown, drawn.height)
+    sheet = Image.new("RGB", (drawn.width + above.width, drawn.height))
+    sheet.paste(drawn, (0, 0))
+    sheet.paste(above, (drawn.width, 0))
     return sheet
 
 

@@ -33,9 +33,9 @@ class Recipe:
     """Optimisation of one training run."""
 
     epochs: int = 30
-    """Passes over the training pictures."""
+    """Passes over the training images."""
     batch_size: int = 8
-    """Pictures per step and process."""
+    """Images per step and process."""
     optimizer: str = "adamw"
     """adam, adamw, or sgd with momentum 0.9."""
     lr: float = 6e-4

@@ -1,7 +1,7 @@
 """A small backbone for CPUs: the CSP network and its two-way pyramid of YOLOX-nano, ending in one stride-4 map.
 
 Shape and names follow Ge et al., "YOLOX: Exceeding YOLO Series in 2021" (arXiv 2107.08430), depthwise variant of width 0.25,
-so that its published COCO weights (Apache-2.0) can start a training: with a few hundred pictures the start decides. The last
+so that its published COCO weights (Apache-2.0) can start a training: with a few hundred images the start decides. The last
 step, from strides 8 to 32 up to stride 4, is ours; it reads the towers of the detection head, which already know boxes.
 """
 

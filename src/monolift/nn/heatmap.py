@@ -1,4 +1,4 @@
-"""Heatmaps of key points: draw Gaussians, find peaks, gather values. Cells are (column, row), all indices are integers."""
+"""Heatmaps of keypoints: draw Gaussians, find peaks, gather values. Cells are (column, row), all indices are integers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _highest_around(heat: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
 def gather(
     maps: Float[Tensor, "b c h w"], image: Int[Tensor, " n"], cell: Int[Tensor, " n"]
 ) -> Float[Tensor, "n c"]:
-    """Channels of N cells, each given by its picture's index in the batch and its flat cell."""
+    """Channels of N cells, each given by its image's index in the batch and its flat cell."""
     b, c, h, w = maps.shape
     row = torch.div(cell, w, rounding_mode="floor")
     return maps[image, :, row, cell % w]

@@ -17,7 +17,7 @@ def heatmap_focal(
 ) -> Float[Tensor, ""]:
     """Penalty-reduced focal loss (SMOKE eq. 7, from CornerNet), summed and divided by the number of positives, at least 1.
 
-    ``target`` is 1 at the key points and a Gaussian round them; ``weight`` is 0 where nothing is known. Computed from logits,
+    ``target`` is 1 at the keypoints and a Gaussian round them; ``weight`` is 0 where nothing is known. Computed from logits,
     so that no clamp of the sigmoid is needed: the published code clamps to [1e-4, 1 - 1e-4] and has no gradient beyond.
     """
     p = torch.sigmoid(logits)

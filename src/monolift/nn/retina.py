@@ -21,7 +21,7 @@ class RetinaHead(nn.Module):
 
     levels: (B, C, h, w) each -> (B, h w A, K) and (B, h w A, 4), cells in row order, the anchors of a cell together.
     depth: 3 x 3 convolutions of a tower (published: 4). separable: depthwise and 1 x 1 instead, for small networks.
-    Group norm in the towers (ours; later RetinaNets have it) because they see few pictures per step here.
+    Group norm in the towers (ours; later RetinaNets have it) because they see few images per step here.
     """
 
     def __init__(self, channels: int, anchors: int, classes: int, depth: int, separable: bool) -> None:
@@ -69,7 +69,7 @@ def anchor_boxes(
     scales: Sequence[float],
     ratios: Sequence[float],
 ) -> Float[Tensor, "a 4"]:
-    """All anchors of a picture, (x1, y1, x2, y2) pixels with centres at integers, in :class:`RetinaHead`'s order.
+    """All anchors of an image, (x1, y1, x2, y2) pixels with centres at integers, in :class:`RetinaHead`'s order.
 
     size: side of the square anchor of scale 1, in strides of its level (published: 4). ratios: height / width.
     """

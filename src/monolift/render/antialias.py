@@ -1,4 +1,4 @@
-"""Antialiasing along silhouette edges: what makes a picture differentiable where one surface ends before another.
+"""Antialiasing along silhouette edges: what makes an image differentiable where one surface ends before another.
 
 A pixel sees one face, so its colour jumps when an edge passes its centre and no gradient says so. Here each silhouette edge of
 the mesh is walked. An edge steeper than 45 degrees crosses pixel rows, one less steep pixel columns. At a crossing, between two
@@ -120,14 +120,14 @@ def _crossings(screen: Tensor, walks: _Walks, fragments: Fragments) -> _Crossing
     share = (line - a_line) / (b_line - a_line)
     place = a_place + share * (b_place - a_place)
     before = place.floor()
-    in_picture = (before >= 0) & (before + 1 < torch.where(across, height, width))
-    before = torch.where(in_picture, before, 0).long()
+    in_image = (before >= 0) & (before + 1 < torch.where(across, height, width))
+    before = torch.where(in_image, before, 0).long()
     row, column = torch.where(across, before, line), torch.where(across, line, before)
     pixel_before = (walks.object[walk] * height + row) * width + column
-    pixel_after = torch.where(in_picture, pixel_before + torch.where(across, width, 1), pixel_before)
+    pixel_after = torch.where(in_image, pixel_before + torch.where(across, width, 1), pixel_before)
 
     face = fragments.face_map().view(-1)
-    depth = fragments.picture(fragments.depth.detach()).view(-1)
+    depth = fragments.image(fragments.depth.detach()).view(-1)
     after = walks.inner_is_after[walk]
     inner, outer = (
         torch.where(after, pixel_after, pixel_before),
@@ -135,7 +135,7 @@ def _crossings(screen: Tensor, walks: _Walks, fragments: Fragments) -> _Crossing
     )
     edge_depth = 1 / ((1 - share) / a[:, 2] + share / b[:, 2])
     behind = (depth[outer] > edge_depth * DEPTH_TOLERANCE) & (depth[outer] > depth[inner])
-    seen = in_picture & (face[inner] >= 0) & ((face[outer] < 0) | behind)
+    seen = in_image & (face[inner] >= 0) & ((face[outer] < 0) | behind)
     kept = seen.nonzero().squeeze(1)
     outward = torch.where(after, before - place, place - before)[kept]
     slot = 2 * pixel_before[kept] + across[kept].long()

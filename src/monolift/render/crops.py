@@ -12,7 +12,7 @@ from monolift.typing import Float, Tensor
 
 
 def crop_cameras(cameras: Camera, boxes: Float[Tensor, "n 4"], size: int, margin: float = 0.1) -> Camera:
-    """Cameras (N,) whose pictures are the square crops of ``size`` pixels round 2D boxes (x1, y1, x2, y2), pixels.
+    """Cameras (N,) whose images are the square crops of ``size`` pixels round 2D boxes (x1, y1, x2, y2), pixels.
 
     The crop's side is the box's longer side times 1 + 2 margin. ``cameras`` is one camera for all boxes, or a batch with
     one per box. Fixed from the detection: nothing of it depends on the pose that is being fitted.

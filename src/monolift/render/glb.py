@@ -49,7 +49,7 @@ def glb_bytes(meshes: Sequence[Mesh], names: Sequence[str] = (), camera_frame: b
         (x, -y, -z) that stands the scene upright. Without it the root node turns nothing.
 
     Textures (3, h, w) in [0, 1] become 8-bit PNGs inside the file, read without shading (KHR_materials_unlit where a viewer
-    knows it): a fitted texture already holds the light of its photograph. Faces show their outside only (doubleSided false).
+    knows it): a fitted texture already holds the light of its image. Faces show their outside only (doubleSided false).
     Vertices at the texture's seams are written once per side, as glTF has no texture coordinates per corner.
 
     Raises InputError for a batch of meshes, numbers that are not finite, a texture without three channels, and names that
@@ -242,8 +242,8 @@ def _mesh(primitive: dict[str, Any], content: dict[str, Any], buffer: bytes, nam
     uv = torch.from_numpy(_values(primitive["attributes"]["TEXCOORD_0"], content, buffer))
     image = content["images"][content["textures"][base["index"]]["source"]]
     data = _slice(image["bufferView"], content, buffer)
-    with opened(data, f"{name}: its texture", formats=("PNG", "JPEG")) as picture:
-        texels = np.array(picture.convert("RGB"))
+    with opened(data, f"{name}: its texture", formats=("PNG", "JPEG")) as file:
+        texels = np.array(file.convert("RGB"))
     texture = torch.from_numpy(texels).permute(2, 0, 1).float() / 255
     return Mesh(vertices, faces, uv[faces], texture)
 

@@ -75,7 +75,7 @@ def forward(
 @_kernel
 @no_type_check
 def _nearest_faces(screen, faces, face, nearness, drawn):
-    """Fills ``face`` and ``nearness`` (inverse depth, 0 where no face is seen) of one picture, and which faces are drawn."""
+    """Fills ``face`` and ``nearness`` (inverse depth, 0 where no face is seen) of one image, and which faces are drawn."""
     height, width = face.shape
     face[:] = -1
     nearness[:] = 0

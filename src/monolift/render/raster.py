@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from monolift.files.renamed import renamed
+
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
 BoolArray = npt.NDArray[np.bool_]
@@ -44,8 +46,8 @@ class Buffers:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A rendered picture: image (H, W, A) float, what the corners carried; depth (H, W) metres, inf where
+class RasterImage:
+    """A rendered image: image (H, W, A) float, what the corners carried; depth (H, W) metres, inf where
     nothing is; ids (H, W) int64, -1 where nothing is."""
 
     image: FloatArray
@@ -64,7 +66,7 @@ def project(points: FloatArray, projection: FloatArray) -> tuple[FloatArray, Flo
 
 
 def sample_projection(projection: FloatArray, supersample: int) -> FloatArray:
-    """The projection to the samples of a picture that is `supersample` times finer: u -> s (u + 0.5) - 0.5."""
+    """The projection to the samples of an image that is `supersample` times finer: u -> s (u + 0.5) - 0.5."""
     s = float(supersample)
     shift = (s - 1.0) / 2.0
     return np.array([[s, 0.0, shift], [0.0, s, shift], [0.0, 0.0, 1.0]]) @ projection
@@ -273,7 +275,7 @@ class Interpolator:
         self, face: IntArray, column: IntArray | FloatArray, row: IntArray | FloatArray
     ) -> FloatArray:
         """(N, 3) float32 weights of the corners of `face` at (column, row), which may lie between samples."""
-        # Offsets in float64 before rounding: a corner may lie far outside the picture.
+        # Offsets in float64 before rounding: a corner may lie far outside the image.
         origin, to_one, to_two = (v.take(face, 0) for v in (self.origin, self.to_one, self.to_two))
         x = (column - origin[:, 0]).astype(np.float32)
         y = (row - origin[:, 1]).astype(np.float32)
@@ -302,7 +304,7 @@ def render(
     ids: IntArray | None = None,
     supersample: int = 2,
     background: float = 0.0,
-) -> Picture:
+) -> RasterImage:
     """Draw a triangle soup with the simplest shading: what the corners carry (colours) is what is seen.
 
     corners (F, 3, 3) metres, carried (F, 3, A), projection (3, 4), ids (F,) per face (the face's index when absent).
@@ -319,4 +321,7 @@ def render(
     pixels, depth = project(corners, projection)
     exact = rasterise(pixels, 1.0 / depth, height, width)
     named = np.where(exact.face >= 0, np.append(labels, -1)[exact.face], -1)
-    return Picture(box_filter(image, supersample), exact.depth, named)
+    return RasterImage(box_filter(image, supersample), exact.depth, named)
+
+
+__getattr__ = renamed(__name__, Picture="RasterImage")

@@ -25,7 +25,7 @@ _CORNER_PAIRS = ((0, 1), (1, 2), (2, 0))
 
 @dataclass(frozen=True)
 class Fragments:
-    """What a batch of B pictures of H x W pixels sees: P covered pixels, in order of pixel.
+    """What a batch of B images of H x W pixels sees: P covered pixels, in order of pixel.
 
     shape:   (B, H, W)
     pixel:   (P,) index of the pixel in the flattened batch
@@ -44,7 +44,7 @@ class Fragments:
 
     @property
     def owner(self) -> Int[Tensor, " p"]:
-        """(P,) index of the object, which is the picture's."""
+        """(P,) index of the object, which is the image's."""
         return self.pixel // max(self.shape[1] * self.shape[2], 1)
 
     def face_map(self) -> Int[Tensor, "b h w"]:
@@ -52,8 +52,8 @@ class Fragments:
         face = self.face.new_full((self.shape[0] * self.shape[1] * self.shape[2],), -1)
         return face.index_copy(0, self.pixel, self.face).view(self.shape)
 
-    def picture(self, values: Float[Tensor, "p *c"]) -> Float[Tensor, "b h w *c"]:
-        """Values of the covered pixels as pictures, zero elsewhere."""
+    def image(self, values: Float[Tensor, "p *c"]) -> Float[Tensor, "b h w *c"]:
+        """Values of the covered pixels as images, zero elsewhere."""
         size = self.shape[0] * self.shape[1] * self.shape[2]
         empty = values.new_zeros(size, *values.shape[1:])
         return empty.index_copy(0, self.pixel, values).view(*self.shape, *values.shape[1:])
@@ -198,9 +198,9 @@ def _interpolation(
     """Perspective-correct weights (P, 3) and depth (P,) of the covered pixels."""
     _, height, width = shape
     owner = pixel // max(height * width, 1)
-    in_picture = pixel - owner * (height * width)
-    row = in_picture // max(width, 1)
-    column = in_picture - row * width
+    in_image = pixel - owner * (height * width)
+    row = in_image // max(width, 1)
+    column = in_image - row * width
     vertex = faces.index_select(0, face) + (owner * screen.shape[1])[:, None]
     corners = screen.reshape(-1, 3).index_select(0, vertex.reshape(-1)).view(-1, 9)
     x0, y0, z0, x1, y1, z1, x2, y2, z2 = corners.unbind(1)

@@ -26,7 +26,7 @@ Engine = Literal["auto", "torch", "numba"]
 
 @dataclass(frozen=True)
 class Rendering:
-    """Pictures of B objects.
+    """Images of B objects.
 
     colour:     (B, C, H, W) the texture's channels over black: to put it on another background, add
                 (1 - silhouette) * background. Without a texture C is 0
@@ -44,21 +44,21 @@ class Rendering:
 def render(
     mesh: Mesh, cameras: Camera, *, edge_rule: EdgeRule = "antialias", engine: Engine = "auto"
 ) -> Rendering:
-    """Pictures of a batch of objects, each by its own camera; differentiable in vertices, texture and the cameras' numbers.
+    """Images of a batch of objects, each by its own camera; differentiable in vertices, texture and the cameras' numbers.
 
     mesh:    vertices (B, V, 3) in the camera frame, or (V, 3): one mesh seen by all cameras. Closed, or seen only from
              outside: faces that look away are not drawn
-    cameras: (B,), of known size, which is the pictures' (see ``crop_cameras``)
+    cameras: (B,), of known size, which is the images' (see ``crop_cameras``)
     edge_rule: how silhouettes and colours depend on moving edges. "antialias": exactly, on smoothed edges. "kato":
              the approximate gradient of Kato et al. on hard edges, as MonoDR used it (see ``kato``)
     engine:  "auto" takes numba where it can
 
     Faces with a vertex behind the camera or not finite, or without area, are left out and have no gradient; an object
-    outside its picture gives an empty picture. Raises InputError when batch sizes differ or a camera has no size,
+    outside its image gives an empty image. Raises InputError when batch sizes differ or a camera has no size,
     MissingExtraError when numba is asked for and missing.
     """
     if not (cameras.width and cameras.height):
-        raise InputError("a camera without a picture size cannot render: give width and height")
+        raise InputError("a camera without an image size cannot render: give width and height")
     if cameras.fx.ndim != 1:
         raise InputError(
             f"expected a batch of cameras (B,), got shape {tuple(cameras.fx.shape)}: Camera.stack makes one"
@@ -90,7 +90,7 @@ def render_screen(
         image, depth, face = kernels.render(mesh, screen, height, width, smooth)
     else:
         fragments = rasterize(screen, mesh.faces, height, width)
-        image, depth, face = shade(fragments, mesh), fragments.picture(fragments.depth), fragments.face_map()
+        image, depth, face = shade(fragments, mesh), fragments.image(fragments.depth), fragments.face_map()
         if smooth:
             image = antialias(image, screen, mesh.faces, mesh.edges, fragments)
     if not smooth:

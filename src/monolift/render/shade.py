@@ -15,7 +15,7 @@ def shade(fragments: Fragments, mesh: Mesh) -> Float[Tensor, "b h w channels"]:
     the colours that are seen."""
     covered = torch.ones_like(fragments.depth)[:, None]
     if mesh.texture is None or mesh.uvs is None:
-        return fragments.picture(covered)
+        return fragments.image(covered)
     texture = mesh.texture.expand(fragments.shape[0], *mesh.texture.shape[-3:])
     uv = fragments.interpolate(mesh.uvs.to(fragments.weights.dtype))
-    return fragments.picture(torch.cat([sample_texture(texture, uv, fragments.owner), covered], 1))
+    return fragments.image(torch.cat([sample_texture(texture, uv, fragments.owner), covered], 1))

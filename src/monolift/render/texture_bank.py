@@ -1,4 +1,4 @@
-"""Many small textures in one array, so that every sample of a picture is looked up in one call.
+"""Many small textures in one array, so that every sample of an image is looked up in one call.
 
 Each texture is kept as a pyramid of halved copies; a face that is seen from afar is given a coarser copy, or its
 texels would flicker between samples.

@@ -10,9 +10,9 @@ This folder imports nothing else of monolift, only relative paths within itself:
 model, for machines that shall not have monolift. What it knows twice (image files, windows, projections, SMOKE's decoding) is
 tested against the originals.
 
-    model       a session, its description, from a photograph to objects
+    model       a session, its description, from an image to objects
     image_file  from an image file to pixels
-    picture     the window through which a network sees a picture
+    image     the window through which a network sees an image
     lens        camera and boxes in numpy
     camera_check  whether a camera can belong to its image
     camera_file   the camera in a calib file

@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Objects:
-    """N decoded objects of one picture, best first; labels are indices into the model's classes."""
+    """N decoded objects of one image, best first; labels are indices into the model's classes."""
 
     center: Array
     size: Array
@@ -37,10 +37,10 @@ class Objects:
 
 @dataclass(frozen=True)
 class Found:
-    """The objects of one photograph, best first.
+    """The objects of one image, best first.
 
     center: (N, 3) metres, camera frame x right, y down, z forward; size: (N, 3) length, height, width; yaw: (N,) radians
-    scores: (N,) 0 to 1; classes: N names; boxes2d: (N, 4) x1, y1, x2, y2 pixels of the photograph; lens: its camera
+    scores: (N,) 0 to 1; classes: N names; boxes2d: (N, 4) x1, y1, x2, y2 pixels of the image; lens: its camera
     warnings: what is odd about the camera
     """
 

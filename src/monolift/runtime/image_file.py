@@ -37,8 +37,8 @@ def read_rgb(source: str | os.PathLike[str] | Image.Image, name: str = "image") 
             if not file.read(1):
                 raise ValueError("empty file, 0 bytes")
             file.seek(0)
-            with Image.open(file, formats=FORMATS) as picture:
-                return _decoded(picture, str(source))
+            with Image.open(file, formats=FORMATS) as image:
+                return _decoded(image, str(source))
     except UnidentifiedImageError:
         raise ValueError(f"{source}: not a readable image (expected {', '.join(FORMATS)})") from None
     except Exception as error:  # a decoder may raise anything on a damaged file
@@ -48,30 +48,30 @@ def read_rgb(source: str | os.PathLike[str] | Image.Image, name: str = "image") 
         raise ValueError(f"{source}: not a readable image ({reason})") from None
 
 
-def _decoded(picture: Image.Image, name: str) -> npt.NDArray[np.uint8]:
-    width, height = picture.size
-    short, long = sorted(picture.size)
+def _decoded(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
+    width, height = image.size
+    short, long = sorted(image.size)
     if width * height > MOST_PIXELS or long > MOST_SIDE or long > MOST_ASPECT * short:
         raise ValueError(
             f"{name}: expected at most {MOST_PIXELS:,} pixels, sides of at most {MOST_SIDE:,}, a longer side of at most "
             f"{MOST_ASPECT:g} times the shorter, got {width} x {height}"
         )
-    picture.load()
-    transparent = "transparency" in picture.info
+    image.load()
+    transparent = "transparency" in image.info
     try:
-        turn = int(picture.getexif().get(ORIENTATION) or 1)
+        turn = int(image.getexif().get(ORIENTATION) or 1)
     except Exception:  # broken metadata on a sound image
         turn = 1
-    upright = picture.transpose(_TURNS[turn]) if turn in _TURNS else picture
+    upright = image.transpose(_TURNS[turn]) if turn in _TURNS else image
     if transparent:
-        upright.info["transparency"] = picture.info["transparency"]
+        upright.info["transparency"] = image.info["transparency"]
     return _rgb(upright, name, transparent)
 
 
-def _rgb(picture: Image.Image, name: str, transparent: bool) -> npt.NDArray[np.uint8]:
-    mode = picture.mode
+def _rgb(image: Image.Image, name: str, transparent: bool) -> npt.NDArray[np.uint8]:
+    mode = image.mode
     if mode.startswith("I"):
-        values: npt.NDArray[Any] = np.asarray(picture).astype(np.int64)
+        values: npt.NDArray[Any] = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError(
                 f"{name}: expected 8 or 16 bits per pixel, got values from {values.min()} to {values.max()}"
@@ -82,6 +82,6 @@ def _rgb(picture: Image.Image, name: str, transparent: bool) -> npt.NDArray[np.u
             f"{name}: expected 8 or 16 bits per pixel, got floating-point pixels: save it as PNG or JPEG"
         )
     if mode in ("RGBA", "LA", "PA", "La", "RGBa") or transparent:
-        ground = Image.new("RGBA", picture.size, (*UNDER_TRANSPARENCY, 255))
-        picture = Image.alpha_composite(ground, picture.convert("RGBA"))
-    return np.array(picture.convert("RGB"))
+        ground = Image.new("RGBA", image.size, (*UNDER_TRANSPARENCY, 255))
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    return np.array(image.convert("RGB"))

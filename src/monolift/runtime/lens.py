@@ -26,7 +26,7 @@ _EDGES = np.array(
 
 @dataclass(frozen=True)
 class Lens:
-    """A pinhole camera: a point X of the camera frame is seen at K (X + t). width, height: of its picture, pixels."""
+    """A pinhole camera: a point X of the camera frame is seen at K (X + t). width, height: of its image, pixels."""
 
     fx: float
     fy: float
@@ -105,7 +105,7 @@ class Lens:
         return (self.tx, self.ty, self.tz)
 
     def scaled_and_cut(self, scale: float, left: int, top: int, width: int, height: int) -> Lens:
-        """Camera of the window at (left, top) of the picture scaled by ``scale``."""
+        """Camera of the window at (left, top) of the image scaled by ``scale``."""
         return replace(
             self,
             fx=self.fx * scale,
@@ -131,7 +131,7 @@ class Lens:
         return np.stack([x, y, z], -1)
 
     def inside(self, boxes2d: Array) -> Array:
-        """Rectangles (N, 4) cut to the picture, where its size is known."""
+        """Rectangles (N, 4) cut to the image, where its size is known."""
         if not (self.width and self.height):
             return boxes2d
         limit = np.array([self.width - 1, self.height - 1] * 2, boxes2d.dtype)
@@ -165,7 +165,7 @@ def corners(center: Array, size: Array, yaw: Array) -> Array:
 
 
 def rectangles(center: Array, size: Array, yaw: Array, lens: Lens) -> Array:
-    """(N, 4) round the part of each box in front of the camera, cut to the picture; zeros for a box wholly behind it.
+    """(N, 4) round the part of each box in front of the camera, cut to the image; zeros for a box wholly behind it.
 
     Edges that cross the near plane are cut there: corners behind the camera would project to the wrong side.
     """

@@ -1,4 +1,4 @@
-"""A session with its description: from photographs to objects."""
+"""A session with its description: from images to objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import smoke
 from .found import Found, Objects
 from .image_file import read_rgb
 from .lens import Lens
-from .picture import Window, window_for
+from .window import Window, window_for
 
 DECODERS: dict[str, Callable[[dict[str, Any], Lens, dict[str, Any]], Objects]] = {"smoke": smoke.decode}
 DESCRIPTION = "monolift"  # the metadata entry of an exported file that holds its description
@@ -25,14 +25,14 @@ SMALLEST = 32  # pixels
 
 
 class RuntimeInputError(ValueError):
-    """A file, picture or camera that cannot be used; the message says what was expected and what came."""
+    """A file, image or camera that cannot be used; the message says what was expected and what came."""
 
 
 class Model:
-    """An exported model, ready for pictures of any size.
+    """An exported model, ready for images of any size.
 
     description: {"format", "method", "config", "card", "outputs"} as written by ``monolift export``.
-    run: (B, 3, h, w) uint8 RGB network pictures to the raw maps by name.
+    run: (B, 3, h, w) uint8 RGB network images to the raw maps by name.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Model:
         return float(self.description.get("card", {}).get("score", 0.25))
 
     def detect(self, image: Any, camera: Any, score: float | None = None) -> Found:
-        """The objects of one photograph.
+        """The objects of one image.
 
         image: path, PIL image, or (H, W, 3) uint8 RGB array. camera: fx, fy, cx, cy in pixels, a 3x3 K or a 3x4 projection;
         fx, fy, cx, cy, width, height where it was calibrated at another size. One that cannot belong to the image is refused.
@@ -66,9 +66,9 @@ class Model:
     def detect_batch(
         self, images: Sequence[Any], cameras: Sequence[Any], score: float | None = None
     ) -> list[Found]:
-        """As :meth:`detect`; pictures whose windows have the same size go through the network together."""
+        """As :meth:`detect`; images whose windows have the same size go through the network together."""
         if len(images) != len(cameras):
-            raise RuntimeInputError(f"{len(images)} pictures, but {len(cameras)} cameras")
+            raise RuntimeInputError(f"{len(images)} images, but {len(cameras)} cameras")
         if self.method not in DECODERS:
             raise RuntimeInputError(
                 f"this runtime decodes {', '.join(DECODERS)}, not {self.method}: Model.run gives its raw maps"
@@ -85,7 +85,7 @@ class Model:
         results: dict[int, Found] = {}
         for shape in dict.fromkeys((w.width, w.height) for w in windows):
             members = [i for i, w in enumerate(windows) if (w.width, w.height) == shape]
-            raw = self.run(np.stack([windows[i].picture(photos[i][1]) for i in members]))
+            raw = self.run(np.stack([windows[i].image(photos[i][1]) for i in members]))
             for row, i in enumerate(members):
                 one = {name: maps[row] for name, maps in raw.items()}
                 found = DECODERS[self.method](one, windows[i].lens(lenses[i]), self.config)
@@ -179,7 +179,7 @@ def _photo(image: Any) -> tuple[str, npt.NDArray[np.uint8]]:
             raise RuntimeInputError(str(error)) from None
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         got = f"{image.shape} of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise RuntimeInputError(f"{name}: expected a picture as (H, W, 3) uint8 RGB, got {got}")
+        raise RuntimeInputError(f"{name}: expected an image as (H, W, 3) uint8 RGB, got {got}")
     if min(image.shape[:2]) < SMALLEST:
         raise RuntimeInputError(
             f"{name}: expected at least {SMALLEST} x {SMALLEST} pixels, got {image.shape[1]} x {image.shape[0]}"
@@ -188,6 +188,6 @@ def _photo(image: Any) -> tuple[str, npt.NDArray[np.uint8]]:
 
 
 def _in_photo(found: Objects, window: Window, lens: Lens) -> Objects:
-    """2D boxes from the network picture to the photograph."""
+    """2D boxes from the network image to the image."""
     pixels = window.source_from_window(found.boxes2d.reshape(-1, 2, 2)).reshape(-1, 4)
     return Objects(found.center, found.size, found.yaw, found.scores, found.labels, lens.inside(pixels))

@@ -17,9 +17,9 @@ Array = npt.NDArray[Any]
 
 
 def decode(raw: dict[str, Array], lens: Lens, config: dict[str, Any]) -> Objects:
-    """Objects of one picture, best first.
+    """Objects of one image, best first.
 
-    raw: heatmap (K, h, w) logits and regression (C, h, w); lens: of the network picture; config: as in the checkpoint.
+    raw: heatmap (K, h, w) logits and regression (C, h, w); lens: of the network image; config: as in the checkpoint.
     """
     heat, maps = raw["heatmap"], raw["regression"]
     width = heat.shape[2]

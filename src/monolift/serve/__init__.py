@@ -1,8 +1,8 @@
-"""An HTTP service round a model: a picture and its camera in, 3D boxes out.
+"""An HTTP service round a model: an image and its camera in, 3D boxes out.
 
     app        routes, documented by OpenAPI; a page at / to try it
-    request    a request's bytes to a picture, a camera and options; every refusal names its field
-    batching   one worker; pictures that wait together go through the network together
+    request    a request's bytes to an image, a camera and options; every refusal names its field
+    batching   one worker; images that wait together go through the network together
     metrics    what Prometheus reads
 
 Nothing is stored, nothing is fetched. There is no authentication: by default it listens on this machine only.

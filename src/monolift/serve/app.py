@@ -29,14 +29,14 @@ from monolift.viewer import result_html
 
 PAGE = Path(__file__).with_name("page.html")
 MOST_FIELDS = 16  # of a form
-PICTURE_TYPES = ("image/", "application/octet-stream")
+IMAGE_TYPES = ("image/", "application/octet-stream")
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
 def create_app(
     model: Model, limits: Limits | None = None, largest_batch: int = 4, wait_s: float = 0.005, depth: int = 64
 ) -> FastAPI:
-    """The service round one model. depth: pictures that may wait; more are answered 503."""
+    """The service round one model. depth: images that may wait; more are answered 503."""
     limits = limits or Limits()
     metrics = Metrics()
     batcher = Batcher(model, largest_batch, wait_s, depth, metrics.on_batch)
@@ -103,7 +103,7 @@ def _add_plain_routes(app: FastAPI, model: Model, batcher: Batcher, metrics: Met
 
     @app.get(
         "/health/ready",
-        summary="Pictures are being served",
+        summary="Images are being served",
         response_class=PlainTextResponse,
         responses={503: {"description": "The worker has stopped"}},
     )
@@ -124,7 +124,7 @@ def _add_plain_routes(app: FastAPI, model: Model, batcher: Batcher, metrics: Met
 async def _order(request: Request, model: Model, limits: Limits) -> Order:
     """The request, read within its limits. Raises RefusedError."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind and kind != "multipart/form-data" and not kind.startswith(PICTURE_TYPES):
+    if kind and kind != "multipart/form-data" and not kind.startswith(IMAGE_TYPES):
         raise RefusedError(
             415, "content-type", f"expected multipart/form-data or image/..., got {kind[:60]!r}"
         )
@@ -161,7 +161,7 @@ async def _body(request: Request, limits: Limits) -> bytes:
 
 
 async def _form(request: Request, body: bytes, limits: Limits) -> tuple[bytes, dict[str, str]]:
-    """The picture and the other fields of a multipart form. Calibrations may be files too."""
+    """The image and the other fields of a multipart form. Calibrations may be files too."""
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -174,9 +174,9 @@ async def _form(request: Request, body: bytes, limits: Limits) -> tuple[bytes, d
         reason = getattr(error, "message", None) or getattr(error, "detail", None) or str(error)
         raise RefusedError(400, "body", f"not a readable form ({str(reason)[:120]})") from None
     fields: dict[str, str] = {}
-    picture: bytes | None = None
+    image: bytes | None = None
     for name, value in form.multi_items():
-        if name in fields or (name == "image" and picture is not None):
+        if name in fields or (name == "image" and image is not None):
             raise RefusedError(422, name[:100], "given twice")
         if isinstance(value, str):
             if name == "image":
@@ -185,16 +185,16 @@ async def _form(request: Request, body: bytes, limits: Limits) -> tuple[bytes, d
             continue
         content = await value.read()
         if name == "image":
-            picture = content
+            image = content
             if value.filename and "name" not in fields:
                 fields["name"] = value.filename
         elif name == "calib":
             fields[name] = content.decode("utf-8", "replace")
         else:
             raise RefusedError(422, name[:100], "unexpected file: expected image, and calib if any")
-    if picture is None:
-        raise RefusedError(422, "image", "missing: expected a picture in the field image")
-    return picture, fields
+    if image is None:
+        raise RefusedError(422, "image", "missing: expected an image in the field image")
+    return image, fields
 
 
 async def _served(batcher: Batcher, order: Order) -> tuple[Results3D, Response]:

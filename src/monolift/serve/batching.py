@@ -14,7 +14,7 @@ from monolift.inference.results import Results3D
 
 
 class QueueFullError(RuntimeError):
-    """More pictures wait than the service accepts."""
+    """More images wait than the service accepts."""
 
 
 @dataclass
@@ -26,10 +26,10 @@ class _Job:
 
 
 class Batcher:
-    """Runs a model on pictures from many threads.
+    """Runs a model on images from many threads.
 
-    largest: pictures in one batch; wait_s: how long the first picture of a batch waits for company; depth: pictures that may
-    wait. on_batch: called with the number of pictures and the seconds the oldest one waited.
+    largest: images in one batch; wait_s: how long the first image of a batch waits for company; depth: images that may
+    wait. on_batch: called with the number of images and the seconds the oldest one waited.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Batcher:
         try:
             self._queue.put_nowait(job)
         except queue.Full:
-            raise QueueFullError(f"{self._queue.maxsize} pictures are waiting already") from None
+            raise QueueFullError(f"{self._queue.maxsize} images are waiting already") from None
         return job.future
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from monolift.serve.request import FORMATS
 
 DESCRIPTION = """\
-One photograph and its camera in, metric 3D boxes out. Metres, radians, pixels; camera frame x right, y down, z forward.
+One image and its camera in, metric 3D boxes out. Metres, radians, pixels; camera frame x right, y down, z forward.
 
     curl -F image=@street.jpg -F camera=721.5,721.5,609.6,172.9 http://127.0.0.1:8000/v1/detect
     curl --data-binary @street.jpg -H "Content-Type: image/jpeg" "http://127.0.0.1:8000/v1/detect?fov=81&format=kitti"
@@ -32,7 +32,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "classes": {"description": "Only these classes, separated by commas", "example": "Car,Cyclist"},
     "format": {"description": "Of the answer", "example": "json"},
-    "name": {"description": "What the picture is called in the answer", "example": "street"},
+    "name": {"description": "What the image is called in the answer", "example": "street"},
 }
 
 _TEXT = {"type": "string"}
@@ -79,16 +79,16 @@ _REFUSALS = {
     400: "The body cannot be read",
     408: "The body did not arrive in time",
     413: "Too many bytes or pixels",
-    415: "A body that is neither a form nor a picture",
+    415: "A body that is neither a form nor an image",
     422: "A field that cannot be used, named",
-    503: "Too many pictures are waiting",
+    503: "Too many images are waiting",
     504: "It took too long",
 }
 _SCHEMAS = {name: {**_TEXT, **told} for name, told in _OPTIONS.items()}
 _SCHEMAS["format"]["enum"] = list(FORMATS)
 
 DETECT: dict[str, Any] = {
-    "summary": "3D boxes of one picture",
+    "summary": "3D boxes of one image",
     "openapi_extra": {
         "parameters": [
             {"name": name, "in": "query", "required": False, "schema": schema}

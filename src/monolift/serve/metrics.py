@@ -21,19 +21,19 @@ class Metrics:
             registry=registry,
         )
         self.wait_seconds = Histogram(
-            "monolift_queue_seconds", "Longest wait of a batch's pictures", buckets=SECONDS, registry=registry
+            "monolift_queue_seconds", "Longest wait of a batch's images", buckets=SECONDS, registry=registry
         )
         self.batch = Histogram(
-            "monolift_batch_pictures", "Pictures in a batch", buckets=(1, 2, 4, 8, 16, 32), registry=registry
+            "monolift_batch_images", "Images in a batch", buckets=(1, 2, 4, 8, 16, 32), registry=registry
         )
         self.stage_seconds = Counter(
             "monolift_stage_seconds", "Seconds spent by stage", ["stage"], registry=registry
         )
         self.objects = Counter("monolift_objects", "Objects found by class", ["class"], registry=registry)
-        self.waiting = Gauge("monolift_waiting_pictures", "Pictures in the queue", registry=registry)
+        self.waiting = Gauge("monolift_waiting_images", "Images in the queue", registry=registry)
 
-    def on_batch(self, pictures: int, seconds: float) -> None:
-        self.batch.observe(pictures)
+    def on_batch(self, images: int, seconds: float) -> None:
+        self.batch.observe(images)
         self.wait_seconds.observe(seconds)
 
     def text(self) -> bytes:

@@ -1,4 +1,4 @@
-"""A request's bytes to a picture, its camera and options. Whatever is wrong is said with the name of the field."""
+"""A request's bytes to an image, its camera and options. Whatever is wrong is said with the name of the field."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monolift.data.cameras import CalibText, CameraChoice, KnownCamera
-from monolift.data.sources import Photograph, photograph
+from monolift.data.sources import InputImage, input_image
 from monolift.errors import InputError, MissingExtraError
 from monolift.files import images
 from monolift.files.images import TooLargeError
@@ -26,7 +26,7 @@ class Limits:
     bytes: int = 20_000_000
     """Body, bytes."""
     pixels: int = 25_000_000
-    """Picture, pixels."""
+    """Image, pixels."""
     seconds: float = 30.0
     """From the request to its answer."""
 
@@ -52,7 +52,7 @@ class Order:
 def read_order(
     body: bytes, options: Mapping[str, str], known_classes: tuple[str, ...], limits: Limits
 ) -> Order:
-    """Picture and options, checked. Raises RefusedError."""
+    """Image and options, checked. Raises RefusedError."""
     unknown = [name for name in options if name not in OPTIONS]
     if unknown:
         raise RefusedError(422, unknown[0][:NAME_LENGTH], f"unknown option; expected {', '.join(OPTIONS)}")
@@ -62,17 +62,17 @@ def read_order(
     score = _score(options.get("score"))
     classes = _classes(options.get("classes"), known_classes)
     choice = _camera_choice(options)
-    photo = read_picture(body, options.get("name", "image"), limits.pixels)
+    photo = read_image(body, options.get("name", "image"), limits.pixels)
     return Order(Shot(photo, _camera(choice, options, photo)), score, classes, kind)
 
 
-def read_picture(body: bytes, name: str, most_pixels: int) -> Photograph:
+def read_image(body: bytes, name: str, most_pixels: int) -> InputImage:
     """Upright RGB. Its size is known before its pixels are unpacked. Raises RefusedError."""
     name = "".join(c for c in Path(name).stem if c.isprintable())[:NAME_LENGTH] or "image"
     if not body:
-        raise RefusedError(422, "image", "expected a picture, got nothing")
+        raise RefusedError(422, "image", "expected an image, got nothing")
     try:
-        return photograph(body, name, limits=images.Limits(pixels=most_pixels))
+        return input_image(body, name, limits=images.Limits(pixels=most_pixels))
     except TooLargeError as error:
         raise RefusedError(413, "image", str(error).removeprefix(f"{name}: ")) from None
     except InputError as error:
@@ -96,10 +96,10 @@ def _camera_choice(options: Mapping[str, str]) -> CameraChoice:
         raise RefusedError(422, given[0] if given else "camera", str(error)) from None
 
 
-def _camera(choice: CameraChoice, options: Mapping[str, str], photo: Photograph) -> KnownCamera:
+def _camera(choice: CameraChoice, options: Mapping[str, str], photo: InputImage) -> KnownCamera:
     height, width = photo.image.shape[1:]
     try:
-        return choice.for_picture(photo.name, width, height, photo.film_mm)
+        return choice.for_image(photo.name, width, height, photo.film_mm)
     except (InputError, MissingExtraError) as error:
         field = next((name for name in ("camera", "fov", "calib") if options.get(name)), "camera")
         raise RefusedError(422, field, str(error)) from None

@@ -1,4 +1,4 @@
-"""Pictures of shapes: rows of meshes, each seen from the front left and a little from above."""
+"""Images of shapes: rows of meshes, each seen from the front left and a little from above."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from monolift.render.renderer import render
 from monolift.typing import Float, Tensor
 
 TILE = (300, 190)
-"""Width and height of one shape's picture, pixels."""
+"""Width and height of one shape's image, pixels."""
 _OVERSAMPLING = 2
 _DISTANCE, _SPAN = 14.0, 5.2  # metres: of the camera; that fill a tile's width
 _YAW, _PITCH = math.radians(142), math.radians(14)
@@ -26,7 +26,7 @@ _PAINT = (0.42, 0.56, 0.72)
 
 
 def gallery(rows: Sequence[tuple[str, Sequence[Mesh]]]) -> Image.Image:
-    """One row of pictures per (caption, meshes); meshes in their box's own frame, metres, with or without texture."""
+    """One row of images per (caption, meshes); meshes in their box's own frame, metres, with or without texture."""
     columns = max(len(meshes) for _, meshes in rows)
     caption = 26
     sheet = Image.new("RGB", (columns * TILE[0], len(rows) * (TILE[1] + caption)), "white")
@@ -40,7 +40,7 @@ def gallery(rows: Sequence[tuple[str, Sequence[Mesh]]]) -> Image.Image:
 
 
 def portrait(mesh: Mesh) -> Image.Image:
-    """One mesh in a picture of ``TILE`` pixels: its texture, or grey-blue paint in daylight."""
+    """One mesh in an image of ``TILE`` pixels: its texture, or grey-blue paint in daylight."""
     width, height = (n * _OVERSAMPLING for n in TILE)
     focal = width * _DISTANCE / _SPAN
     camera = Camera(focal, focal, (width - 1) / 2, (height - 1) / 2, width=width, height=height)
@@ -56,9 +56,9 @@ def portrait(mesh: Mesh) -> Image.Image:
     if mesh.texture is None:
         placed = _painted(placed)
     seen = render(placed, Camera.stack([camera]))
-    picture = seen.colour[0] + (1 - seen.silhouette[0])
-    picture = F.avg_pool2d(picture[None], _OVERSAMPLING)[0].clamp(0, 1)
-    return Image.fromarray((255 * picture).byte().permute(1, 2, 0).contiguous().numpy())
+    image = seen.colour[0] + (1 - seen.silhouette[0])
+    image = F.avg_pool2d(image[None], _OVERSAMPLING)[0].clamp(0, 1)
+    return Image.fromarray((255 * image).byte().permute(1, 2, 0).contiguous().numpy())
 
 
 def _painted(mesh: Mesh) -> Mesh:

@@ -1,6 +1,6 @@
-"""A photograph as the texture of the car it shows: projected, and mirrored for the side that is not seen (ROI-10D, 3.3).
+"""An image as the texture of the car it shows: projected, and mirrored for the side that is not seen (ROI-10D, 3.3).
 
-The paper colours vertices. Here faces get texture coordinates in the photograph itself, so that a texel is a pixel: at 6 cm
+The paper colours vertices. Here faces get texture coordinates in the image itself, so that a texel is a pixel: at 6 cm
 between vertices, a car at 10 m would keep a quarter of its pixels.
 """
 
@@ -35,9 +35,9 @@ def project_texture(
     camera: Camera,
     mask: Bool[Tensor, "H W"],
 ) -> Mesh:
-    """The mesh, in its box's own frame, wearing the part of the picture that shows it.
+    """The mesh, in its box's own frame, wearing the part of the image that shows it.
 
-    mesh: box frame, without texture; center, yaw: where it stands in the picture (metres, camera frame; radians).
+    mesh: box frame, without texture; center, yaw: where it stands in the image (metres, camera frame; radians).
     mask: the object's pixels. The rest of the texture continues their colours outward, so that a mesh that sticks out of the
     mask wears no background.
 
@@ -114,7 +114,7 @@ def _lender(mesh: Mesh, seen: Bool[Tensor, " f"]) -> Int[Tensor, " f"]:
 
 
 def continued(image: Float[Tensor, "c h w"], known: Bool[Tensor, "h w"]) -> Float[Tensor, "c h w"]:
-    """The picture with the pixels that are not known filled smoothly from those that are.
+    """The image with the pixels that are not known filled smoothly from those that are.
 
     Means over 2 x 2 pixels, of known ones only, again and again; then each gap takes the value of the coarser level.
     """

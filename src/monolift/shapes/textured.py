@@ -1,7 +1,7 @@
 """Textured cars from two codes: what MonoDR fits, in place of Kato and Harada's generator.
 
 A shape code and a texture code, each a point of the unit sphere in eight dimensions, give a mesh of fixed topology in a box of
-size one and the picture that it wears. Both go the same way: a small network turns the code into weights of a linear basis, the
+size one and the image that it wears. Both go the same way: a small network turns the code into weights of a linear basis, the
 principal components of the family (`textured_training`). So decoding costs a matrix product, and its gradient another; the
 convolutional generator of the paper (`textured_conv`) offers the same and costs a hundred times as much.
 
@@ -101,7 +101,7 @@ class BasisDecoder(nn.Module):
         return (self.texture_mean + torch.einsum("nk,kchw->nchw", weights, self.texture_basis)).clamp(0, 1)
 
     def texels(self, texture: Float[Tensor, "n 8"], index: Int[Tensor, " t"]) -> Float[Tensor, "n t 3"]:
-        """Some texels of ``textures``, not clamped, by their place in the flattened picture. What training compares."""
+        """Some texels of ``textures``, not clamped, by their place in the flattened image. What training compares."""
         weights = self.texture_net(on_sphere(texture))
         basis = self.texture_basis.flatten(2)[:, :, index]
         return self.texture_mean.flatten(1)[:, index].T + torch.einsum("nk,kct->ntc", weights, basis)

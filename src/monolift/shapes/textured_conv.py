@@ -132,7 +132,7 @@ def cube_topology() -> tuple[
 
 @dataclass(frozen=True)
 class Views:
-    """M pictures of some models.
+    """M images of some models.
 
     model: (M,) which model each shows, 0, 1, 2 ...; image: (M, 3, S, S) 0 to 1, background black; silhouette: (M, S, S);
     rotation (M, 3, 3) and translation (M, 3): cam_from_object of the model, which is scaled into a box of size 1;
@@ -197,10 +197,10 @@ def view_loss(
         decoder.textures(texture)
     )
     size = views.image.shape[-1]
-    picture = render_screen(mesh, screen, size, size)
+    image = render_screen(mesh, screen, size, size)
     target = views.silhouette[rows][:, None]
-    rendered = picture.silhouette[:, None]
-    loss = ((picture.colour - views.image[rows]).abs() * target).mean()
+    rendered = image.silhouette[:, None]
+    loss = ((image.colour - views.image[rows]).abs() * target).mean()
     for _ in range(5):
         loss = loss + (rendered - target).square().mean()
         rendered, target = F.avg_pool2d(rendered, 2), F.avg_pool2d(target, 2)

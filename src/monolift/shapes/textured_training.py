@@ -80,7 +80,7 @@ def lit(material: FloatArray, normals: FloatArray, rng: np.random.Generator) -> 
     """(h, w, 3) what a camera shows, 0 to 1, of a material (h, w, 4: linear RGB and gloss) in a random light.
 
     Sun and sky on a matt surface, and as much sky mirrored in what is glossy as a middling view would show. The sun stands on
-    the side of the car that the picture will show: the other shares the texels and is not seen at the same time.
+    the side of the car that the image will show: the other shares the texels and is not seen at the same time.
     """
     overcast = rng.random() < 0.35
     elevation, azimuth = np.radians(rng.uniform(15, 65)), rng.uniform(-np.pi, np.pi)

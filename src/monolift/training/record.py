@@ -40,7 +40,7 @@ class Record:
             "data": [data_name(part) for part in self.parts],
             "split": _name(self.options.split),
             "val_split": _name(self.options.val_split),
-            "pictures": sum(map(len, self.parts)),
+            "images": sum(map(len, self.parts)),
             "preset": preset,
             "settings": as_settings(changes),
             "init": _name(self.options.init),

@@ -18,8 +18,8 @@ METRICS, RESULTS, DESCRIPTION, LOCK = "metrics.jsonl", "results.csv", "run.toml"
 TRAIN_IDS, VAL_IDS = "train_ids.txt", "val_ids.txt"
 STATES = ("last", "last.old", "best")
 OURS = (
-    *STATES, "last.new", "best.old", METRICS, RESULTS, DESCRIPTION, TRAIN_IDS, VAL_IDS, "val", "val.txt", "pictures",
-    "tensorboard",
+    *STATES, "last.new", "best.old", METRICS, RESULTS, DESCRIPTION, TRAIN_IDS, VAL_IDS, "val", "val.txt", "images",
+    "tensorboard", "pictures",  # the name of images/ in runs of 0.1.0
 )  # fmt: skip
 """All that a training writes; nothing else in the folder is ever touched."""
 

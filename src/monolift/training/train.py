@@ -76,7 +76,7 @@ def train(
         config: of the method to train, as ``SmokeConfig()``; its class says which method.
         recipe: optimiser, schedule, augmentation; each method's ``RECIPES`` has one for each preset.
         data: KITTI folders or data sets; ``split`` and ``val_split`` belong to the first, further ones are used whole.
-        out: folder of the run: checkpoints last/ and best/, metrics.jsonl, results.csv, run.toml, pictures/.
+        out: folder of the run: checkpoints last/ and best/, metrics.jsonl, results.csv, run.toml, images/.
         split: training ids, or a file of them; all without it.
         val_split: validation ids, a file of them, or a data set; no validation without it.
         keep: fields of ``config`` that are not measured on the training data.
@@ -197,9 +197,9 @@ def _validate(t: Training) -> dict[str, float]:
     detector = t.average.detector.eval()
     tag = f"epoch{t.state.epoch:03d}"
     if t.val is None:
-        draw_some(detector, t.parts[0], t.out / "pictures", tag)
+        draw_some(detector, t.parts[0], t.out / "images", tag)
         return {}
-    scores = validate(detector, t.val, t.out / "val", t.out / "pictures", tag)
+    scores = validate(detector, t.val, t.out / "val", t.out / "images", tag)
     if scores["selection"] > t.state.best:
         t.state.best = scores["selection"]
         card = {"epoch": t.state.epoch, "score": scores["score"], "validation": scores, "training": t.card}

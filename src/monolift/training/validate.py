@@ -12,9 +12,9 @@ from monolift.evaluation.ap import Row
 from monolift.evaluation.table import evaluate
 from monolift.inference.detect import detect_samples
 from monolift.methods.base import Detector
-from monolift.render.draw.overlay import picture
+from monolift.render.draw.overlay import draw_result
 
-PICTURES = 6  # drawn at each validation
+IMAGES = 6  # drawn at each validation
 SCORE = 0.25  # lowest score drawn where no curve says better
 
 
@@ -27,18 +27,18 @@ def validate(
     detector: Detector,
     dataset: KittiDataset,
     out: Path,
-    pictures: Path | None = None,
+    images: Path | None = None,
     tag: str = "",
 ) -> dict[str, float]:
     """Scores of a detector on a labelled split, AP R40 in percent, moderate, by class, metric and overlap, and "selection".
 
-    out: folder of the result files, overwritten. pictures: where a few drawings of detections against labels go, named by
+    out: folder of the result files, overwritten. images: where a few drawings of detections against labels go, named by
     ``tag``. "selection", which chooses the best checkpoint, is the mean over 2D strict, bird's eye loose and 3D loose of the
     detector's first class: 3D strict alone is too noisy on small splits.
     """
     out.mkdir(parents=True, exist_ok=True)
     kept: list[tuple[Sample, Objects]] = []
-    shown = set(range(0, len(dataset), max(1, len(dataset) // PICTURES))) if pictures else set()
+    shown = set(range(0, len(dataset), max(1, len(dataset) // IMAGES))) if images else set()
     for index in range(len(dataset)):
         sample = dataset[index]
         found = detect_sample(detector, sample)
@@ -59,8 +59,8 @@ def validate(
     scores["selection"] = sum(row.ap_r40 for row in chosen if row) / len(chosen)
     scores["score"] = best_score(chosen[0])
     for sample, found in kept:
-        assert pictures is not None
-        _draw(sample, found, scores["score"], pictures / f"{sample.name}_{tag}.jpg")
+        assert images is not None
+        _draw(sample, found, scores["score"], images / f"{sample.name}_{tag}.jpg")
     return scores
 
 
@@ -74,12 +74,12 @@ def best_score(row: Row | None) -> float:
 
 def draw_some(detector: Detector, samples: Sequence[Sample], out: Path, tag: str) -> None:
     """Draws detections against labels on a few images, evenly through ``samples``."""
-    for index in range(0, len(samples), max(1, len(samples) // PICTURES)):
+    for index in range(0, len(samples), max(1, len(samples) // IMAGES)):
         sample = samples[index]
         _draw(sample, detect_sample(detector, sample), SCORE, out / f"{sample.name}_{tag}.jpg")
 
 
 def _draw(sample: Sample, found: Objects, score: float, path: Path) -> None:
-    drawn = picture(sample.image, sample.camera, found.filter(score), sample.objects)
+    drawn = draw_result(sample.image, sample.camera, found.filter(score), sample.objects)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn.save(path, quality=85)

@@ -1,4 +1,4 @@
-"""Scenes in the browser: one self-contained HTML page with the picture, a 3D scene and the numbers, all linked.
+"""Scenes in the browser: one self-contained HTML page with the image, a 3D scene and the numbers, all linked.
 
 ``save_html`` writes the page of detection results, ``scene_html`` makes that of any scenes, ``open_frames`` reads what
 ``monolift view`` shows, ``ViewerServer`` shows long sequences frame by frame and saves reviews.

@@ -1,4 +1,4 @@
-"""Scenes as JSON for the page: numbers rounded to what is shown, pictures, points and meshes as base64.
+"""Scenes as JSON for the page: numbers rounded to what is shown, images, points and meshes as base64.
 
 Everything stays in the camera frame (x right, y down, z forward; metres, radians, pixels). The page turns it once, by hanging
 it all into one group that is rotated half a turn about x, because three.js's y points up.
@@ -24,9 +24,9 @@ from monolift.geometry.iou import iou_3d
 from monolift.render.draw.canvas import class_color
 from monolift.render.mesh import Mesh
 from monolift.typing import Float, Tensor
-from monolift.viewer.scene import Picture, Scene
+from monolift.viewer.scene import ImageSource, Scene
 
-LONGEST_SIDE = 1920  # pixels; larger pictures are reduced, boxes stay in the original's pixels
+LONGEST_SIDE = 1920  # pixels; larger images are reduced, boxes stay in the original's pixels
 JPEG_QUALITY = 88
 MOST_POINTS = 60_000  # more do not show and weigh 8 bytes each
 POINT_STEP = 0.005  # metres; 16 bits then reach 163 m
@@ -35,7 +35,7 @@ PAIR_METRES = 4.0  # a label whose centre is further away is not called the same
 
 
 def encode_scene(scene: Scene) -> dict[str, Any]:
-    """All the page needs to show one picture. Raises InputError for a picture that cannot be read."""
+    """All the page needs to show one image. Raises InputError for an image that cannot be read."""
     image, size = _image(scene.image)
     camera = scene.camera
     if camera is not None and camera.width and camera.height:
@@ -141,37 +141,37 @@ def _double(boxes: Boxes3D) -> Boxes3D:
     return boxes.to("cpu", torch.float64)
 
 
-# -- pictures, points, meshes -----------------------------------------------------------------------------------------------
+# -- images, points, meshes -----------------------------------------------------------------------------------------------
 
 
-def _image(image: Picture) -> tuple[str | None, tuple[int, int]]:
-    """A data URI and the picture's full (width, height)."""
+def _image(image: ImageSource) -> tuple[str | None, tuple[int, int]]:
+    """A data URI and the image's full (width, height)."""
     if image is None:
         return None, (0, 0)
     if isinstance(image, torch.Tensor):
         return _jpeg(Image.fromarray(image.permute(1, 2, 0).cpu().numpy()))
     name = str(image) if isinstance(image, Path) else "image"
     source = image if isinstance(image, Path) else bytes(image)
-    with opened(source, name) as picture:
-        picture.load()  # one that is cut short is named here, not left blank on the page
-        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
-        # A file every browser can show goes in as it is; a PNG photograph is a fifth of its size as JPEG.
-        whole = picture.format == "JPEG" and picture.mode == "RGB" and not turned and _fits(picture)
-        size = picture.size
+    with opened(source, name) as file:
+        file.load()  # one that is cut short is named here, not left blank on the page
+        turned = file.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        # A file every browser can show goes in as it is; a PNG image is a fifth of its size as JPEG.
+        whole = file.format == "JPEG" and file.mode == "RGB" and not turned and _fits(file)
+        size = file.size
     if whole:
         return _data_uri("image/jpeg", read_bytes(source) if isinstance(source, Path) else source), size
     return _jpeg(Image.fromarray(read_rgb(source, name).pixels))
 
 
-def _fits(picture: Image.Image) -> bool:
-    return max(picture.size) <= LONGEST_SIDE
+def _fits(image: Image.Image) -> bool:
+    return max(image.size) <= LONGEST_SIDE
 
 
-def _jpeg(picture: Image.Image) -> tuple[str, tuple[int, int]]:
-    size = picture.size
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+def _jpeg(image: Image.Image) -> tuple[str, tuple[int, int]]:
+    size = image.size
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     data = io.BytesIO()
-    picture.save(data, "JPEG", quality=JPEG_QUALITY)
+    image.save(data, "JPEG", quality=JPEG_QUALITY)
     return _data_uri("image/jpeg", data.getvalue()), size
 
 

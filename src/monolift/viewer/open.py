@@ -57,7 +57,7 @@ def open_frames(
 ) -> Frames:
     """The scenes of a KITTI-format folder, a result file or a folder of them, a folder of auto-labels, or a GLB file.
 
-    predictions: result files to show against a KITTI folder's labels; images: where the pictures of results are, or the data
+    predictions: result files to show against a KITTI folder's labels; images: where the images of results are, or the data
     set of auto-labels; split: ids of a KITTI folder or of auto-labels; limit: at most so many scenes; points: folder of scans
     (NAME.bin) or depth maps (NAME.png), by default the data set's own velodyne or depth_2.
     Raises InputError for a path that is none of these, and later for files that cannot be read.
@@ -68,7 +68,7 @@ def open_frames(
         frames = _autolabels(path, split, images, points)
     elif path.is_dir() and (root := _kitti_root(path)) is not None:
         if images is not None:
-            raise InputError(f"--images goes with results; {path} has its own pictures")
+            raise InputError(f"--images goes with results; {path} has its own images")
         frames = _kitti_frames(_Kitti(root, predictions, points=points), split)
     elif predictions is not None or split is not None or points is not None:
         raise InputError(
@@ -79,7 +79,7 @@ def open_frames(
     elif path.is_file() and path.suffix.lower() != ".json":
         raise InputError(
             f"{path}: expected a folder, a result file (.json) or meshes (.glb), got a {path.suffix or 'nameless'} file"
-            "; for a photograph: monolift detect --save html"
+            "; for an image: monolift detect --save html"
         )
     else:
         frames = _results(path, images)
@@ -112,7 +112,7 @@ def _results(path: Path, images: Path | None) -> Frames:
 
 
 def _glb(path: Path) -> Scene:
-    """The meshes, each with the box of its extent: no picture, no camera."""
+    """The meshes, each with the box of its extent: no image, no camera."""
     meshes = tuple(read_glb(path))
     low, high = (
         torch.stack([bound(m.vertices) for m in meshes]) if meshes else torch.zeros(0, 3)
@@ -127,7 +127,7 @@ def _glb(path: Path) -> Scene:
 
 @dataclass(frozen=True)
 class _Kitti:
-    """A data set's pictures; ``predictions`` are shown against its labels, each with the mesh of its row."""
+    """A data set's images; ``predictions`` are shown against its labels, each with the mesh of its row."""
 
     root: Path
     predictions: Path | None = None
@@ -144,12 +144,12 @@ def _kitti_root(path: Path) -> Path | None:
 
 
 def _autolabels(path: Path, split: Path | None, images: Path | None, points: Path | None) -> Frames:
-    """What ``monolift autolabel`` wrote, with the pictures it was made from."""
+    """What ``monolift autolabel`` wrote, with the images it was made from."""
     data = images or labelled_data(path)
     root = _kitti_root(data)
     if root is None:
         raise InputError(
-            f"{data}: the labelled pictures are not there: --images ROOT says where image_2 and calib are"
+            f"{data}: the labelled images are not there: --images ROOT says where image_2 and calib are"
         )
     meshes = path / "meshes"
     return _kitti_frames(_Kitti(root, path / "label_2", meshes if meshes.is_dir() else None, points), split)

@@ -23,17 +23,17 @@ POLICY = (
 
 
 def scene_html(scenes: Sequence[Scene], title: str = "monolift") -> str:
-    """One self-contained HTML page of several pictures; it opens from disk and without a network.
+    """One self-contained HTML page of several images; it opens from disk and without a network.
 
-    Raises InputError for a picture that cannot be read.
+    Raises InputError for an image that cannot be read.
     """
     return "".join(page_parts((encode_scene(scene) for scene in scenes), [s.name for s in scenes], title))
 
 
 def result_html(results: Results3D | Sequence[Results3D], title: str | None = None) -> str:
-    """One self-contained page of detection results: the pictures, 3D scenes and numbers, linked; it opens offline.
+    """One self-contained page of detection results: the images, 3D scenes and numbers, linked; it opens offline.
 
-    title: by default the name of the first picture.
+    title: by default the name of the first image.
     """
     several = [results] if isinstance(results, Results3D) else list(results)
     names = [result.name for result in several]

@@ -24,7 +24,7 @@ _DEVIATIONS = ("x", "y", "z", "length", "height", "width", "yaw")
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """The results of one file, which holds one or a list of them; pictures that failed are left out.
+    """The results of one file, which holds one or a list of them; images that failed are left out.
 
     Raises InputError for a file that is not JSON or holds something else.
     """
@@ -49,9 +49,9 @@ def is_result_file(path: Path) -> bool:
 
 
 def scene_of_row(row: dict[str, Any], file: Path, images: Path | None = None) -> Scene:
-    """The scene of one result. Its picture is looked for in ``images``, at its stated path, then beside the file.
+    """The scene of one result. Its image is looked for in ``images``, at its stated path, then beside the file.
 
-    Raises InputError, naming the file and the field, for a malformed result. A picture that is nowhere is a warning.
+    Raises InputError, naming the file and the field, for a malformed result. An image that is nowhere is a warning.
     """
     reader = _Reader(file)
     name = str(reader.field(row, "name", str))
@@ -61,12 +61,12 @@ def scene_of_row(row: dict[str, Any], file: Path, images: Path | None = None) ->
     )
     camera = _camera(reader, reader.field(row, "camera", dict), width, height)
     odd = check_camera(camera, f"{file}: camera", stated=True)
-    picture, missing = _picture(row.get("source"), name, file, images)
+    image, missing = _image(row.get("source"), name, file, images)
     objects = _objects(reader, reader.field(row, "objects", list))
     said = row.get("warnings") or []
     said = [str(v) for v in said] if isinstance(said, list) else []
     warnings = (*said, *odd, *([missing] if missing else ()))
-    return Scene(name, picture, camera, objects, warnings=warnings)
+    return Scene(name, image, camera, objects, warnings=warnings)
 
 
 def _camera(reader: _Reader, row: dict[str, Any], width: int, height: int) -> Camera:
@@ -116,8 +116,8 @@ def _covariance(reader: _Reader, rows: list[Any]) -> torch.Tensor | None:
     return torch.diag_embed(deviations**2)
 
 
-def _picture(source: Any, name: str, file: Path, images: Path | None) -> tuple[Path | None, str | None]:
-    """The picture's file, or None and what to tell the reader."""
+def _image(source: Any, name: str, file: Path, images: Path | None) -> tuple[Path | None, str | None]:
+    """The image's file, or None and what to tell the reader."""
     beside = find_file(images, name, IMAGE_SUFFIXES) if images else None
     places = [beside] if beside else []
     if isinstance(source, str):
@@ -125,7 +125,7 @@ def _picture(source: Any, name: str, file: Path, images: Path | None) -> tuple[P
     found = next((p for p in places if p.suffix.lower() in IMAGE_SUFFIXES and _is_file(p)), None)
     if found:
         return found, None
-    return None, f"the picture {source or name} is not there: --images DIR says where pictures are"
+    return None, f"the image {source or name} is not there: --images DIR says where images are"
 
 
 def _is_file(path: Path) -> bool:

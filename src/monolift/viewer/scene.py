@@ -1,4 +1,4 @@
-"""What the viewer shows of one picture."""
+"""What the viewer shows of one image."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from pathlib import Path
 
 from monolift.data.formats.kitti_format import KittiLabels
 from monolift.data.sample import Objects, Sample
+from monolift.files.renamed import renamed
 from monolift.geometry import Camera
 from monolift.inference.results import Results3D
 from monolift.typing import Float, Tensor, UInt8
 
-Picture = Path | bytes | UInt8[Tensor, "3 H W"] | None  # a file, its bytes, or RGB pixels
+ImageSource = Path | bytes | UInt8[Tensor, "3 H W"] | None  # a file, its bytes, or RGB pixels
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture with what is in it; every part but the name may be missing.
+    """One image with what is in it; every part but the name may be missing.
 
-    image: an upright picture; camera: of that picture at its full size; objects: found or to be reviewed; labels: ground
-    truth, drawn beside them; points: (M, 3) of a LiDAR or a depth map, metres, camera frame; rows: the KITTI rows that
-    ``objects`` were read from, whose untouched columns a review keeps; warnings: shown above the picture. 2D boxes are
+    image: an upright image; camera: of that image at its full size; objects: found or to be reviewed; labels: ground
+    ground truth, drawn beside them; points: (M, 3) of a LiDAR or a depth map, metres, camera frame; rows: the KITTI rows that
+    ``objects`` were read from, whose untouched columns a review keeps; warnings: shown above the image. 2D boxes are
     projected from the 3D boxes where they are missing.
     """
 
     name: str
-    image: Picture = None
+    image: ImageSource = None
     camera: Camera | None = None
     objects: Objects = field(default_factory=Objects)
     labels: Objects = field(default_factory=Objects)
@@ -35,7 +36,7 @@ class Scene:
 
 
 def scene_of(result: Results3D, labels: Sample | None = None) -> Scene:
-    """The scene of a detection, with the labels of the same picture where they are known."""
+    """The scene of a detection, with the labels of the same image where they are known."""
     return Scene(
         name=result.name,
         image=result.image,
@@ -44,3 +45,6 @@ def scene_of(result: Results3D, labels: Sample | None = None) -> Scene:
         labels=Objects() if labels is None else labels.objects,
         warnings=tuple(result.warnings),
     )
+
+
+__getattr__ = renamed(__name__, Picture="ImageSource")

@@ -1,1 +1,1 @@
-"""A synthetic street: `layout` places the labelled, `surroundings` the rest, `render` and `sensor` make the picture."""
+"""A synthetic street: `layout` places the labelled, `surroundings` the rest, `render` and `sensor` make the image."""

@@ -1,6 +1,6 @@
 """The shape and style of each synthetic car in a file beside its label: the numbers that it was built from.
 
-One JSON file per picture: ``{"cars": [{"row": 0, "type": "Car", "shape": {...}, "style": {...}}, ...]}``. `row` counts the
+One JSON file per image: ``{"cars": [{"row": 0, "type": "Car", "shape": {...}, "style": {...}}, ...]}``. `row` counts the
 lines of the label file from 0; "shape" holds the fields of `CarShape`, "style" those of `CarStyle`. Numbers are written so that
 they read back as they were: mesh, TSDF and texture come out the same.
 """
@@ -38,7 +38,7 @@ def format_codes(labels: KittiLabels, codes: Mapping[int, CarCode]) -> str:
 
 
 def read_codes(path: Path) -> dict[int, CarCode]:
-    """The cars of a picture by row of its labels. Raises InputError for a file that `format_codes` did not write."""
+    """The cars of an image by row of its labels. Raises InputError for a file that `format_codes` did not write."""
     try:
         cars = parse_json(read_bytes(path), short_name(path))["cars"]
         return {int(c["row"]): CarCode(CarShape(**c["shape"]), _style(c["style"])) for c in cars}
@@ -46,7 +46,7 @@ def read_codes(path: Path) -> dict[int, CarCode]:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{short_name(path)}: expected the cars of a synthetic picture as JSON, got {error or 'something else'}: "
+            f"{short_name(path)}: expected the cars of a synthetic image as JSON, got {error or 'something else'}: "
             "make the data set anew with monolift synth --shapes"
         ) from None
 

@@ -1,4 +1,4 @@
-"""The picture that ships with the package: a street composed by hand, so that there is something to see in it.
+"""The image that ships with the package: a street composed by hand, so that there is something to see in it.
 
     python -m monolift.world.example FOLDER
 

@@ -1,4 +1,4 @@
-"""The documentation's pictures: the family of cars side by side, and streets of the synthetic world.
+"""The documentation's images: the family of cars side by side, and streets of the synthetic world.
 
     python -m monolift.world.gallery FOLDER
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from monolift.files.renamed import renamed
 from monolift.shapes.car_texture import sample_style
 from monolift.shapes.procedural import KINDS, sample_shape
 from monolift.world import figures
@@ -29,7 +30,7 @@ _PAINTS = (
 )  # fmt: skip
 _VIEWS = (np.pi / 2 - 0.75, -np.pi / 2 - 0.75, 0.06)  # yaw: towards the eye, away from it, across
 TILE = (400, 232)
-SHEET, PICTURES = 2027, (900, 272)
+SHEET, IMAGES = 2027, (900, 272)
 
 
 def cars(seed: int = 3, supersample: int = 3) -> Image:
@@ -39,14 +40,12 @@ def cars(seed: int = 3, supersample: int = 3) -> Image:
         tiles = []
         for which in range(2):
             paint = _PAINTS[(number + 3 * which) % len(_PAINTS)]
-            tiles += [
-                car_picture(kind, seed + 10 * number + which, yaw, paint, supersample) for yaw in _VIEWS
-            ]
+            tiles += [car_image(kind, seed + 10 * number + which, yaw, paint, supersample) for yaw in _VIEWS]
         rows.append(np.concatenate(tiles, 1))
     return np.concatenate(rows)
 
 
-def car_picture(
+def car_image(
     kind: str, seed: int, yaw: float, paint: tuple[float, float, float], supersample: int = 3
 ) -> Image:
     """One car of the family on grey ground, (232, 400, 3)."""
@@ -73,21 +72,22 @@ def car_picture(
 
 
 def streets(seed: int = SHEET, count: int = 8) -> Image:
-    """Pictures of a world, two to a row."""
-    images = [make_frame(seed, k, *PICTURES).image for k in range(count)]
+    """Images of a world, two to a row."""
+    images = [make_frame(seed, k, *IMAGES).image for k in range(count)]
     return np.concatenate([np.concatenate(images[k : k + 2], 1) for k in range(0, count, 2)])
 
 
 def main(folder: Path) -> None:
-    from PIL import Image as Picture
+    from PIL import Image as PilImage
 
     for name, image, width in (("cars", cars(), 1800), ("world", streets(), 1500)):
-        picture = Picture.fromarray(image)
-        picture = picture.resize(
-            (width, round(picture.height * width / picture.width)), Picture.Resampling.LANCZOS
-        )
-        picture.save(folder / f"{name}.jpg", quality=82)
+        sheet = PilImage.fromarray(image)
+        sheet = sheet.resize((width, round(sheet.height * width / sheet.width)), PilImage.Resampling.LANCZOS)
+        sheet.save(folder / f"{name}.jpg", quality=82)
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+
+
+__getattr__ = renamed(__name__, car_picture="car_image")

@@ -119,7 +119,7 @@ def _wear_road(
     ground: Ground, road: npt.NDArray[np.bool_], across: FloatArray, z: FloatArray, depth: FloatArray, noise: Noise,
     factor: FloatArray,
 ) -> None:  # fmt: skip
-    """Darken the asphalt: strips polished by wheels, mended patches, seams of tar."""
+    """Darken the asphalt: strips polished by wheels, fixed patches, seams of tar."""
     here = np.flatnonzero(road)
     across, z, depth = across[here], z[here], depth[here]
     lane = np.abs(np.abs(across) - ground.road / 2)

@@ -2,11 +2,11 @@
 
 How the labels come about (KITTI's readme leaves the measuring to its annotators; here it is counted):
 
-- bbox: the rectangle round that part of the object's outline, hidden parts included, which lies in the picture. It is tight
+- bbox: the rectangle round that part of the object's outline, hidden parts included, which lies in the image. It is tight
   round the mesh, not round the projected 3D box. (KITTI's own boxes of truncated cars are like this: over a quarter of its
   training set, 827 cars, the top edge agrees to 1.4 px on average; cutting the rectangle of the whole car misses by 3.2.)
-- truncated: share of the object's outline, in pixels, that lies outside the picture.
-- occluded: from the share of the outline's pixels inside the picture that other things hide:
+- truncated: share of the object's outline, in pixels, that lies outside the image.
+- occluded: from the share of the outline's pixels inside the image that other things hide:
   up to 10 % is 0 (fully visible), up to 55 % is 1 (partly), above is 2 (largely); 3 (unknown) is never written. KITTI's
   annotators judged by eye; these limits are ours.
 - DontCare: objects of which less than 8 % or fewer than 30 pixels are seen, or lower than 10 pixels, if anything is seen.
@@ -31,8 +31,8 @@ MIN_SEEN, MIN_PIXELS, MIN_HEIGHT, MIN_DEPTH = 0.08, 30, 10.0, 0.5
 
 @dataclass(frozen=True)
 class Outline:
-    """What an object would cover if nothing stood before it: rectangle (4,) round what lies in the picture, pixels; how many
-    pixels the whole has, and how many of them lie in the picture."""
+    """What an object would cover if nothing stood before it: rectangle (4,) round what lies in the image, pixels; how many
+    pixels the whole has, and how many of them lie in the image."""
 
     rectangle: FloatArray
     total: float
@@ -40,9 +40,9 @@ class Outline:
 
 
 def outline(corners: FloatArray, projection: FloatArray, width: int, height: int) -> Outline | None:
-    """The outline of a soup (F, 3, 3) in a picture; None when nothing of it lies there.
+    """The outline of a soup (F, 3, 3) in an image; None when nothing of it lies there.
 
-    What lies farther out than one picture's width or height is not counted: objects beside the camera reach to infinity.
+    What lies farther out than one image's width or height is not counted: objects beside the camera reach to infinity.
     The pixels are counted on a grid fine or coarse enough for about 200 cells along the object.
     """
     corners, _, _ = raster.clip_near(corners, corners, offset=float(projection[2, 3]))
@@ -69,7 +69,7 @@ def outline(corners: FloatArray, projection: FloatArray, width: int, height: int
 def bounds_inside(pixels: FloatArray, width: int, height: int) -> FloatArray | None:
     """(4,) rectangle round the part of triangles (F, 3, 2) inside [0, W - 1] x [0, H - 1]; None when there is none.
 
-    Its extremes are corners inside the picture, places where an edge meets the border, or corners of the picture that a
+    Its extremes are corners inside the image, places where an edge meets the border, or corners of the image that a
     triangle covers.
     """
     limit = np.array([width - 1.0, height - 1.0])
@@ -96,7 +96,7 @@ def bounds_inside(pixels: FloatArray, width: int, height: int) -> FloatArray | N
 @dataclass(frozen=True)
 class Labelled:
     """KITTI rows, nearest first, DontCare last; for each row the index of its actor, and (N,) the share of its outline inside
-    the picture that other things hide."""
+    the image that other things hide."""
 
     labels: KittiLabels
     actors: tuple[int, ...]
@@ -106,7 +106,7 @@ class Labelled:
 def label_scene(
     actors: list[Actor], seen: FloatArray, projection: FloatArray, width: int, height: int
 ) -> Labelled:
-    """The rows of the actors in the picture; seen (N,) visible pixels of each actor."""
+    """The rows of the actors in the image; seen (N,) visible pixels of each actor."""
     rows: list[tuple[int, str, list[float], float]] = []
     ignored: list[tuple[int, str, list[float], float]] = []
     for k in np.argsort([a.bottom[2] for a in actors], kind="stable"):

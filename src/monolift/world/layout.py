@@ -140,7 +140,7 @@ def _sample_ground(rng: np.random.Generator, kind: str) -> Ground:
 
 
 def _sample_light(rng: np.random.Generator) -> Light:
-    """Sun and sky. Shadows are deep and skies often burnt out, as in KITTI's pictures: their darkest tenth of a picture lies
+    """Sun and sky. Shadows are deep and skies often burnt out, as in KITTI's images: their darkest tenth of an image lies
     below 19 of 255 on average, their brightest above 233."""
     overcast = rng.random() < 0.25
     height, round_about = rng.uniform(0.30, 1.15), rng.uniform(0, 2 * np.pi)

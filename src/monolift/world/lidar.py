@@ -6,7 +6,7 @@ apart from -8.83 degrees down, a measurement every 0.1728 degrees of turn (Velod
 How it is made: the scene's triangles are drawn once more into a z-buffer as seen from the scanner, finer than its beams; each
 beam looks up which triangle it meets there and is cut with that triangle's plane, or with the ground's. So the places are exact
 but for beams that pass a silhouette within a cell (a fifth of a degree), and what the camera sees and the scanner does not is
-missing, as in reality. Returns are a rule of thumb, not physics: see `_strength`. One place and time per picture: no
+missing, as in reality. Returns are a rule of thumb, not physics: see `_strength`. One place and time per image: no
 distortion by the car's motion, no second echoes, no points behind glass.
 """
 
@@ -52,7 +52,7 @@ def scan(
 ) -> npt.NDArray[np.float32]:
     """(N, 4) x forward, y left, z up in metres and the intensity of the return, 0 to 0.99; velodyne frame of `calib`.
 
-    Only points that fall into the picture of `size` (width, height).
+    Only points that fall into the image of `size` (width, height).
     """
     turn, place = _eye_from_camera(calib)
     beams = _directions(calib.p2, size, rng)
@@ -67,13 +67,13 @@ def scan(
     share = 1 + rng.normal(0, RANGE_NOISE, len(distance))[kept] / distance[kept]
     points = rays[kept] * (echoes.z[kept] * share)[:, None]
     intensity = np.clip(np.round(_returned(echoes) * 1.2, 2), 0, 0.99)[kept]
-    inside = _in_picture(points @ turn + place, calib.p2, size)
+    inside = _in_image(points @ turn + place, calib.p2, size)
     return np.column_stack([points @ _VELO_FROM_EYE.T, intensity])[inside].astype(np.float32)
 
 
 @functools.lru_cache(maxsize=1)
 def _grain() -> Noise:
-    """Unevenness of what the ground sends back; the same in all pictures."""
+    """Unevenness of what the ground sends back; the same in all images."""
     return Noise(np.random.default_rng(0))
 
 
@@ -159,7 +159,7 @@ def _directions(projection: FloatArray, size: tuple[int, int], rng: np.random.Ge
     return np.stack([np.tan(azimuth), -np.tan(elevation) / np.cos(azimuth)], -1).reshape(-1, 2)
 
 
-def _in_picture(points: FloatArray, projection: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def _in_image(points: FloatArray, projection: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     homogeneous = points @ projection[:, :3].T + projection[:, 3]
     pixels = homogeneous[:, :2] / homogeneous[:, 2:]
     limit = np.array(size) - 0.5

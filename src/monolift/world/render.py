@@ -37,7 +37,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Shot:
-    """A rendered picture with what each sample shows.
+    """A rendered image with what each sample shows.
 
     image (H, W, 3) linear light; owner (H s, W s) number of the part each of the s x s samples per pixel sees, -1 ground,
     -2 sky.
@@ -92,7 +92,7 @@ class ShadowMap:
     def lit(self, points: FloatArray, bias: float, row: IntArray, column: IntArray) -> FloatArray:
         """(N,) 1 where the sun reaches points (N, 3), 0 in shadow; bias in metres against self-shadowing.
 
-        The points' samples, (row, column) in the picture, look at places half a cell apart: their mean softens the edges.
+        The points' samples, (row, column) in the image, look at places half a cell apart: their mean softens the edges.
         """
         cells, height = self._cells(points)
         cells = cells + np.stack([(column % 2) * 0.6 - 0.3, (row % 2) * 0.6 - 0.3], 1).astype(np.float32)
@@ -103,7 +103,7 @@ class ShadowMap:
         return 1.0 - (inside & (found > height + bias)).astype(np.float32)
 
 
-# --- the picture
+# --- the image
 
 
 def shoot(

@@ -24,7 +24,7 @@ class Sensor:
 
 
 def develop(linear: FloatArray, sensor: Sensor, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Linear light (H, W, 3) to an 8-bit picture: lens blur, exposure, shot and read noise, tone curve."""
+    """Linear light (H, W, 3) to an 8-bit image: lens blur, exposure, shot and read noise, tone curve."""
     gain = sensor.exposure * (METERED / max(_brightness(linear), 1e-3)) ** sensor.metering
     balance = gain * np.array([1 + sensor.warmth, 1.0, 1 - sensor.warmth])
     light = _blurred(linear.astype(np.float32, copy=False), sensor.blur) * balance.astype(np.float32)
@@ -34,7 +34,7 @@ def develop(linear: FloatArray, sensor: Sensor, rng: np.random.Generator) -> npt
     root = np.sqrt((np.maximum(light, 0) + np.float32(0.006)) / np.float32(0.186))
     light = light + grain * np.float32(sensor.noise / 255 / 1.158) * root
     tone = np.clip(light, 0, 1) ** np.float32(1 / 2.2)
-    # A KITTI picture is contrasty: pull away from mid-grey, clip the bright end.
+    # A KITTI image is contrasty: pull away from mid-grey, clip the bright end.
     tone = 0.45 + (tone - 0.45) * sensor.contrast
     return (np.clip(tone, 0, 1) * 255 + 0.5).astype(np.uint8)
 

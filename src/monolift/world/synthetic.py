@@ -1,7 +1,7 @@
 """A synthetic KITTI: driving scenes with exact labels, from a seed.
 
-`make_frame` gives one picture with its labels and camera; `write_world` fills a folder in KITTI's layout. The same seed gives
-the same bytes, whatever the number of worker processes; picture k does not depend on how many pictures are made.
+`make_frame` gives one image with its labels and camera; `write_world` fills a folder in KITTI's layout. The same seed gives
+the same bytes, whatever the number of worker processes; image k does not depend on how many images are made.
 
 How the labels come about is told in `scene.labels`, how the laser's points do in `scene.lidar`.
 """
@@ -39,9 +39,9 @@ FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
 
 GENERATOR = 2
-"""Raised whenever the same seed would give other pictures than before: a folder holds pictures of one generator."""
+"""Raised whenever the same seed would give other images than before: a folder holds images of one generator."""
 
-# The rigs of KITTI's training set with pictures of about 1242 x 375: how often each was used; focal length, principal point
+# The rigs of KITTI's training set with images of about 1242 x 375: how often each was used; focal length, principal point
 # and last column of P2.
 _RIGS = (
     (0.81, (721.5377, 609.5593, 172.8540, 44.85728, 0.2163791, 0.002745884)),
@@ -54,7 +54,7 @@ KITTI_SIZE = (1242, 375)
 
 @dataclass(frozen=True)
 class Frame:
-    """One synthetic picture.
+    """One synthetic image.
 
     image (H, W, 3) uint8, RGB; labels, DontCare rows last; actors, for each row the index into `scene.actors`; calib with P0 to
     P3, R0_rect and the sensor transforms; scene with all that stands in it.
@@ -78,7 +78,7 @@ class Frame:
         return row[owner], depth
 
     def points(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-        """(N, 4) what a laser scanner measures of what the picture shows: x, y, z in metres, intensity; velodyne frame."""
+        """(N, 4) what a laser scanner measures of what the image shows: x, y, z in metres, intensity; velodyne frame."""
         height, width = self.image.shape[:2]
         return scan(_stage(self.scene), self.scene.ground, self.calib, (width, height), rng)
 
@@ -93,12 +93,12 @@ class Frame:
 
 
 def generator(seed: int, index: int, *purpose: int) -> np.random.Generator:
-    """The random numbers of picture `index` of the world `seed`; other ones for each further purpose."""
+    """The random numbers of image `index` of the world `seed`; other ones for each further purpose."""
     return np.random.default_rng(np.random.SeedSequence([seed, index, *purpose]))
 
 
 def sample_calib(rng: np.random.Generator, width: int, height: int, focal: float | None = None) -> KittiCalib:
-    """A KITTI calibration for pictures of width x height.
+    """A KITTI calibration for images of width x height.
 
     focal (pixels) replaces KITTI's; without it the field of view is KITTI's, scaled with the width.
     """
@@ -123,7 +123,7 @@ def sample_calib(rng: np.random.Generator, width: int, height: int, focal: float
 def make_frame(
     seed: int, index: int, width: int = 1242, height: int = 375, focal: float | None = None
 ) -> Frame:
-    """Picture `index` of the world `seed`."""
+    """Image `index` of the world `seed`."""
     rng = generator(seed, index)
     scene, calib = _scene(rng, width, height, focal)
     return render_scene(scene, calib, width, height, rng)
@@ -132,7 +132,7 @@ def make_frame(
 def make_labels(
     seed: int, index: int, width: int = 1242, height: int = 375, focal: float | None = None
 ) -> Labelled:
-    """The labels of picture `index` without the picture, in a fraction of the time.
+    """The labels of image `index` without the image, in a fraction of the time.
 
     What is seen is counted at the pixels' centres instead of at four places in each: an object on the border between two
     degrees of occlusion may fall on the other side.
@@ -216,7 +216,7 @@ def files_of(world: World, name: str) -> list[str]:
 
 
 def frame_files(world: World, index: int) -> dict[str, bytes]:
-    """The files of picture `index`: path below ROOT/training -> content, in the order of `files_of`."""
+    """The files of image `index`: path below ROOT/training -> content, in the order of `files_of`."""
     frame = make_frame(world.seed, index, world.width, world.height, world.focal)
     contents = [_encoded(frame.image, world.image_format), format_calib(frame.calib).encode()]
     if world.masks or world.depth:
@@ -231,19 +231,19 @@ def frame_files(world: World, index: int) -> dict[str, bytes]:
     return dict(zip(files_of(world, f"{index:06d}"), contents, strict=True))
 
 
-def _encoded(picture: npt.NDArray[np.integer], image_format: str) -> bytes:
+def _encoded(image: npt.NDArray[np.integer], image_format: str) -> bytes:
     from PIL import Image
 
     file = BytesIO()
     if image_format == "jpg":
-        Image.fromarray(picture).save(file, "JPEG", quality=92)
+        Image.fromarray(image).save(file, "JPEG", quality=92)
     else:
-        Image.fromarray(picture).save(file, "PNG")
+        Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
 
 
 def write_frame(root: Path, world: World, index: int) -> int:
-    """Write picture `index` below root/training; returns the number of its labelled objects."""
+    """Write image `index` below root/training; returns the number of its labelled objects."""
     files = frame_files(world, index)
     for path, content in files.items():
         write_atomically(root / "training" / path, content)
@@ -252,9 +252,9 @@ def write_frame(root: Path, world: World, index: int) -> int:
 
 
 def write_world(root: Path, world: World, images: int, workers: int = 1) -> Iterator[int]:
-    """Write pictures 0 .. images - 1 in KITTI's layout, and ImageSets/all.txt; yields each one's number of objects when done.
+    """Write images 0 .. images - 1 in KITTI's layout, and ImageSets/all.txt; yields each one's number of objects when done.
 
-    Pictures that are complete already are left alone (and yield -1), so a killed run goes on where it stopped. Raises
+    Images that are complete already are left alone (and yield -1), so a killed run goes on where it stopped. Raises
     InputError when the folder holds another world.
     """
     _claim(root, world)

@@ -132,7 +132,7 @@ M2: !!opencv-matrix
 
 
 def camera_in(content: str | bytes, size: tuple[int, int] = (1242, 375)) -> KnownCamera:
-    return CameraChoice.of(calib=CalibText(content, "file")).for_picture("a", *size)
+    return CameraChoice.of(calib=CalibText(content, "file")).for_image("a", *size)
 
 
 def check(known: KnownCamera) -> None:
@@ -147,7 +147,7 @@ def check(known: KnownCamera) -> None:
 def test_json(kind: str, suffix: str, tmp_path: Path) -> None:
     """What a file holds decides, not its suffix."""
     (tmp_path / f"a{suffix}").write_text(json.dumps(JSON[kind]))
-    check(CameraChoice.of(calib=tmp_path).for_picture("a", 1242, 375))
+    check(CameraChoice.of(calib=tmp_path).for_image("a", 1242, 375))
     check(camera_in(json.dumps(JSON[kind], indent="\t").encode("utf-8-sig")))
 
 
@@ -161,12 +161,12 @@ def test_text(kind: str) -> None:
 def test_yaml(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("yaml", reason="PyYAML is the extra [ros]")
     (tmp_path / "a.yml").write_text(YAML[kind], encoding="utf-8")
-    check(CameraChoice.of(calib=tmp_path).for_picture("a", 1242, 375))
+    check(CameraChoice.of(calib=tmp_path).for_image("a", 1242, 375))
 
 
 def test_a_drive_s_one_file_serves_all_its_images(tmp_path: Path) -> None:
     (tmp_path / "calib_cam_to_cam.txt").write_text(TEXT["KITTI raw"])
-    check(CameraChoice.of(calib=tmp_path).for_picture("0000000005", 1242, 375))
+    check(CameraChoice.of(calib=tmp_path).for_image("0000000005", 1242, 375))
 
 
 def test_a_stated_size_follows_a_resize_and_another_shape_is_refused() -> None:

@@ -32,7 +32,7 @@ def test_nuscenes_becomes_a_kitti_folder_that_everything_runs_on(
     monkeypatch.chdir(tmp_path)
     write_nuscenes(tmp_path / "nuscenes")
     assert main(["convert", "nuscenes", "--to", "kitti", "--out", "ours", "--json", "-"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"out": "ours", "pictures": 1, "objects": 6, "warnings": []}
+    assert json.loads(capsys.readouterr().out) == {"out": "ours", "images": 1, "objects": 6, "warnings": []}
     assert read_split("ours/ImageSets/all.txt") == read_split("ours/ImageSets/scene-0001.txt") == ("front",)
     sample = KittiDataset("ours")[0]
     assert sample.size == (1600, 900) and float(sample.camera.fx) == 1000
@@ -96,7 +96,7 @@ def test_a_split_and_new_names(kitti: Path, tmp_path: Path) -> None:
     assert part.ids == ("000004",) and part[0].classes == ("Van",) * 3
 
 
-def test_pictures_without_cameras_need_one(tmp_path: Path) -> None:
+def test_images_without_cameras_need_one(tmp_path: Path) -> None:
     Image.new("RGB", (640, 480)).save(tmp_path / "a.png")
     tables = {
         "images": [{"id": 1, "width": 640, "height": 480, "file_name": "a.png"}],
@@ -211,7 +211,7 @@ def test_a_folder_is_finished_although_one_image_is_bad(
     lines = capsys.readouterr().err.splitlines()
     assert message in lines[-2] and "1 images cannot be used and are left out" in lines[-1]
     report = json.loads((tmp_path / "j.json").read_text())
-    assert report["pictures"] == 2 and list(report["failed"]) == ["b"]
+    assert report["images"] == 2 and list(report["failed"]) == ["b"]
     if to == "kitti":
         assert read_split("out/ImageSets/all.txt") == ("a", "c")
     else:

@@ -124,7 +124,7 @@ def test_refused_files(tmp_path: Path) -> None:
         "stack.npy": r"\(3, 375, 1242\)",
         "negative.npy": "got -10",
         "empty.npy": "holds no depth",
-        "small.npy": "is 1224 x 370, but its picture is 1242 x 375",
+        "small.npy": "is 1224 x 370, but its image is 1242 x 375",
         "map.exr": "expected a depth map as .npy",
         "gone.npy": "no such file",
         "gone.png": "no such file",
@@ -149,8 +149,8 @@ def test_laser_scans_of_kitti_are_read_as_they_are(shared: Path) -> None:
 
     root = shared / "kitti" / "training"
     for path in sorted((shared / "kitti" / "lidar_depth").glob("*.png"))[::20]:
-        with Image.open(find_image(root, path.stem)) as picture:
-            size = picture.size
+        with Image.open(find_image(root, path.stem)) as image:
+            size = image.size
         depth = checked_depth(path, size, read_camera(root / "calib" / f"{path.stem}.txt", *size))
         known = depth[depth > 0]
         assert 0.02 < (depth > 0).float().mean() < 0.1

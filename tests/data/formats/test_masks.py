@@ -1,4 +1,4 @@
-"""Masks of every kind of file say the same of the same picture; what is wrong with a file is said with its name."""
+"""Masks of every kind of file say the same of the same image; what is wrong with a file is said with its name."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ def test_masks_alone_give_boxes_round_their_pixels(tmp_path: Path, dtype: type) 
     assert found.classes == ("Car", "Car")
 
 
-def test_palette_pictures_hold_numbers_too(tmp_path: Path) -> None:
-    picture = Image.fromarray(id_map(APART)).convert("P")
-    picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
-    picture.putdata(id_map(APART).ravel().tolist())
-    picture.save(tmp_path / "a.png")
+def test_palette_images_hold_numbers_too(tmp_path: Path) -> None:
+    image = Image.fromarray(id_map(APART)).convert("P")
+    image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    image.putdata(id_map(APART).ravel().tolist())
+    image.save(tmp_path / "a.png")
     assert open_masks(tmp_path).read("a", SIZE).pixels.tolist() == [int(m.sum()) for m in APART]
 
 
@@ -146,7 +146,7 @@ def test_objects_without_pixels_are_dropped_and_told(tmp_path: Path) -> None:
     assert found.scores.tolist() == pytest.approx([0.9, 0.7])
 
 
-def test_pictures_without_objects(tmp_path: Path) -> None:
+def test_images_without_objects(tmp_path: Path) -> None:
     as_png(tmp_path, table=True)
     Image.new("L", SIZE).save(tmp_path / "000008.png")
     source = open_masks(tmp_path)
@@ -208,7 +208,7 @@ def test_bad_coco_files_are_named(tmp_path: Path, content: Any, said: str) -> No
         ({"labels": np.ones(3)}, "expected 'masks' or 'instances', got labels"),
         ({"masks": np.stack(APART), "scores": np.ones(3)}, "2 masks, but 3 scores"),
         ({"masks": np.stack(APART), "boxes": np.ones((2, 4))}, "object 0: box: expected x1 < x2"),
-        ({"masks": np.ones((2, 30, 60))}, "the masks are 60 x 30, but the picture is 60 x 40"),
+        ({"masks": np.ones((2, 30, 60))}, "the masks are 60 x 30, but the image is 60 x 40"),
     ],
 )
 def test_bad_npz_files_are_named(tmp_path: Path, content: dict[str, np.ndarray], said: str) -> None:
@@ -236,14 +236,14 @@ def test_bad_folders_are_named(tmp_path: Path) -> None:
         open_masks(tmp_path)
     (tmp_path / "more.json").unlink()
     (tmp_path / "detections.json").write_text("[]")
-    with pytest.raises(InputError, match=r"expected \{picture"):
+    with pytest.raises(InputError, match=r"expected \{image"):
         open_masks(tmp_path)
     (tmp_path / "detections.json").unlink()
-    (tmp_path / "000007.png").write_bytes(b"no picture")
+    (tmp_path / "000007.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"000007.png: not a readable image"):
         open_masks(tmp_path).read("000007", SIZE)
     Image.new("L", (30, 30), 1).save(tmp_path / "000007.png")
-    with pytest.raises(InputError, match=r"000007.png: the masks are 30 x 30, but the picture is 60 x 40"):
+    with pytest.raises(InputError, match=r"000007.png: the masks are 30 x 30, but the image is 60 x 40"):
         open_masks(tmp_path).read("000007", SIZE)
 
 
@@ -253,8 +253,8 @@ def test_masks_of_kitti_made_without_labels_are_read_as_they_are(shared: Path) -
     assert len(source.names) == 997
     table = json.loads((folder / "detections.json").read_text())
     for name in source.names[::200]:
-        with Image.open(folder / f"{name}.png") as picture:
-            found = source.read(name, picture.size)
+        with Image.open(folder / f"{name}.png") as image:
+            found = source.read(name, image.size)
         listed = {str(row["id"]): row for row in table[name]}
         assert len(found) + len(found.dropped) == len(listed)
         assert all(listed[d]["mask"] == "none" for d, _ in found.dropped)

@@ -65,7 +65,7 @@ def test_rectangles_truncation_and_occlusion(dataset: NuscenesDataset) -> None:
     assert labels.occlusion.tolist() == [1, 2, 0, 3, 0, 0]  # v60-80, v0-40, v80-100, nobody said, v80-100
 
 
-def test_the_pose_of_the_moment_of_the_picture_counts(tmp_path: Path) -> None:
+def test_the_pose_of_the_moment_of_the_image_counts(tmp_path: Path) -> None:
     """The LiDAR's pose, a metre behind, must not be used; moving the camera's pose moves every box."""
     poses = [
         {**row, "translation": [100, 52, 0]} if row["token"] == "e-front" else row

@@ -33,7 +33,7 @@ CORNERS = [
 BY_HAND: dict[str, Any] = {
     "info": {"id": "0", "source": 0, "name": "by hand", "split": "val", "version": "0.1", "url": ""},
     "images": [
-        {"id": 17, "dataset_id": 0, "width": 1242, "height": 375, "file_path": "pictures/a.png",
+        {"id": 17, "dataset_id": 0, "width": 1242, "height": 375, "file_path": "images/a.png",
          "K": [[700, 0, 600], [0, 700, 180], [0, 0, 1]], "src_90_rotate": 0, "src_flagged": False},
     ],
     "categories": [{"id": 1, "name": "car"}, {"id": 5, "name": "traffic cone"}, {"id": 9, "name": "dontcare"}],
@@ -53,8 +53,8 @@ BY_HAND: dict[str, Any] = {
 
 
 def written(folder: Path, content: Any) -> Path:
-    (folder / "pictures").mkdir(exist_ok=True)
-    Image.new("RGB", (1242, 375)).save(folder / "pictures" / "a.png")
+    (folder / "images").mkdir(exist_ok=True)
+    Image.new("RGB", (1242, 375)).save(folder / "images" / "a.png")
     (folder / "val.json").write_text(json.dumps(content))
     return folder / "val.json"
 
@@ -63,7 +63,7 @@ def car(projection: np.ndarray = P, yaw: float = math.pi / 2) -> Frame:
     labels = labels_from_columns(
         ["Car"], [[600.0, 194.58, 775.0, 333.13]], [[1.0, 1.0, 10.0]], [[4.0, 1.5, 2.0]], [yaw], [0.1], [1]
     )
-    return Frame("a", Path("pictures/a.png"), 1242, 375, projection, labels)
+    return Frame("a", Path("images/a.png"), 1242, 375, projection, labels)
 
 
 def test_written_as_worked_by_hand() -> None:
@@ -97,7 +97,7 @@ def test_read_as_worked_by_hand(tmp_path: Path) -> None:
     assert frame.labels.rotation_y[0] == pytest.approx(math.pi / 2, abs=1e-6)
     assert frame.labels.occlusion.tolist() == [1, 3, -1]
     assert np.allclose(frame.labels.boxes2d[0], [600, 194.58, 775, 333.125])  # nobody drew a tight one
-    # no 3D box: KITTI's words for unknown, and the 2D box is cut to the picture
+    # no 3D box: KITTI's words for unknown, and the 2D box is cut to the image
     assert frame.labels.size_hwl[1].tolist() == [-1] * 3 and frame.labels.bottom[1].tolist() == [-1000] * 3
     assert frame.labels.boxes2d[1].tolist() == [10, 20, 30, 374]
     sample = dataset[0]
@@ -125,7 +125,7 @@ def test_a_displaced_camera_moves_into_the_boxes(tmp_path: Path) -> None:
 def test_round_trip(tmp_path: Path, yaw: float) -> None:
     dont_care = parse_labels("DontCare -1 -1 -10 5.00 6.00 70.00 80.00 -1 -1 -1 -1000 -1000 -1000 -10\n")
     frame = car(yaw=yaw)
-    tables = omni3d_tables([frame, Frame("b", Path("pictures/b.png"), 1242, 375, P, dont_care)])
+    tables = omni3d_tables([frame, Frame("b", Path("images/b.png"), 1242, 375, P, dont_care)])
     dataset = Omni3dDataset(written(tmp_path, json.loads(json.dumps(tables))))
     for index, labels in enumerate((frame.labels, dont_care)):
         again = dataset.frame(index).labels

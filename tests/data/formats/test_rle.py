@@ -20,7 +20,7 @@ BY_HAND = [
     ([16], "`0"),
     ([0, 12], "0<"),
 ]
-PICTURE = np.array(
+IMAGE = np.array(
     [
         [0, 0, 1, 1, 0],
         [0, 1, 1, 1, 0],
@@ -40,8 +40,8 @@ def test_text_by_hand(counts: list[int], text: str) -> None:
 def test_columns_come_one_after_the_other() -> None:
     # column 0: 4 zeros; column 1: 0 1 1 0; column 2: all ones; column 3: 1 1 0 0; column 4: 0 0 0 1
     expected = [5, 2, 1, 6, 5, 1]
-    assert encode_rle(PICTURE, compressed=False) == {"size": [4, 5], "counts": expected}
-    np.testing.assert_array_equal(decode_rle({"size": [4, 5], "counts": expected}), PICTURE)
+    assert encode_rle(IMAGE, compressed=False) == {"size": [4, 5], "counts": expected}
+    np.testing.assert_array_equal(decode_rle({"size": [4, 5], "counts": expected}), IMAGE)
 
 
 def test_a_mask_that_begins_with_ones_begins_with_a_run_of_no_zeros() -> None:

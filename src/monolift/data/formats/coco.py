@@ -1,6 +1,6 @@
 """COCO's object detection JSON (cocodataset.org, "Data format"), read and written.
 
-COCO knows 2D boxes only: [x, y, width, height] measured from the picture's outer corner, half a pixel left of and above the
+COCO knows 2D boxes only: [x, y, width, height] measured from the image's outer corner, half a pixel left of and above the
 centre of the first pixel, from which KITTI measures. So written boxes are moved by half a pixel, and read ones back.
 
 What COCO has no word for stands in fields of this project that its tools skip: "projection" (3, 4) of an image; "box3d"
@@ -44,7 +44,7 @@ MAX_LEVEL = 9  # of occlusion; KITTI's are 0 to 3
 
 
 class CocoDataset(CocoTables):
-    """A COCO file and its pictures.
+    """A COCO file and its images.
 
     path: instances_NAME.json; root: the folder that file_name starts from, by default the file's own.
     Raises InputError naming file, table and row.
@@ -59,7 +59,7 @@ class CocoDataset(CocoTables):
             )
 
     def frame(self, index: int) -> Frame:
-        image, width, height = self.picture(index)
+        image, width, height = self.image(index)
         row, where = self.images[index], f"{self.path}: images[{index}]"
         lines = optional(row, "projection", lambda v, place: matrix_of(v, place, 3, 4), where)
         projection = None if lines is None else np.array(lines)

@@ -114,7 +114,7 @@ class CocoTables(FrameDataset):
     def category_of(self, row: Mapping[str, Any], where: str) -> str:
         return self.categories[key_of(row["category_id"], where)]
 
-    def picture(self, index: int) -> tuple[Path, int, int]:
+    def image(self, index: int) -> tuple[Path, int, int]:
         """(file, width, height) of one image; the file's own size where the row states none."""
         row, where = self.images[index], f"{self.path}: images[{index}]"
         file = self.root / self.paths[index]

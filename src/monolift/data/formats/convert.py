@@ -186,7 +186,7 @@ class _Job:
         if frame.projection is None:
             if self.choice is None:
                 return frame
-            known = self.choice.for_picture(frame.name, frame.width, frame.height)
+            known = self.choice.for_image(frame.name, frame.width, frame.height)
             self._said.update(dict.fromkeys(known.warnings))
             return replace(frame, projection=known.camera.matrix.numpy())
         if not self.tally.add(f"{frame.name}: camera", frame.projection.tolist(), frame.width, frame.height):

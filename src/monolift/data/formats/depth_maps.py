@@ -24,7 +24,7 @@ from monolift.typing import Float, Int, Tensor
 SUFFIXES = (".npy", ".png")
 DEPTH_SCALE = 256.0  # KITTI's: file value per metre
 FARTHEST_MEDIAN = 400.0
-"""Metres: half of a driving picture is never farther away than this."""
+"""Metres: half of a driving image is never farther away than this."""
 CAMERA_HEIGHT = (0.3, 4.5)
 """Metres above the road at which a camera is believed, from a toy's to a high lorry's. (KITTI's is at 1.65; its millimetres
 read as metres * 256 would put it at 6.4.)"""
@@ -37,7 +37,7 @@ IntArray = npt.NDArray[np.integer]
 
 
 def find_depth(folder: str | os.PathLike[str], name: str) -> Path:
-    """The depth file of a picture, found by its name. Raises InputError where there is none."""
+    """The depth file of an image, found by its name. Raises InputError where there is none."""
     path = find_file(folder, name, SUFFIXES)
     if path is not None:
         return path
@@ -55,21 +55,21 @@ def read_depth(path: str | Path) -> Float[Tensor, "H W"]:
 def checked_depth(
     path: str | Path, size: tuple[int, int], camera: Camera | None = None, scale: float | None = None
 ) -> Float[Tensor, "H W"]:
-    """`read_depth` for a file of unknown origin that should belong to a picture.
+    """`read_depth` for a file of unknown origin that should belong to an image.
 
-    size: (width, height) of the picture. camera: of that picture; lets units be recognised better, see `check_units`.
+    size: (width, height) of the image. camera: of that image; lets units be recognised better, see `check_units`.
     scale: metres per stored unit. With it the values are taken at their word; without it a .npy holds metres and a PNG
         metres * 256, and this is checked.
 
-    Raises InputError, naming the file: cannot be read, 8-bit or coloured picture, another size than the picture's, negative
+    Raises InputError, naming the file: cannot be read, 8-bit or coloured image, another size than the image's, negative
     values, no value at all, and values that are not metres (millimetres, centimetres, disparity).
     """
     values = _stored(Path(path)).float()
     height, width = values.shape
     if (width, height) != size:
         raise InputError(
-            f"{path}: the depth map is {width} x {height}, but its picture is {size[0]} x {size[1]}: "
-            "resize it to the picture, nearest neighbour"
+            f"{path}: the depth map is {width} x {height}, but its image is {size[0]} x {size[1]}: "
+            "resize it to the image, nearest neighbour"
         )
     if bool((values < 0).any()):
         raise InputError(f"{path}: expected depths of 0 (unknown) or more, got {float(values.min()):g}")
@@ -85,13 +85,13 @@ def checked_depth(
 
 
 def read_numbers(path: str | Path, sixteen_bit: bool = False) -> Int[Tensor, "H W"]:
-    """The values of a picture with one whole number per pixel (8 bit, palette indices or 16 bit).
+    """The values of an image with one whole number per pixel (8 bit, palette indices or 16 bit).
 
     Raises InputError for any other file, and with ``sixteen_bit`` for one of 8 bits.
     """
-    with opened(path) as picture:
-        mode = picture.mode
-        array = np.array(picture)
+    with opened(path) as image:
+        mode = image.mode
+        array = np.array(image)
     if array.ndim != 2 or array.dtype.kind not in "iu" or (sixteen_bit and array.dtype.itemsize == 1):
         wanted = "one 16-bit number" if sixteen_bit else "one 8- or 16-bit number"
         raise InputError(f"{path}: expected {wanted} per pixel, got an image of mode {mode}")
@@ -121,7 +121,7 @@ def check_units(
 ) -> None:
     """Raises InputError for a depth map, 0 where unknown, that cannot be metres.
 
-    - Depth falls towards the lower edge of a picture taken on a road; where it rises, it is disparity or inverse depth.
+    - Depth falls towards the lower edge of an image taken on a road; where it rises, it is disparity or inverse depth.
     - Half of it beyond 400 m is another unit.
     - With a camera: the road at depth z lies f h / z below the horizon, so the lower rows say how high above the road the
       camera is. A height outside `CAMERA_HEIGHT` is another unit. What stands on the road hides it and lowers the height, so

@@ -1,6 +1,6 @@
-"""Labelled pictures of any data set in one form, from which every other form is written.
+"""Labelled images of any data set in one form, from which every other form is written.
 
-A frame is a picture's file, its projection and its objects as KITTI's columns. These can say that something is unknown, which
+A frame is an image's file, its projection and its objects as KITTI's columns. These can say that something is unknown, which
 a sample cannot: COCO knows no cameras and no 3D boxes, Omni3D has objects without a reliable one.
 """
 
@@ -46,9 +46,9 @@ DECIMALS = 6  # micrometres: no digits in label files that only the arithmetic p
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture and what is labelled in it.
+    """One image and what is labelled in it.
 
-    name: id in KITTI's folders; image: the picture's file; width, height: pixels.
+    name: id in KITTI's folders; image: the image's file; width, height: pixels.
     projection: (3, 4) K [I | t], pixels of points in metres, as KITTI's P2; None where the data set knows no camera.
     labels: KITTI's columns in the camera frame of ``projection``; -1, -1000 and -10 where there is no 3D box.
     group: what must not be torn apart when splitting, the drive or scene; "" where there is none.
@@ -64,7 +64,7 @@ class Frame:
 
 
 class FrameDataset(ABC):
-    """A data set read frame by frame; indexing gives samples, picture included.
+    """A data set read frame by frame; indexing gives samples, image included.
 
     As a sample has no place for an object without a 3D box, such objects become regions to ignore.
     Subclasses set ``ids`` (names in order) and ``warnings`` (what the reader should know), and define :meth:`frame`.
@@ -75,7 +75,7 @@ class FrameDataset(ABC):
 
     @abstractmethod
     def frame(self, index: int) -> Frame:
-        """Frame ``index``, its picture not yet read."""
+        """Frame ``index``, its image not yet read."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -205,9 +205,9 @@ def write_kitti(
 ) -> int:
     """Writes a KITTI folder: root/training/{image_2,label_2,calib}, root/ImageSets. Returns the number of frames.
 
-    Pictures are copied as they are. ImageSets/all.txt lists every id, and ImageSets/GROUP.txt those of each group, from
+    Images are copied as they are. ImageSets/all.txt lists every id, and ImageSets/GROUP.txt those of each group, from
     which splits can be put together that do not tear a drive apart. The folder appears complete or not at all.
-    Raises InputError for a folder that is there already, a frame without camera, two of one name, and pictures that KITTI's
+    Raises InputError for a folder that is there already, a frame without camera, two of one name, and images that KITTI's
     readers do not look for.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -232,7 +232,7 @@ def write_kitti(
 def _write_frame(training: Path, frame: Frame, taken: set[str]) -> None:
     if frame.name in taken:
         raise InputError(
-            f"{frame.image}: a second picture of the name {frame.name}: KITTI's folders need unique names"
+            f"{frame.image}: a second image of the name {frame.name}: KITTI's folders need unique names"
         )
     if frame.projection is None:
         raise InputError(

@@ -1,6 +1,6 @@
-"""Instance masks of pictures, from the files that 2D detectors leave: COCO JSON, PNG id maps, npz.
+"""Instance masks of images, from the files that 2D detectors leave: COCO JSON, PNG id maps, npz.
 
-`open_masks` finds out which; whatever the file, a picture's masks become `Instances`: one map of object numbers with a row per
+`open_masks` finds out which; whatever the file, an image's masks become `Instances`: one map of object numbers with a row per
 object. Where masks overlap, the pixel is the better scored object's, as in panoptic segmentation.
 """
 
@@ -52,7 +52,7 @@ MASK_SUFFIXES = (".png", ".npz")
 
 @dataclass(frozen=True)
 class Instances:
-    """The N objects of one picture that have a mask.
+    """The N objects of one image that have a mask.
 
     map:     (H, W) which object each pixel shows: k + 1 for object k, 0 for none
     boxes2d: (N, 4) x1, y1, x2, y2 in pixels, the detector's; those round the masks where it gives none
@@ -105,15 +105,15 @@ class _Found:
 
 @runtime_checkable
 class MaskSource(Protocol):
-    """Masks of many pictures."""
+    """Masks of many images."""
 
     names: tuple[str, ...]
-    """The pictures that the source speaks of."""
+    """The images that the source speaks of."""
 
     def read(self, name: str, size: tuple[int, int]) -> Instances:
-        """The objects of the picture ``name`` of ``size`` (width, height); none where it has none.
+        """The objects of the image ``name`` of ``size`` (width, height); none where it has none.
 
-        Raises InputError, naming the file, where it cannot be read or belongs to a picture of another size.
+        Raises InputError, naming the file, where it cannot be read or belongs to an image of another size.
         """
 
 
@@ -121,7 +121,7 @@ def open_masks(path: str | Path) -> MaskSource:
     """The masks at a path, whatever their kind:
 
     - a COCO JSON file, or a folder that holds one and nothing else: annotations with "segmentation" as RLE, compressed or not;
-      with "images" the pictures are found by file_name, in a plain list of results by image_id
+      with "images" the images are found by file_name, in a plain list of results by image_id
     - a folder of NAME.png: 8 or 16 bit, k for the pixels of object k, 0 for none (`monolift synth --masks` writes such). One
       JSON file beside them, {NAME: [{"id", "box": [x1, y1, x2, y2], "score", "class"}]}, may tell more of the objects
     - a folder of NAME.npz: "masks" (N, H, W) or "instances" (H, W) as in a PNG, and if known "boxes" (N, 4) x1, y1, x2, y2,
@@ -143,7 +143,7 @@ def open_masks(path: str | Path) -> MaskSource:
     if len(tables) == 1:
         return _CocoMasks(tables[0], read_json(tables[0]))
     raise InputError(
-        f"{path}: no masks: expected NAME.png or NAME.npz per picture, or one COCO JSON file, got "
+        f"{path}: no masks: expected NAME.png or NAME.npz per image, or one COCO JSON file, got "
         + (f"{len(tables)} JSON files" if tables else "none of them")
     )
 
@@ -155,7 +155,7 @@ def _instances(found: Sequence[_Found], size: tuple[int, int], where: str) -> In
     for item in found:
         if item.mask.shape != (height, width):
             got = f"{item.mask.shape[1]} x {item.mask.shape[0]}"
-            raise InputError(f"{where}: the masks are {got}, but the picture is {width} x {height}")
+            raise InputError(f"{where}: the masks are {got}, but the image is {width} x {height}")
     painted = np.zeros((height, width), np.int64)
     # of equal scores the smaller mask is the one in front more often
     for k in sorted(range(len(found)), key=lambda k: (_score(found[k]), -areas[k])):
@@ -190,7 +190,7 @@ def instances_of(
     classes: Sequence[str],
     where: str,
 ) -> Instances:
-    """What a model found in a picture: masks (N, H, W), boxes2d (N, 4), scores (N,); `where` begins messages.
+    """What a model found in an image: masks (N, H, W), boxes2d (N, 4), scores (N,); `where` begins messages.
 
     Raises InputError for scores outside 0 to 1 and for boxes without extent.
     """
@@ -218,7 +218,7 @@ def _row(row: Mapping[str, Any], where: str) -> tuple[float | None, list[float] 
     return score, box
 
 
-# --- a file per picture
+# --- a file per image
 
 
 class _MaskFolder:
@@ -277,7 +277,7 @@ def _table(path: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         isinstance(rows, list) and all(isinstance(row, dict) for row in rows) for rows in content.values()
     ):
         raise InputError(
-            f"{path}: expected {{picture: [{{id, box, score, class}}, ...]}} beside a folder of masks"
+            f"{path}: expected {{image: [{{id, box, score, class}}, ...]}} beside a folder of masks"
         )
     return content
 
@@ -340,7 +340,7 @@ class _CocoMasks:
         self.names = tuple(sorted(self.rows))
 
     def read(self, name: str, size: tuple[int, int]) -> Instances:
-        # result lists know pictures by number: 000123 is their 123
+        # result lists know images by number: 000123 is their 123
         rows = self.rows.get(name) or self.rows.get(str(int(name)) if name.isdecimal() else name, [])
         found = [self._object(k, row, size) for k, row in rows if not self._is_crowd(k, row)]
         return _instances(found, size, f"{self.path}: {name}")
@@ -360,7 +360,7 @@ class _CocoMasks:
         )
         box = None
         if row.get("bbox") is not None:
-            # measured from the picture's outer corner; ours from the first pixel's centre
+            # measured from the image's outer corner; ours from the first pixel's centre
             x, y, w, h = numbers(row["bbox"], 4, f"{where}: bbox")
             x, y = x - HALF_PIXEL, y - HALF_PIXEL
             box = [x, y, x + w, y + h]

@@ -2,8 +2,8 @@
 
 Every row is found by its token; poses are a translation and a (w, x, y, z) quaternion that carry a point of the inner frame to
 the outer one: sensor -> car (calibrated_sensor), car -> map (ego_pose), box -> map (sample_annotation). So a box is brought
-map -> car -> camera by the inverses, with the car's pose at the moment of the picture. A box's own axes are x forward along
-the length, y left along the width, z up along the height; size is (width, length, height). Pictures are rectified: a pinhole
+map -> car -> camera by the inverses, with the car's pose at the moment of the image. A box's own axes are x forward along
+the length, y left along the width, z up along the height; size is (width, length, height). Images are rectified: a pinhole
 camera describes them whole.
 """
 
@@ -96,22 +96,22 @@ class NuscenesDataset(FrameDataset):
             raise InputError(
                 f"{self.folder}: no channel {channel!r}: expected one of {', '.join(sorted(found))}"
             )
-        pictures = [
+        images = [
             row
             for row in self.tables["sample_data"].values()
             if row.get("is_key_frame") and self._channel(row) == channel
         ]
-        self.pictures = sorted(pictures, key=lambda row: (self._time(row), row["token"]))
-        if not self.pictures:
+        self.images = sorted(images, key=lambda row: (self._time(row), row["token"]))
+        if not self.images:
             raise InputError(f"{self.folder}: no key frames of {channel}")
         if scenes:
             self._keep_scenes(scenes)
         self.missing = self._leave_out_missing()
-        # the trainval tables have millions of sensor readings and poses: only these pictures' are kept in memory
-        needed = {str(row.get("ego_pose_token")) for row in self.pictures}
+        # the trainval tables have millions of sensor readings and poses: only these images' are kept in memory
+        needed = {str(row.get("ego_pose_token")) for row in self.images}
         self.tables["ego_pose"] = {t: row for t, row in self.tables["ego_pose"].items() if t in needed}
         del self.tables["sample_data"]
-        stems = [Path(self._file(row)).stem for row in self.pictures]
+        stems = [Path(self._file(row)).stem for row in self.images]
         unique = len(set(stems)) == len(stems)
         self.ids = tuple(stems if unique else (f"{k:06d}" for k in range(len(stems))))
         annotations = self.tables.pop("sample_annotation")
@@ -122,18 +122,18 @@ class NuscenesDataset(FrameDataset):
         self.warnings += self._no_ground_truth(len(annotations))
 
     def _keep_scenes(self, names: Collection[str]) -> None:
-        known = {str(self._scene(row).get("name")): None for row in self.pictures}
+        known = {str(self._scene(row).get("name")): None for row in self.images}
         unknown = [name for name in names if name not in known]
         if unknown:
             near = difflib.get_close_matches(unknown[0], known, 3) or list(known)[:3]
             raise InputError(
                 f"{self.folder}: no scene {unknown[0]!r} among {len(known)}: expected names such as {', '.join(near)}"
             )
-        self.pictures = [row for row in self.pictures if self._scene(row).get("name") in names]
+        self.images = [row for row in self.images if self._scene(row).get("name") in names]
 
     def _leave_out_missing(self) -> tuple[str, ...]:
         """Takes away key frames without their image; returns the files that are not there."""
-        there = [(row, (self.root / self._file(row)).is_file()) for row in self.pictures]
+        there = [(row, (self.root / self._file(row)).is_file()) for row in self.images]
         missing = tuple(self._file(row) for row, found in there if not found)
         if len(missing) == len(there):
             raise InputError(
@@ -145,7 +145,7 @@ class NuscenesDataset(FrameDataset):
                 f"{len(missing)} of {len(there)} key frames of {self.channel} are left out: their images are not in {self.root}"
                 f" (first: {missing[0]})",
             )
-        self.pictures = [row for row, found in there if found]
+        self.images = [row for row, found in there if found]
         return missing
 
     def _no_ground_truth(self, annotations: int) -> tuple[str, ...]:
@@ -160,9 +160,7 @@ class NuscenesDataset(FrameDataset):
                 f"{self.folder}: no ground truth: there are no annotations ({why}), which serves detection only",
             )
         rows = [
-            row
-            for picture in self.pictures
-            for row in self.of_sample.get(str(picture.get("sample_token")), ())
+            row for image in self.images for row in self.of_sample.get(str(image.get("sample_token")), ())
         ]
         if not rows:
             return (
@@ -176,13 +174,13 @@ class NuscenesDataset(FrameDataset):
         return ()
 
     def frame(self, index: int) -> Frame:
-        picture = self.pictures[index]
-        where = self._where("sample_data", picture)
+        image = self.images[index]
+        where = self._where("sample_data", image)
         width, height = (
-            integer_of(value(picture, key, where), f"{where}: {key}", 1, LARGEST_SIDE)
+            integer_of(value(image, key, where), f"{where}: {key}", 1, LARGEST_SIDE)
             for key in ("width", "height")
         )
-        sensor = self._follow("calibrated_sensor", picture, "calibrated_sensor_token", where)
+        sensor = self._follow("calibrated_sensor", image, "calibrated_sensor_token", where)
         matrix = value(sensor, "camera_intrinsic", self._where("calibrated_sensor", sensor))
         if not isinstance(matrix, list) or len(matrix) != 3:
             raise InputError(
@@ -190,15 +188,13 @@ class NuscenesDataset(FrameDataset):
             )
         k = np.array([numbers(line, 3, self._where("calibrated_sensor", sensor)) for line in matrix])
         projection = np.hstack([k, np.zeros((3, 1))])
-        ego = self._follow("ego_pose", picture, "ego_pose_token", where)
-        rows = self.of_sample.get(str(value(picture, "sample_token", where)), ())
+        ego = self._follow("ego_pose", image, "ego_pose_token", where)
+        rows = self.of_sample.get(str(value(image, "sample_token", where)), ())
         objects = [row for row in rows if self._seen(row)]
         labels = self._labels(objects, self._pose("ego_pose", ego), self._pose("calibrated_sensor", sensor), projection,
                               width, height)  # fmt: skip
-        scene = str(self._scene(picture).get("name") or "")
-        return Frame(
-            self.ids[index], self.root / self._file(picture), width, height, projection, labels, scene
-        )
+        scene = str(self._scene(image).get("name") or "")
+        return Frame(self.ids[index], self.root / self._file(image), width, height, projection, labels, scene)
 
     def _seen(self, row: dict[str, Any]) -> bool:
         """Whether a LiDAR or radar point hits the object."""
@@ -207,19 +203,19 @@ class NuscenesDataset(FrameDataset):
         radar = optional(row, "num_radar_pts", number_of, where, 0.0)
         return (lidar or 0) + (radar or 0) > 0
 
-    def _scene(self, picture: dict[str, Any]) -> dict[str, Any]:
-        sample = self._follow("sample", picture, "sample_token", self._where("sample_data", picture))
+    def _scene(self, image: dict[str, Any]) -> dict[str, Any]:
+        sample = self._follow("sample", image, "sample_token", self._where("sample_data", image))
         return self._follow("scene", sample, "scene_token", self._where("sample", sample))
 
-    def _file(self, picture: dict[str, Any]) -> str:
-        where = self._where("sample_data", picture)
-        name = text_value(value(picture, "filename", where), f"{where}: filename")
+    def _file(self, image: dict[str, Any]) -> str:
+        where = self._where("sample_data", image)
+        name = text_value(value(image, "filename", where), f"{where}: filename")
         if "\0" in name:
             raise InputError(f"{where}: filename: expected a path, got {show_value(name)}")
         return name
 
-    def _time(self, picture: dict[str, Any]) -> float:
-        return optional(picture, "timestamp", number_of, self._where("sample_data", picture), 0.0) or 0.0
+    def _time(self, image: dict[str, Any]) -> float:
+        return optional(image, "timestamp", number_of, self._where("sample_data", image), 0.0) or 0.0
 
     def _labels(
         self,
@@ -280,9 +276,9 @@ class NuscenesDataset(FrameDataset):
         level = self.tables["visibility"].get(str(annotation.get("visibility_token")), {}).get("level")
         return OCCLUSION.get(str(level), 3)
 
-    def _channel(self, picture: dict[str, Any]) -> Any:
-        where = self._where("sample_data", picture)
-        calibrated = self._follow("calibrated_sensor", picture, "calibrated_sensor_token", where)
+    def _channel(self, image: dict[str, Any]) -> Any:
+        where = self._where("sample_data", image)
+        calibrated = self._follow("calibrated_sensor", image, "calibrated_sensor_token", where)
         sensor = self._follow(
             "sensor", calibrated, "sensor_token", self._where("calibrated_sensor", calibrated)
         )

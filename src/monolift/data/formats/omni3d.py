@@ -45,7 +45,7 @@ TILT_DEG = 5.0  # a box that leans more is worth a word
 
 
 class Omni3dDataset(CocoTables):
-    """An Omni3D file and its pictures.
+    """An Omni3D file and its images.
 
     path: Omni3D_NAME_SPLIT.json; root: the folder that file_path starts from, by default the file's own.
     Raises InputError naming file, table and row.
@@ -78,7 +78,7 @@ class Omni3dDataset(CocoTables):
             )
 
     def frame(self, index: int) -> Frame:
-        image, width, height = self.picture(index)
+        image, width, height = self.image(index)
         row, where = self.images[index], f"{self.path}: images[{index}]"
         k = matrix_of(value(row, "K", where), f"{where}: K", 3, 3)
         projection = np.hstack([np.array(k), np.zeros((3, 1))])

@@ -40,7 +40,7 @@ def decode_rle(rle: Any, where: str = "mask", expected: tuple[int, int] | None =
         raise InputError(f"{where}: size: expected at most {LIMITS.pixels:,} pixels, got {width} x {height}")
     if expected is not None and (width, height) != expected:
         raise InputError(
-            f"{where}: the masks are {width} x {height}, but the picture is {expected[0]} x {expected[1]}"
+            f"{where}: the masks are {width} x {height}, but the image is {expected[0]} x {expected[1]}"
         )
     if isinstance(counts, str | bytes):
         counts = text_to_counts(counts, where)

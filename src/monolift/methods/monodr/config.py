@@ -57,7 +57,7 @@ class MonoDRConfig:
     size_deviation: tuple[float, ...] = CAR_DEVIATION
     """Standard deviations of length, height, width, metres, for the gaussian size loss."""
     crop: int = 64
-    """Side of an object's picture, pixels (ours in both presets: the paper does not say)."""
+    """Side of an object's image, pixels (ours in both presets: the paper does not say)."""
     margin: float = 0.1
     """Share of the 2D box's longer side that the crop shows round it."""
     iterations: int = 100
@@ -86,7 +86,7 @@ class MonoDRConfig:
     depth_cut: float = 2.0
     """Metres at which the robust depth loss saturates."""
     others: str = "unknown"
-    """What pixels of other instances and beyond the picture's border are: unknown, so that they say nothing about this
+    """What pixels of other instances and beyond the image's border are: unknown, so that they say nothing about this
     object, or foreground and background (published: the union of all masks is foreground)."""
     box_sides: str = "one-sided"
     """one-sided: the object may reach beyond a side of its 2D box that touches another instance or the border; or all
@@ -99,8 +99,8 @@ class MonoDRConfig:
     start_rotation: float = 0.1
     """Standard deviation of the first angle, radians."""
     scale_spread: float = 0.03
-    """How far the depth map of a picture may be off as a whole (standard deviation of the log of its scale); the sizes of
-    the picture's objects decide. 0: taken as it is (published)."""
+    """How far the depth map of an image may be off as a whole (standard deviation of the log of its scale); the sizes of
+    the image's objects decide. 0: taken as it is (published)."""
     size_spread: float = 0.07
     """Standard deviation of the log of an object's size about the mean, for weighing it against ``scale_spread``."""
     escape_until: int = 33
@@ -125,7 +125,7 @@ class MonoDRConfig:
     edge_rule: EdgeRule = "antialias"
     """Renderer's rule for edges: antialias, or kato (published)."""
     batch: int = 32
-    """Objects that are fitted at a time, of as many pictures as it takes."""
+    """Objects that are fitted at a time, of as many images as it takes."""
 
     def __post_init__(self) -> None:
         check_fields("monodr", self, CHOICES, RANGES)

@@ -1,4 +1,4 @@
-"""What is seen of each object, resampled to one small square picture per object."""
+"""What is seen of each object, resampled to one small square image per object."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Crops:
     boxes:      (N, 4) the 2D boxes in the crops' pixels
     open_sides: (N, 4) sides (x1, y1, x2, y2) behind which the object may go on
     cameras:    (N,) of the crops
-    picture:    (N,) which picture each object is from, 0, 1, 2 ...
+    image:    (N,) which image each object is from, 0, 1, 2 ...
     """
 
     colour: Float[Tensor, "n 3 s s"]
@@ -41,7 +41,7 @@ class Crops:
     boxes: Float[Tensor, "n 4"]
     open_sides: Bool[Tensor, "n 4"]
     cameras: Camera
-    picture: Int[Tensor, " n"]
+    image: Int[Tensor, " n"]
 
     def __len__(self) -> int:
         return len(self.colour)
@@ -66,15 +66,15 @@ def crop(observations: Sequence[Observation], config: MonoDRConfig) -> Crops:
     hidden = other + beyond
     if config.others == "unknown":
         foreground, valid = own, (1 - hidden).clamp(0, 1)
-    else:  # the paper: the union of all masks, and nothing beyond the picture
+    else:  # the paper: the union of all masks, and nothing beyond the image
         foreground, valid = own + other, torch.ones_like(own)
     open_sides = torch.zeros(len(own), 4, dtype=torch.bool)
     if config.box_sides == "one-sided":
         open_sides = _open_sides(own > 0.5, hidden > 0.5)
     in_crop = (boxes - corner.repeat(1, 2)) * (size / side)[:, None] - 0.5
     keys = {key: k for k, key in enumerate(dict.fromkeys(o.image.data_ptr() for o in observations))}
-    picture = torch.tensor([keys[o.image.data_ptr()] for o in observations])
-    return Crops(colour, foreground, valid, depth, depth_share, in_crop.float(), open_sides, cameras, picture)
+    image = torch.tensor([keys[o.image.data_ptr()] for o in observations])
+    return Crops(colour, foreground, valid, depth, depth_share, in_crop.float(), open_sides, cameras, image)
 
 
 def _view(
@@ -102,7 +102,7 @@ def _weights(start: float, side: float, size: int, length: int) -> tuple[Float[T
     """How much each pixel of a slice of a row (or column) of ``length`` gives to each of ``size`` crop pixels.
 
     Triangles as wide as the coarser of the two grids: interpolation where the crop is finer, and where it is coarser no
-    aliasing. A crop pixel's weights sum to 1, less what lies beyond the picture.
+    aliasing. A crop pixel's weights sum to 1, less what lies beyond the image.
     """
     step = side / size
     reach = max(1.0, step)
@@ -119,7 +119,7 @@ def _weights(start: float, side: float, size: int, length: int) -> tuple[Float[T
 
 
 def _open_sides(own: Bool[Tensor, "n s s"], hidden: Bool[Tensor, "n s s"]) -> Bool[Tensor, "n 4"]:
-    """Sides at which the object's border touches what is hidden: another instance or the picture's border."""
+    """Sides at which the object's border touches what is hidden: another instance or the image's border."""
     turned = [(own, hidden), (own.mT, hidden.mT)]
     sides = [_left_is_open(o, h) for o, h in turned] + [
         _left_is_open(o.flip(2), h.flip(2)) for o, h in turned

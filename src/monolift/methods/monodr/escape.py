@@ -54,23 +54,23 @@ def better_rotation(
     angles = trials(alpha, random, config, sweep)
     scores = []
     for angle in angles:
-        picture, box = render(angle, config.escape_aligned)
-        score = metric(picture.colour, picture.silhouette)
+        image, box = render(angle, config.escape_aligned)
+        score = metric(image.colour, image.silhouette)
         if config.escape_box:
             score = score + config.escape_box * box_loss(box, crops.boxes, 0.0, crops.open_sides)
         if config.escape_depth:
-            score = score + config.escape_depth * depth_form(picture, crops, depth_scale)
+            score = score + config.escape_depth * depth_form(image, crops, depth_scale)
         scores.append(score)
     best = torch.stack(scores).argmin(0)
     return torch.stack(angles).gather(0, best[None])[0]
 
 
-def depth_form(picture: Rendering, crops: Crops, depth_scale: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def depth_form(image: Rendering, crops: Crops, depth_scale: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """How badly the form of the depth fits, metres: mean distance once the median difference is taken off, so that where the
     object stands does not count, only which end is nearer (ours). No pixel counts for more than FORM_CUT: masks hold pieces of
     what is behind. 0 where no depth is known."""
-    where = crops.depth_share * picture.silhouette * (picture.face >= 0)
-    off = picture.depth - crops.depth * depth_scale[:, None, None]
+    where = crops.depth_share * image.silhouette * (image.face >= 0)
+    off = image.depth - crops.depth * depth_scale[:, None, None]
     middle = torch.where(where > 0, off, torch.nan).flatten(1).nanmedian(1).values.nan_to_num()
     distance = (off - middle[:, None, None]).abs().clamp_max(FORM_CUT)
     return (distance * where).sum((1, 2)) / where.sum((1, 2)).clamp_min(1e-6)

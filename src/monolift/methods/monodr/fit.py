@@ -112,9 +112,9 @@ class _State:
     def compare(self) -> tuple[dict[str, Tensor], Tensor]:
         """The terms of the loss, and the projected vertices' boxes in the crops' pixels."""
         screen = self._project(self.variables, self.decoder.vertices(self.variables.shape))
-        picture = self._draw(screen, self.decoder.textures(self.variables.texture))
+        image = self._draw(screen, self.decoder.textures(self.variables.texture))
         box = screen_boxes(screen)
-        return terms(picture, box, self.variables.size, self.crops, self.depth_scale, self.config), box
+        return terms(image, box, self.variables.size, self.crops, self.depth_scale, self.config), box
 
     @torch.no_grad()
     def escape(self, sweep: bool) -> None:
@@ -141,7 +141,7 @@ class _State:
 
     @torch.no_grad()
     def calibrate(self) -> None:
-        """Scale depth maps, and with them depths and sizes, so that the picture's objects are of likely size."""
+        """Scale depth maps, and with them depths and sizes, so that the image's objects are of likely size."""
         usable = (
             self.crops.seen & (self.crops.depth_share.flatten(1).sum(1) > 0) & ~self.crops.open_sides.any(1)
         )
@@ -149,7 +149,7 @@ class _State:
         factor = scale_correction(
             size,
             self.codec.size_mean,
-            self.crops.picture,
+            self.crops.image,
             usable,
             self.config.size_spread,
             self.config.scale_spread,
@@ -244,7 +244,7 @@ def screen_boxes(screen: Float[Tensor, "n v 3"]) -> Float[Tensor, "n 4"]:
 
 
 def align(screen: Float[Tensor, "n v 3"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n v 3"]:
-    """Projected vertices moved and scaled in the picture so that their box has the middle and the area of another."""
+    """Projected vertices moved and scaled in the image so that their box has the middle and the area of another."""
     own = screen_boxes(screen)
     areas = [(b[:, 2:] - b[:, :2]).clamp_min(1e-3).prod(1) for b in (boxes, own)]
     factor = (areas[0] / areas[1]).sqrt()[:, None, None]

@@ -28,12 +28,12 @@ _CONVOLUTIONS = (
     (10, 256, 256, 3, 1, 1),
 )
 _POOLED = (3, 6)
-# The published scaling of pictures in [-1, 1]
+# The published scaling of images in [-1, 1]
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
 class Lpips(nn.Module):
-    """Features of pictures, scaled so that LPIPS is the squared distance of two pictures' features, mean over places."""
+    """Features of images, scaled so that LPIPS is the squared distance of two images' features, mean over places."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,10 +42,10 @@ class Lpips(nn.Module):
         )
         self.weights = nn.ParameterList([nn.Parameter(torch.zeros(o)) for _, _, o, *_ in _CONVOLUTIONS])
 
-    def forward(self, pictures: Float[Tensor, "n 3 s s"]) -> list[Float[Tensor, "n c _ _"]]:
-        """Five levels of features of pictures in [0, 1]."""
-        shift, scale = (pictures.new_tensor(v)[:, None, None] for v in (_SHIFT, _SCALE))
-        x = (2 * pictures - 1 - shift) / scale
+    def forward(self, images: Float[Tensor, "n 3 s s"]) -> list[Float[Tensor, "n c _ _"]]:
+        """Five levels of features of images in [0, 1]."""
+        shift, scale = (images.new_tensor(v)[:, None, None] for v in (_SHIFT, _SCALE))
+        x = (2 * images - 1 - shift) / scale
         levels = []
         for (k, *_), weight in zip(_CONVOLUTIONS, self.weights, strict=True):
             if k in _POOLED:
@@ -57,7 +57,7 @@ class Lpips(nn.Module):
 
 
 class LpipsMetric:
-    """LPIPS between renderings and the observed pictures, the background masked out of both."""
+    """LPIPS between renderings and the observed images, the background masked out of both."""
 
     def __init__(
         self, network: Lpips, colour: Float[Tensor, "n 3 s s"], foreground: Float[Tensor, "n s s"]

@@ -1,4 +1,4 @@
-"""How alike two pictures of an object look: what decides between rotations."""
+"""How alike two images of an object look: what decides between rotations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monolift.methods.monodr.lpips import LpipsMetric, load_lpips
 from monolift.typing import Float, Tensor
 
 Metric = Callable[[Float[Tensor, "n 3 s s"], Float[Tensor, "n s s"]], Float[Tensor, " n"]]
-"""Distance (N,) of rendered colours and silhouettes to the observed pictures the metric was made for."""
+"""Distance (N,) of rendered colours and silhouettes to the observed images the metric was made for."""
 
 LEVELS = 4
 
@@ -22,7 +22,7 @@ def make_metric(
     foreground: Float[Tensor, "n s s"],
     valid: Float[Tensor, "n s s"],
 ) -> Metric:
-    """The metric of a configuration ("multiscale" or "lpips:FILE") for observed pictures.
+    """The metric of a configuration ("multiscale" or "lpips:FILE") for observed images.
 
     foreground: (N, S, S) share of a pixel that is the object; valid: share of it of which that is known.
     """
@@ -34,7 +34,7 @@ def make_metric(
 class MultiscaleMetric:
     """Colours, silhouettes and their slopes, compared at half, a quarter ... of the resolution. No weights, no downloads.
 
-    Stands for the LPIPS of the paper. The observed pictures are pyramided once.
+    Stands for the LPIPS of the paper. The observed images are pyramided once.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class MultiscaleMetric:
         return distance
 
 
-def _pyramid(picture: Float[Tensor, "n c s s"]) -> list[Float[Tensor, "n c _ _"]]:
+def _pyramid(image: Float[Tensor, "n c s s"]) -> list[Float[Tensor, "n c _ _"]]:
     levels = []
     for _ in range(LEVELS):
-        picture = F.avg_pool2d(picture, 2)
-        levels.append(picture)
+        image = F.avg_pool2d(image, 2)
+        levels.append(image)
     return levels

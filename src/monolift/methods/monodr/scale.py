@@ -1,8 +1,8 @@
-"""The scale of a picture's depth map, from the sizes of its objects (ours).
+"""The scale of an image's depth map, from the sizes of its objects (ours).
 
-A depth network may be off as a whole, and where it is, all objects of the picture come out too large, or all too small, by the
+A depth network may be off as a whole, and where it is, all objects of the image come out too large, or all too small, by the
 same factor: their silhouettes fix size over depth. Sizes of cars are known to a few per cent on average, so their mean over the
-picture tells the factor, the better the more objects there are.
+image tells the factor, the better the more objects there are.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ import torch
 from monolift.typing import Bool, Float, Int, Tensor
 
 LEAST = 3
-"""Objects that a picture must have for its scale to be judged: the size of one says less than most depth maps do."""
+"""Objects that an image must have for its scale to be judged: the size of one says less than most depth maps do."""
 
 
 def scale_correction(
     size: Float[Tensor, "n 3"],
     size_mean: Float[Tensor, "3"],
-    picture: Int[Tensor, " n"],
+    image: Int[Tensor, " n"],
     usable: Bool[Tensor, " n"],
     size_spread: float,
     scale_spread: float,
 ) -> Float[Tensor, " n"]:
-    """(N,) what depths and sizes are to be multiplied by, the same for all objects of a picture.
+    """(N,) what depths and sizes are to be multiplied by, the same for all objects of an image.
 
     The posterior mean of the log scale, of prior N(0, scale_spread^2), given log sizes N(log mean + log scale, size_spread^2)
-    of the picture's usable objects. 1 where there are fewer than LEAST.
+    of the image's usable objects. 1 where there are fewer than LEAST.
     """
     logs = (size.clamp_min(1e-3) / size_mean).log().mean(1)
-    pictures = int(picture.max()) + 1 if len(picture) else 0
+    images = int(image.max()) + 1 if len(image) else 0
     weight = usable.to(logs)
-    count = logs.new_zeros(pictures).index_add(0, picture, weight)
-    too_large = logs.new_zeros(pictures).index_add(0, picture, torch.where(usable, logs, 0))
+    count = logs.new_zeros(images).index_add(0, image, weight)
+    too_large = logs.new_zeros(images).index_add(0, image, torch.where(usable, logs, 0))
     posterior = too_large / (count + (size_spread / scale_spread) ** 2)
-    return torch.exp(-torch.where(count >= LEAST, posterior, 0))[picture]
+    return torch.exp(-torch.where(count >= LEAST, posterior, 0))[image]

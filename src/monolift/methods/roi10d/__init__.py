@@ -1,6 +1,6 @@
 """ROI-10D: Monocular Lifting of 2D Detection to 6D Pose and Metric Shape (Manhardt, Kehl, Gaidon, CVPR 2019).
 
-A 2D detector finds regions; in each, features, a depth map of the whole picture and a map of coordinates are read, and five
+A 2D detector finds regions; in each, features, a depth map of the whole image and a map of coordinates are read, and five
 branches say what lifts the region to 3D: an allocentric rotation, the centre's projection, its depth, the extents, and the
 code of a shape. The loss is taken where it matters, at the eight corners in metres, so that no weights between pixels,
 radians and metres are needed.
@@ -87,7 +87,7 @@ class ROI10D(Detector[ROI10DConfig, Targets]):
     def with_meshes(
         self, found: Detections, image: UInt8[Tensor, "3 H W"], camera: Camera
     ) -> LiftedDetections:
-        """The detections of a picture with textured meshes, metres, camera frame; 2D boxes in pixels of ``image``.
+        """The detections of an image with textured meshes, metres, camera frame; 2D boxes in pixels of ``image``.
 
         A model trained without shape labels says nothing about shapes: its cars are the median car in their extents.
         """
@@ -102,7 +102,7 @@ class ROI10D(Detector[ROI10DConfig, Targets]):
     ) -> dict[str, Tensor]:
         """``raw`` with a depth map from elsewhere in place of the stream's.
 
-        depth: metres at the network pictures' pixels; 0 or NaN where unknown. cameras: of the network pictures.
+        depth: metres at the network images' pixels; 0 or NaN where unknown. cameras: of the network images.
         """
         lens = (
             self.config.focal / cameras.fx.to(depth) if self.config.focal else torch.ones_like(depth[:, 0, 0])

@@ -24,13 +24,13 @@ NEAREST = 0.5  # metres; a box whose centre is nearer is none
 
 @dataclass(frozen=True)
 class Targets:
-    """Training targets of a batch of B pictures with A anchors each, N objects and M training regions in all.
+    """Training targets of a batch of B images with A anchors each, N objects and M training regions in all.
 
     owner: (B, A) object of each anchor, BACKGROUND or IGNORE
-    image, label, boxes2d, boxes: (N,) picture in the batch, class, 2D box in pixels, 3D box
+    image, label, boxes2d, boxes: (N,) image in the batch, class, 2D box in pixels, 3D box
     shape: (N, 6) unit codes, zeros where there is no label
     roi, roi_object: (M, 4) regions, pixels, and the object of each
-    depth: (B, H, W) metres, 0 where unknown; None where no picture has any
+    depth: (B, H, W) metres, 0 where unknown; None where no image has any
     cameras: (B,); names: for messages
     """
 
@@ -53,7 +53,7 @@ class Targets:
 
 
 def assign_targets(config: ROI10DConfig, shapes: ShapeLabels, samples: Sequence[Sample]) -> Targets:
-    """Targets of samples that are network pictures of one size."""
+    """Targets of samples that are network images of one size."""
     width, height = samples[0].size
     anchors = network_anchors(config, width, height, torch.zeros(()))
     owner = torch.full((len(samples), len(anchors)), BACKGROUND)
@@ -109,7 +109,7 @@ def _label(config: ROI10DConfig, sample: Sample, i: int) -> int | None:
 def _owners(
     sample: Sample, labels: list[int | None], mine: Tensor, anchors: Tensor, first: int
 ) -> Int[Tensor, " a"]:
-    """(A,) owner of each anchor of one picture: at least POSITIVE overlap, or an object's best anchor."""
+    """(A,) owner of each anchor of one image: at least POSITIVE overlap, or an object's best anchor."""
     owner = torch.full((len(anchors),), BACKGROUND)
     avoid = torch.tensor([k == IGNORE for k in labels], dtype=torch.bool)
     for region in [*sample.ignore, *sample.boxes2d[avoid]]:

@@ -129,5 +129,5 @@ def _middle_side(roi: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ray(center: Tensor, camera: Camera) -> Tensor:
-    """From the camera that took the picture, which stands ``camera.translation`` beside the frame of the labels."""
+    """From the camera that took the image, which stands ``camera.translation`` beside the frame of the labels."""
     return center + camera.translation.to(center)

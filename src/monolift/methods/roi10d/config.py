@@ -83,11 +83,11 @@ class ROI10DConfig(DetectorConfig):
     channels: int = 64
     """Of the feature pyramid."""
     input_width: int = 640
-    """Width of the training picture, pixels, a multiple of 32."""
+    """Width of the training image, pixels, a multiple of 32."""
     input_height: int = 192
-    """Height of the training picture, pixels, a multiple of 32."""
+    """Height of the training image, pixels, a multiple of 32."""
     fit: str = "area"
-    """How any picture becomes a network picture: area (same number of pixels, own shape) or letterbox (training size)."""
+    """How any image becomes a network image: area (same number of pixels, own shape) or letterbox (training size)."""
     focal: float = 370.0
     """Reference focal length, network pixels: depths are predicted for it and scaled by the camera's. 0: not scaled
     (published)."""
@@ -106,7 +106,7 @@ class ROI10DConfig(DetectorConfig):
     min_height: float = 6.0
     """Labelled boxes lower than this, network pixels, are neither sought nor background."""
     depth: str = "small"
-    """Depth stream: small (0.1 M parameters), resnet18 (published kind), given (a map beside each picture: Sample.depth in
+    """Depth stream: small (0.1 M parameters), resnet18 (published kind), given (a map beside each image: Sample.depth in
     training, ``ROI10D.with_depth`` in use), none (ablation of the paper's table 3)."""
     depth_flip: bool = False
     """The stream's flip-augmentation layer (published; twice the cost)."""
@@ -155,13 +155,13 @@ class ROI10DConfig(DetectorConfig):
     score: float = 0.05
     """2D detections of lower probability are dropped."""
     candidates: int = 300
-    """2D detections per picture before suppression."""
+    """2D detections per image before suppression."""
     nms: float = 0.65
     """2D boxes of a class that overlap a better one by more than this are dropped."""
     nms_bev: float = 0.05
     """Lifted boxes of a class that overlap a better one by more than this in the bird's-eye view are dropped."""
     top_k: int = 100
-    """2D detections per picture that are lifted."""
+    """2D detections per image that are lifted."""
 
     def __post_init__(self) -> None:
         check_fields("roi10d", self, CHOICES, RANGES)
@@ -216,7 +216,7 @@ PRESETS: dict[str, Callable[[], ROI10DConfig]] = {"default": ROI10DConfig, "pape
 
 RECIPES = {
     "default": Recipe(),
-    # 8 pictures a step, 200,000 steps: 457 epochs of KITTI's 3,500 training pictures; a tenth at 120,000 and 180,000
+    # 8 images a step, 200,000 steps: 457 epochs of KITTI's 3,500 training images; a tenth at 120,000 and 180,000
     "paper": Recipe(
         epochs=457,
         batch_size=8,

@@ -1,8 +1,8 @@
-"""SuperDepth, the depth stream (Pillai, Ambrus, Gaidon, ICRA 2019): a map of depth from one picture.
+"""SuperDepth, the depth stream (Pillai, Ambrus, Gaidon, ICRA 2019): a map of depth from one image.
 
 Encoder and decoder; resolution is won back by sub-pixel convolutions, which compute all the pixels of a cell as channels
-instead of spreading one value over them; a flip-augmentation layer joins the prediction for the picture with that for its
-mirror image, whose occlusion shadows lie on the other side. Trained by LiDAR or rendered depth, or by the right picture of a
+instead of spreading one value over them; a flip-augmentation layer joins the prediction for the image with that for its
+mirror image, whose occlusion shadows lie on the other side. Trained by LiDAR or rendered depth, or by the right image of a
 stereo pair alone. From the paper's abstract and a sister project's published losses; its full text and its code were not at
 hand: widths are ours.
 
@@ -128,8 +128,8 @@ def flip_fused(
     """The flip-augmentation layer: the prediction and the mirrored one of the mirror image, joined; differentiable.
 
     Elsewhere their mean; on the outer 5 % of the width at the left only the mirrored one and at the right only the plain one,
-    with a ramp to 10 %: a stereo-trained stream is wrong where the left edge of things, and of the picture, hides the scene.
-    Mirroring the picture mirrors the result.
+    with a ramp to 10 %: a stereo-trained stream is wrong where the left edge of things, and of the image, hides the scene.
+    Mirroring the image mirrors the result.
     """
     plain, mirrored = predict(images), predict(images.flip(-1)).flip(-1)
     place = torch.linspace(0, 1, plain.shape[-1], device=plain.device, dtype=plain.dtype)
@@ -159,7 +159,7 @@ def pooled_log_depth(depth: Float[Tensor, "b 1 H W"], stride: int) -> Float[Tens
 def depth_loss(
     depth: Float[Tensor, "b 1 H W"], truth: Float[Tensor, "b H W"], most: float = 80.0
 ) -> Float[Tensor, ""]:
-    """Mean |log depth - log truth| where truth is known (> 0) and at most ``most`` metres; zero where nothing is known."""
+    """Mean |log depth - log truth| over pixels whose truth is known (> 0) and at most ``most`` metres; 0 without any."""
     known: Bool[Tensor, "b H W"] = torch.isfinite(truth) & (truth > 0) & (truth <= most)
     error = (torch.log(depth[:, 0]) - torch.log(torch.where(known, truth, 1.0))).abs()
     return torch.where(known, error, 0.0).sum() / known.sum().clamp_min(1)
@@ -171,11 +171,11 @@ def stereo_loss(
     right: Float[Tensor, "b 3 H W"],
     pixels_per_inverse_metre: Float[Tensor, " b"],
 ) -> Float[Tensor, ""]:
-    """Self-supervision from a rectified pair: the left picture as rebuilt from the right one, compared with itself.
+    """Self-supervision from a rectified pair: the left image as rebuilt from the right one, compared with itself.
 
-    inverse_depth: of the left picture, 1 / m; left, right: colours in [0, 1]; pixels_per_inverse_metre: baseline times focal
+    inverse_depth: of the left image, 1 / m; left, right: colours in [0, 1]; pixels_per_inverse_metre: baseline times focal
     length (the reference one, if depth counts at it): a point at inverse depth d is seen that many pixels times d further left
-    in the right picture. Pixels rebuilt from beyond the picture's edge do not count. Weights as in packnet-sfm.
+    in the right image. Pixels rebuilt from beyond the image's edge do not count. Weights as in packnet-sfm.
     """
     disparity = inverse_depth[:, 0] * pixels_per_inverse_metre[:, None, None]
     rebuilt, inside = _shifted(right, disparity)
@@ -186,7 +186,7 @@ def stereo_loss(
 
 
 def _shifted(right: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
-    """The right picture read ``disparity`` (B, H, W) pixels further left at each place; and where that is inside."""
+    """The right image read ``disparity`` (B, H, W) pixels further left at each place; and where that is inside."""
     b, h, w = disparity.shape
     u = torch.arange(w, device=right.device, dtype=right.dtype) - disparity
     v = torch.arange(h, device=right.device, dtype=right.dtype)[None, :, None].expand(b, h, w)
@@ -209,7 +209,7 @@ def _ssim_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _roughness(map_: Tensor, image: Tensor) -> Tensor:
-    """Mean gradient of a map, less where the picture has an edge."""
+    """Mean gradient of a map, less where the image has an edge."""
     total = map_.new_zeros(())
     for axis in (2, 3):
         edge = image.diff(dim=axis).abs().mean(1, keepdim=True)

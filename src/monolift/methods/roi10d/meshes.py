@@ -26,9 +26,9 @@ def with_meshes(
     found: LiftedDetections, image: UInt8[Tensor, "3 H W"], camera: Camera, space: ShapeSpace
 ) -> LiftedDetections:
     """The detections with a mesh each: the code's shape in the box's extents, at the box's place (its yaw; pitch and roll of
-    ``rotation`` are left out, as in the box), wearing the picture inside its 2D box, mirrored for the side that is not seen.
+    ``rotation`` are left out, as in the box), wearing the image inside its 2D box, mirrored for the side that is not seen.
 
-    found, image, camera: of one picture, 2D boxes in its pixels. A mesh that shows the camera no face stays without texture.
+    found, image, camera: of one image, 2D boxes in its pixels. A mesh that shows the camera no face stays without texture.
     """
     boxes2d = found.boxes2d
     assert boxes2d is not None
@@ -40,7 +40,7 @@ def with_meshes(
         mask = _inside(boxes2d[k], image)
         try:
             shape = project_texture(shape, *place, image, camera, mask)
-        except ValueError:  # nothing of it is in the picture
+        except ValueError:  # nothing of it is in the image
             shape = Mesh(shape.vertices, shape.faces)
         meshes.append(placed(shape, *place))
     return replace(found, meshes=tuple(meshes))

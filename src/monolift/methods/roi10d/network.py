@@ -92,7 +92,7 @@ class ROI10DNetwork(nn.Module):
 class Fusion(nn.Module):
     """Features, depth and a map of 2D coordinates, each through two convolutions with group norm, joined (section 3.1).
 
-    coordinates: pixels from the middle of the picture, in hundreds. Not shares of its size: a region's size in pixels, which
+    coordinates: pixels from the middle of the image, in hundreds. Not shares of its size: a region's size in pixels, which
     RoIAlign takes away, can be read off them, and with it how far things are.
     """
 

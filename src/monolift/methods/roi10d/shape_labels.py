@@ -4,7 +4,7 @@
     write_shape_labels(KittiDataset(root, split, depth=True, instances=True), space, "shapes.json")
     monolift train roi10d --data ROOT --set shape_labels=shapes.json ...
 
-A code is good when depth points that lie in the labelled box lie on its surface, and when its outline in the picture is the
+A code is good when depth points that lie in the labelled box lie on its surface, and when its outline in the image is the
 object's mask. The paper minimises "projective discrepancy in LIDAR and segmentation" and says no more: the cost, the steps and
 the silhouette by rays through the distance field, which needs no mesh, are ours.
 """
@@ -42,7 +42,7 @@ MATCH = 0.05  # metres between a labelled centre and the one in the file
 class Evidence:
     """What is known of one object's shape.
 
-    points: (P, 3) of its surface; rays: (R, S, 3) samples along the rays of R picture cells through its box, both in units of
+    points: (P, 3) of its surface; rays: (R, S, 3) samples along the rays of R image cells through its box, both in units of
     the box's half sides, its own frame; mask: (R,) whether the cell shows the object
     """
 

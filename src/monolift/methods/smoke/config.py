@@ -97,11 +97,11 @@ class SmokeConfig(DetectorConfig):
     head_channels: int = 64
     """Channels between the two convolutions of a head (published: 256)."""
     input_width: int = 832
-    """Width of the training picture, pixels, a multiple of 32."""
+    """Width of the training image, pixels, a multiple of 32."""
     input_height: int = 256
-    """Height of the training picture, pixels, a multiple of 32."""
+    """Height of the training image, pixels, a multiple of 32."""
     fit: str = "area"
-    """How any picture becomes a network picture: area (same number of pixels, own shape), letterbox (into the training
+    """How any image becomes a network image: area (same number of pixels, own shape), letterbox (into the training
     size), width-crop (released code: scaled by width, rows lost)."""
     focal: float = 480.0
     """Reference focal length, network pixels: depth is predicted for it and scaled by the camera's. 0: not scaled."""
@@ -117,7 +117,7 @@ class SmokeConfig(DetectorConfig):
     min_height: float = 6.0
     """Labelled boxes lower than this, network pixels, are neither sought nor background."""
     neighbourhood: float = 0.3
-    """Cells within this share of the 2D box's half sides round the key point train the regression too, with Gaussian weights
+    """Cells within this share of the 2D box's half sides round the keypoint train the regression too, with Gaussian weights
     that sum to 1 per object (at least the 3x3 cells; 0: the key cell only, as published). It converges in a fraction of the
     steps: Liu et al., Training-Time-Friendly Network, AAAI 2020."""
     boxes2d: bool = True
@@ -208,7 +208,7 @@ RENAMED = {
 
 PRESETS: dict[str, Callable[[], SmokeConfig]] = {"default": SmokeConfig, "paper": paper, "official": official}
 
-# the published schedule: Adam 2.5e-4, a tenth at 40 and 72 % of the run, biases at twice the rate, 32 pictures a step
+# the published schedule: Adam 2.5e-4, a tenth at 40 and 72 % of the run, biases at twice the rate, 32 images a step
 _PUBLISHED = Recipe(
     epochs=60,
     batch_size=32,

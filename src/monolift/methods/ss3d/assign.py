@@ -24,10 +24,10 @@ CORNER_REACH = 1.0
 
 @dataclass(frozen=True)
 class Targets:
-    """Training targets of a batch of B pictures with N objects that have M support cells in all.
+    """Training targets of a batch of B images with N objects that have M support cells in all.
 
     classes: (B, h, w) BACKGROUND, IGNORE or 1 + label
-    image, cell, object: (M,) of each support cell: picture in the batch, flat cell (row * w + column), object
+    image, cell, object: (M,) of each support cell: image in the batch, flat cell (row * w + column), object
     numbers: (M, 26) channels that the cell should show; known: (M, 26) whether it has to
     boxes, label: of the N objects; cameras: (B,); width: columns of the map; names: for messages
     """
@@ -51,7 +51,7 @@ class Targets:
 
 
 def assign_targets(codec: SS3DCodec, samples: Sequence[Sample]) -> Targets:
-    """Targets of samples that are network pictures of one size, sides multiples of 4."""
+    """Targets of samples that are network images of one size, sides multiples of 4."""
     w, h = (side // STRIDE for side in samples[0].size)
     classes = torch.full((len(samples), h, w), BACKGROUND)
     image, cell, owner, label, boxes, parameters, known = [], [], [], [], [], [], []
@@ -103,9 +103,9 @@ def _label(config: SS3DConfig, sample: Sample, i: int) -> int | None:
 
 
 def _labelled_parameters(sample: Sample) -> tuple[Tensor, Tensor]:
-    """(N, 26) parameters of the labels and whether each is known. The 2D box is the labelled one, cut to the picture.
+    """(N, 26) parameters of the labels and whether each is known. The 2D box is the labelled one, cut to the image.
 
-    Corners at or behind the camera, or far outside the picture, have no pixel worth learning.
+    Corners at or behind the camera, or far outside the image, have no pixel worth learning.
     """
     camera, boxes = sample.camera, sample.boxes
     parameters = parameters_of_boxes(boxes, camera).to(boxes.center.dtype)
@@ -120,7 +120,7 @@ def _labelled_parameters(sample: Sample) -> tuple[Tensor, Tensor]:
 
 
 def _paint(sample: Sample, labels: Sequence[int | None], support: float, classes: Tensor) -> Tensor:
-    """Paints one picture's class map in place; returns the object of each cell, (h, w), -1 for none.
+    """Paints one image's class map in place; returns the object of each cell, (h, w), -1 for none.
 
     First every 2D box as "ignore", then the supports, so that no support is lost to a neighbour's surroundings; far objects
     first, so that the nearer one wins where supports overlap. An ignored object's support hides what is behind it.

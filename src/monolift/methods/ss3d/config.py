@@ -72,11 +72,11 @@ class SS3DConfig(DetectorConfig):
     head_channels: int = 64
     """Channels between the two layers of each of the eleven heads. 0: twice the backbone's, as in the author's code."""
     input_width: int = 832
-    """Width of the training picture, pixels, a multiple of 32."""
+    """Width of the training image, pixels, a multiple of 32."""
     input_height: int = 256
-    """Height of the training picture, pixels, a multiple of 32."""
+    """Height of the training image, pixels, a multiple of 32."""
     fit: str = "area"
-    """How any picture becomes a network picture: area (same number of pixels, own shape) or letterbox (training size)."""
+    """How any image becomes a network image: area (same number of pixels, own shape) or letterbox (training size)."""
     focal: float = 480.0
     """Reference focal length, network pixels: distance is predicted for it and scaled by the camera's. 0: not scaled
     (published)."""
@@ -129,9 +129,9 @@ class SS3DConfig(DetectorConfig):
     score: float = 0.05
     """Cells whose class probability is lower are no candidates."""
     candidates: int = 300
-    """At most so many local maxima of the classes per picture enter the suppression."""
+    """At most so many local maxima of the classes per image enter the suppression."""
     top_k: int = 100
-    """Detections per picture (author's code drops a picture with more)."""
+    """Detections per image (author's code drops an image with more)."""
 
     def __post_init__(self) -> None:
         check_fields("ss3d", self, CHOICES, RANGES)
@@ -145,7 +145,7 @@ def paper(**changes: Any) -> SS3DConfig:
     """What is known of the paper: dilated encoder, plain units, Gaussian likelihood with the Gamma(1, 0.5) prior.
 
     ResNet-34 with dilation stands for DRN-C-26. The input size is KITTI's, a multiple of 32; the author's code takes
-    1216 x 352 of the picture's top left corner.
+    1216 x 352 of the image's top left corner.
     """
     base = SS3DConfig(
         backbone="resnet34",
@@ -192,7 +192,7 @@ PRESETS: dict[str, Callable[[], SS3DConfig]] = {
     "iou": through_fit,
 }
 
-# author's code: Adam 1e-4, 16 pictures a step, 100 epochs, no augmentation; its schedule (on a plateau) is a cosine here
+# author's code: Adam 1e-4, 16 images a step, 100 epochs, no augmentation; its schedule (on a plateau) is a cosine here
 _PUBLISHED = Recipe(
     epochs=100,
     batch_size=16,

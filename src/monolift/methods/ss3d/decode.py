@@ -75,7 +75,7 @@ def _agreed(
 
 
 def _distinct(config: SS3DConfig, parameters: Tensor, score: Tensor, kinds: Tensor, rows: Tensor) -> Tensor:
-    """Of one picture's candidates ``rows`` those that no better one of their kind covers."""
+    """Of one image's candidates ``rows`` those that no better one of their kind covers."""
     kept = batched_nms(parameters[rows, BOX], score[rows], kinds[rows], config.nms)
     return rows[kept[: config.top_k]]
 

@@ -4,14 +4,14 @@ A box is seven numbers, its *state*: x, y, z (centre, metres), log length, log h
 state is a box, so the fit needs no bounds.
 
 parameters    meaning                                             unit
-0-3      2D box x1, y1, x2, y2                               pixels, cut to the picture where its size is known
-4        distance from the picture's camera to the centre    metres
+0-3      2D box x1, y1, x2, y2                               pixels, cut to the image where its size is known
+4        distance from the image's camera to the centre    metres
 5, 6     sine and cosine of the observation angle            -
 7-9      log length, log height, log width                   log metres
 10-25    u, v of the eight corners (``CORNER_SIGNS``)        pixels
 
 A corner in or behind the image plane has no pixel: its depth is held at ``NEAR_PLANE``, which sends it far out on its own side,
-and the side of the 2D box that follows it ends at the picture's border, as it does in the labels.
+and the side of the 2D box that follows it ends at the image's border, as it does in the labels.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TINY = 1e-12  # metres; keeps the slopes of a box at the camera's very centre fi
 class Pinhole:
     """One camera per box as plain tensors, in the dtype and on the device of the boxes.
 
-    focal, middle: (N, 2) pixels; shift: (N, 3) metres, the fourth column of P2; low, high: (2,) picture's limits, pixels.
+    focal, middle: (N, 2) pixels; shift: (N, 3) metres, the fourth column of P2; low, high: (2,) image's limits, pixels.
     """
 
     focal: Float[Tensor, "n 2"]
@@ -134,7 +134,7 @@ class _Seen:
         self.X, self.Y, self.Z = in_object.unbind(2)  # (N, 8), from the centre along length, height, width
         self.side = self.cos * self.X + self.sin * self.Z  # from the centre to the right
         self.ahead = self.cos * self.Z - self.sin * self.X  # ... and forwards
-        self.shifted = center + pinhole.shift  # the centre, seen from the picture's own camera
+        self.shifted = center + pinhole.shift  # the centre, seen from the image's own camera
         points = torch.stack([self.side, self.Y], 2) + self.shifted[:, None, :2]
         depth = self.ahead + self.shifted[:, 2:]
         self.in_front = depth > NEAR_PLANE
@@ -157,7 +157,7 @@ class _Seen:
         n, low, high = len(self.state), self.pinhole.low, self.pinhole.high
 
         def of_corner(which: Tensor, value: Tensor) -> Tensor:
-            free = (value > low) & (value < high)  # a side cut by the picture's border does not move
+            free = (value > low) & (value < high)  # a side cut by the image's border does not move
             rows = corners.gather(1, which[:, None, :, None].expand(n, 1, 2, STATE))[:, 0]
             return rows * free[..., None]
 

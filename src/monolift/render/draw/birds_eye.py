@@ -53,7 +53,7 @@ def birds_eye(
 ) -> Image.Image:
     """A panel ``along`` pixels long in the forward direction; its breadth and range follow what there is to show.
 
-    ``camera`` must know its picture's width for its view to be drawn. Objects beyond 100 m are left out. Where the centre's
+    ``camera`` must know its image's width for its view to be drawn. Objects beyond 100 m are left out. Where the centre's
     covariance is known an ellipse holds it with a probability of 39 % (one standard deviation each way).
     """
     groups = [group for group in (found, labels) if group is not None and len(group.boxes)]
@@ -117,7 +117,7 @@ def _draw_ring_label(canvas: Canvas, ground: Ground, radius: int, size: float) -
 
 
 def _view_edges(camera: Camera) -> tuple[float, ...]:
-    """Angles of the picture's left and right border against straight ahead, radians; none for a camera without a size."""
+    """Angles of the image's left and right border against straight ahead, radians; none for a camera without a size."""
     borders = (-0.5, camera.width - 0.5) if camera.width else ()
     return tuple(math.atan2(u - float(camera.cx), float(camera.fx)) for u in borders)
 

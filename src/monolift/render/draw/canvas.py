@@ -1,6 +1,6 @@
-"""A picture to draw on with Pillow alone: smooth lines, dashes, translucent faces, text, labels that keep apart.
+"""An image to draw on with Pillow alone: smooth lines, dashes, translucent faces, text, labels that keep apart.
 
-Coordinates are pixels with centres at integers, as everywhere: the picture spans [-0.5, W - 0.5].
+Coordinates are pixels with centres at integers, as everywhere: the image spans [-0.5, W - 0.5].
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Rectangle = tuple[float, float, float, float]
 INK: Color = (16, 20, 26)
 PAPER: Color = (246, 247, 249)
 
-# After Okabe and Ito (2008), whose eight colours stay apart under every common colour blindness; lightened for photographs.
+# After Okabe and Ito (2008), whose eight colours stay apart under every common colour blindness; lightened for images.
 CLASS_COLORS: dict[str, Color] = {
     "Car": (86, 190, 255),
     "Pedestrian": (255, 176, 38),
@@ -49,14 +49,14 @@ def font(size: float) -> Any:
 class Canvas:
     """Shapes are drawn enlarged and reduced at the end, which smooths them; text is set after that, so it stays sharp."""
 
-    def __init__(self, picture: Image.Image) -> None:
-        self.width, self.height = picture.size
+    def __init__(self, image: Image.Image) -> None:
+        self.width, self.height = image.size
         area = self.width * self.height
         self._zoom = 3 if area <= 1_500_000 else 2 if area <= 6_000_000 else 1
         # nearest here and the mean in `finish`: what is not drawn on comes back unchanged
         size = (self.width * self._zoom, self.height * self._zoom)
-        self._picture = picture.convert("RGB").resize(size, Image.Resampling.NEAREST)
-        self._draw = ImageDraw.Draw(self._picture, "RGBA")
+        self._image = image.convert("RGB").resize(size, Image.Resampling.NEAREST)
+        self._draw = ImageDraw.Draw(self._image, "RGBA")
         self._texts: list[tuple[tuple[float, float], str, float, Color, str]] = []
         self._taken: list[Rectangle] = []
 
@@ -81,13 +81,13 @@ class Canvas:
                 self._draw.ellipse([x - r, y - r, x + r, y + r], fill=color)
 
     def polygon(self, points: Points, color: Color, alpha: float = 1.0) -> None:
-        """A filled polygon of (K, 2) points, cut to the picture."""
+        """A filled polygon of (K, 2) points, cut to the image."""
         inside = clip_polygon(points, (-9.0, -9.0, self.width + 9.0, self.height + 9.0))
         if len(inside) >= 3:
             self._draw.polygon([self._px(p) for p in inside], fill=(*color, round(255 * alpha)))
 
     def arc(self, center: Points, radius: float, color: Color, width: float = 1.0) -> None:
-        """A circle; what lies outside the picture is not seen."""
+        """A circle; what lies outside the image is not seen."""
         x, y = self._px(center)
         r = radius * self._zoom
         self._draw.ellipse(
@@ -129,11 +129,11 @@ class Canvas:
         self._taken.append(area)
 
     def finish(self) -> Image.Image:
-        picture = self._picture.reduce(self._zoom) if self._zoom > 1 else self._picture
-        draw = ImageDraw.Draw(picture)
+        image = self._image.reduce(self._zoom) if self._zoom > 1 else self._image
+        draw = ImageDraw.Draw(image)
         for (x, y), text, size, color, anchor in self._texts:
             draw.text((x + 0.5, y + 0.5), text, font=font(size), fill=color, anchor=anchor)
-        return picture
+        return image
 
     def _px(self, point: Points) -> tuple[float, float]:
         z = self._zoom

@@ -1,6 +1,6 @@
-"""Meshes laid over the photograph they were found in: shaded like clay, so that shape and fit can be judged.
+"""Meshes laid over the image they were found in: shaded like clay, so that shape and fit can be judged.
 
-In their own texture they would look like the photograph itself.
+In their own texture they would look like the image itself.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ DARKEST = 0.25
 def overlay_meshes(
     image: UInt8[Tensor, "3 H W"], camera: Camera, meshes: Sequence[Mesh], classes: Sequence[str]
 ) -> UInt8[Tensor, "3 H W"]:
-    """The photograph with meshes (camera frame, metres) before it, in the colours of their classes, the nearest on top.
+    """The image with meshes (camera frame, metres) before it, in the colours of their classes, the nearest on top.
 
     A mesh that reaches behind the camera is left out.
     """
-    picture = image.float() / 255
+    canvas = image.float() / 255
     height, width = image.shape[1:]
     for mesh, name in sorted(
         zip(meshes, classes, strict=True), key=lambda pair: -float(pair[0].vertices[:, 2].mean())
@@ -45,9 +45,9 @@ def overlay_meshes(
         light = _lit(mesh)[seen.face[0].clamp_min(0)]
         color = torch.tensor(class_color(name)).view(3, 1, 1) / 255 * light
         alpha = OPACITY * seen.silhouette[0]
-        place = picture[:, y1:y2, x1:x2]
-        picture[:, y1:y2, x1:x2] = place * (1 - alpha) + color * alpha
-    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
+        place = canvas[:, y1:y2, x1:x2]
+        canvas[:, y1:y2, x1:x2] = place * (1 - alpha) + color * alpha
+    return (canvas.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _lit(mesh: Mesh) -> Float[Tensor, " f"]:

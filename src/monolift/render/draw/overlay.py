@@ -1,7 +1,7 @@
-"""Boxes on a photograph and from above: what a result looks like.
+"""Boxes on an image and from above: what a result looks like.
 
 Detections are drawn with full lines, labels beside them with white dashes; each class keeps its colour
-(:data:`canvas.CLASS_COLORS`). The heading shows on the photograph as a crossed and tinted front face, from above as a filled
+(:data:`canvas.CLASS_COLORS`). The heading shows on the image as a crossed and tinted front face, from above as a filled
 arrowhead.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from monolift.files.renamed import renamed
 from monolift.geometry import CORNER_SIGNS, EDGES, FRONT, Camera
 from monolift.geometry.boxes import NEAR_PLANE
 from monolift.render.draw.birds_eye import birds_eye
@@ -20,10 +21,10 @@ from monolift.render.draw.canvas import INK, PAPER, Canvas, Color, Points, class
 from monolift.render.draw.objects import Drawable
 from monolift.typing import Tensor, UInt8
 
-__all__ = ["birds_eye", "overlay", "picture"]
+__all__ = ["birds_eye", "draw_result", "overlay"]
 
 WHITE: Color = (255, 255, 255)
-GAP = 6  # pixels between photograph and panel
+GAP = 6  # pixels between image and panel
 PANEL, PANEL_AREA = (
     (240, 4096),
     40_000_000,
@@ -33,13 +34,13 @@ FRONT_FACE = 1  # of _faces_seen: the positive side of axis 0, the length
 _SIGNS = np.array(CORNER_SIGNS, dtype=np.float64)
 
 
-def picture(
+def draw_result(
     image: UInt8[Tensor, "3 H W"],
     camera: Camera,
     found: Drawable | None = None,
     labels: Drawable | None = None,
 ) -> Image.Image:
-    """The photograph with its boxes and the bird's-eye panel: below a wide photograph, else beside it.
+    """The image with its boxes and the bird's-eye panel: below a wide image, else beside it.
 
     With both ``found`` and ``labels`` the labels are white dashes and only detections carry text; labels alone have nothing
     to be told from and are drawn like detections.
@@ -65,7 +66,7 @@ def overlay(
     found: Drawable | None = None,
     labels: Drawable | None = None,
 ) -> Image.Image:
-    """The photograph with its boxes. One under 800 pixels wide is enlarged so that the text fits, unless it is very tall."""
+    """The image with its boxes. One under 800 pixels wide is enlarged so that the text fits, unless it is very tall."""
     photograph = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
     zoom = ENLARGED_WIDTH / photograph.width
     if zoom > 1 and photograph.width * photograph.height * zoom**2 <= ENLARGED_AREA:
@@ -186,3 +187,6 @@ def _draw_labels(canvas: Canvas, camera: Camera, objects: Drawable) -> None:
         if spot is not None and spot[3] < y1 - 5:
             tie = np.array([[min(max(middle, spot[0] + 4), spot[2] - 4), spot[3]], [middle, y1]])
             canvas.line(tie, class_color(name), 1.0, 0.9)
+
+
+__getattr__ = renamed(__name__, picture="draw_result")

@@ -5,7 +5,7 @@ import { Frames } from "./frames.js";
 import { corners, pixel, useOrder } from "./geometry.js";
 import { listenToKeys } from "./keys.js";
 import { Panel } from "./panel.js";
-import { Picture } from "./picture.js";
+import { ImageView } from "./image_view.js";
 import { Player } from "./player.js";
 import { Review } from "./review.js";
 import { Space } from "./space.js";
@@ -40,10 +40,10 @@ function toggleTheme() {
 byId("theme").addEventListener("click", toggleTheme);
 
 const review = new Review(store, config);
-const picture = new Picture(store);
+const image = new ImageView(store);
 const space = new Space(store);
 const panel = new Panel(store, review);
 const player = new Player(store, new Frames(config), review);
 listenToKeys({ store, space, panel, player, review, toggleTheme });
-window.monolift = { store, space, picture, player, review, corners, pixel };
+window.monolift = { store, space, image, player, review, corners, pixel };
 player.show(0);

@@ -1,4 +1,4 @@
-// The column beside the pictures: filters, the numbers of the chosen object, the lists.
+// The column beside the images: filters, the numbers of the chosen object, the lists.
 
 import { byId, element } from "./dom.js";
 import { degrees } from "./geometry.js";
@@ -93,7 +93,7 @@ export class Panel {
   }
 
   #list(title, objects, all) {
-    const empty = all ? "none at this filter" : "none in this picture";
+    const empty = all ? "none at this filter" : "none in this image";
     const rows = objects.length ? objects.map((object) => this.#row(object)) : [element("li", { class: "empty" }, empty)];
     return [element("h2", {}, title), element("ul", {}, ...rows)];
   }

@@ -9,7 +9,7 @@ import { OrbitControls } from "three/addons/controls/OrbitControls.js";
 import { byId, element } from "./dom.js";
 import { BoxView } from "./boxview.js";
 import { degrees } from "./geometry.js";
-import { pictureBoard, pointCloud, sightLines } from "./surroundings.js";
+import { imageBoard, pointCloud, sightLines } from "./surroundings.js";
 import { isShown } from "./store.js";
 
 const VIEWS = { orbit: "Behind", camera: "Camera", top: "Above" };
@@ -57,7 +57,7 @@ export class Space {
     this.world.clear();
     this.grid = this.#ground(frame);
     this.cloud = frame.points ? pointCloud(frame, () => this.request()) : null;
-    this.board = frame.camera ? pictureBoard(frame, () => this.request()) : null;
+    this.board = frame.camera ? imageBoard(frame, () => this.request()) : null;
     this.sight = frame.camera ? sightLines(frame) : null;
     this.world.add(...[this.board, this.sight, this.grid, this.cloud].filter(Boolean));
     this.rebuildObjects();

@@ -20,7 +20,7 @@ function boardCorners({ camera, width, height }, depth) {
 }
 
 /** The photograph where its pixels belong. It is drawn behind everything, so that seen from the camera boxes lie on it. */
-export function pictureBoard(frame, request) {
+export function imageBoard(frame, request) {
   const geometry = new BufferGeometry();
   geometry.setAttribute("position", new BufferAttribute(new Float32Array(boardCorners(frame, BOARD_METRES).flat()), 3));
   geometry.setAttribute("uv", new BufferAttribute(new Float32Array([0, 1, 1, 1, 1, 0, 0, 0]), 2));
@@ -100,9 +100,9 @@ function sampler({ camera, width, height }, image) {
   };
 }
 
-/** The frame's picture, decoded once. */
+/** The frame's image, decoded once. */
 function photograph(frame) {
-  if (!frame.image) return Promise.reject(new Error("no picture"));
+  if (!frame.image) return Promise.reject(new Error("no image"));
   frame.decoded ??= (async () => {
     const image = new Image();
     image.src = frame.image;

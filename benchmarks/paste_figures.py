@@ -1,7 +1,7 @@
-"""The picture of docs/augmentation.md: pasted cars in pictures of a data set, with depth after pasting where there is some.
+"""The image of docs/augmentation.md: pasted cars in images of a data set, with depth after pasting where there is some.
 
 monolift synth --out world --images 8 --seed 5 --masks --depth
-python benchmarks/paste_pictures.py world --out augmentation.jpg [--rows 3] [--masks DIR] [--split FILE]
+python benchmarks/paste_images.py world --out augmentation.jpg [--rows 3] [--masks DIR] [--split FILE]
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from monolift.augment.paste import paste
 from monolift.data.kitti import KittiDataset
 from monolift.data.sample import Sample
 
-WIDTH = 900  # pixels of a picture
+WIDTH = 900  # pixels of an image
 
 
 def drawn(sample: Sample, originals: int) -> Image.Image:
-    """The picture with a green bar above each pasted car."""
-    picture = Image.fromarray(sample.image.permute(1, 2, 0).contiguous().numpy())
-    draw = ImageDraw.Draw(picture)
+    """The image with a green bar above each pasted car."""
+    image = Image.fromarray(sample.image.permute(1, 2, 0).contiguous().numpy())
+    draw = ImageDraw.Draw(image)
     for x1, y1, x2, _ in sample.boxes2d[originals:].tolist():
         draw.line((x1, y1 - 6, x2, y1 - 6), fill=(30, 220, 60), width=4)
-    return picture
+    return image
 
 
 def main() -> None:
@@ -64,8 +64,8 @@ def main() -> None:
     columns, height = max(map(len, rows)), max(p.height for row in rows for p in row)
     sheet = Image.new("RGB", (columns * (WIDTH + 6) - 6, len(rows) * (height + 6) - 6), "white")
     for k, row in enumerate(rows):
-        for column, picture in enumerate(row):
-            sheet.paste(picture, (column * (WIDTH + 6), k * (height + 6)))
+        for column, image in enumerate(row):
+            sheet.paste(image, (column * (WIDTH + 6), k * (height + 6)))
     sheet.save(options.out, quality=82)
 
 

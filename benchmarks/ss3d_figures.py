@@ -1,7 +1,7 @@
 """What the fit does, drawn: noisy parameters of the cars of a rendered scene, start and end of the fit, from above too.
 
     monolift synth --out WORLD --images 20
-    python benchmarks/ss3d_pictures.py WORLD/training 000003 --out docs/images/ss3d_fit.jpg
+    python benchmarks/ss3d_images.py WORLD/training 000003 --out docs/images/ss3d_fit.jpg
 
 Above: every parameter of each car, with noise of the kind of ``tests/helpers/noisy_cars.py``: the 2D box, the eight corners
 each with a circle of one sigma, and in blue the box at which the fit starts. Middle: the fitted boxes, with the labels dashed.
@@ -65,7 +65,7 @@ def draw_parameters(
 
 
 def whole_cars(sample: Sample) -> Sample:
-    """Only the cars and vans of a scene that are in the picture and mostly visible."""
+    """Only the cars and vans of a scene that are in the image and mostly visible."""
     states = zip(sample.classes, sample.truncation.tolist(), sample.occlusion.tolist(), strict=True)
     rows = [
         i
@@ -78,7 +78,7 @@ def whole_cars(sample: Sample) -> Sample:
     )  # fmt: skip
 
 
-def pictures(sample: Sample, noise: float, seed: int) -> Image.Image:
+def images(sample: Sample, noise: float, seed: int) -> Image.Image:
     parameters, sigma = noisy_parameters(sample, noise, seed)
     fit = fit_boxes(parameters, 1 / sigma, sample.camera)
     start = boxes_from_state(start_from_parameters(parameters, Pinhole.of(sample.camera, parameters)))
@@ -115,8 +115,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("ss3d_fit.jpg"))
     options = parser.parse_args()
     sample = KittiDataset(options.data, [options.name])[0]
-    picture = pictures(whole_cars(sample), options.noise, options.seed)
-    picture.save(options.out, quality=85)
+    image = images(whole_cars(sample), options.noise, options.seed)
+    image.save(options.out, quality=85)
 
 
 if __name__ == "__main__":

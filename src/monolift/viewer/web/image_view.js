@@ -4,13 +4,13 @@ import { byId, element, shape } from "./dom.js";
 import { corners, edges, frontCross, frontFace, outline, projectedLine } from "./geometry.js";
 import { isShown } from "./store.js";
 
-const CROWDED = 560; // CSS pixels: on a narrower picture only the chosen object is named
+const CROWDED = 560; // CSS pixels: on a narrower image only the chosen object is named
 const MOST_ZOOM = 12;
 
-export class Picture {
+export class ImageView {
   constructor(store) {
     this.store = store;
-    this.root = byId("picture");
+    this.root = byId("image");
     this.groups = new Map();
     store.on(["frame", "layers", "score", "hiddenClasses", "geometryVersion"], () => this.draw());
     store.on(["selected", "hovered", "reviewVersion"], () => this.mark());

@@ -1,6 +1,6 @@
-"""SMOKE's steps on the bundled picture, drawn: the heatmap, one object lifted, and the corner loss taken apart.
+"""SMOKE's steps on the bundled image, drawn: the heatmap, one object lifted, and the corner loss taken apart.
 
-    python benchmarks/smoke_pictures.py --out docs/images
+    python benchmarks/smoke_images.py --out docs/images
 
 Prints the table of the eight numbers as well. Everything comes from the bundled model; needs matplotlib.
 """
@@ -39,7 +39,7 @@ TRUTH, FOUND, INK = "#1c2733", "#d1495b", "#1c2733"
 
 @dataclass(frozen=True)
 class Look:
-    """What the network made of the picture. raw: its maps; targets: what training would ask of them."""
+    """What the network made of the image. raw: its maps; targets: what training would ask of them."""
 
     detector: Smoke
     image: Tensor
@@ -49,7 +49,7 @@ class Look:
 
     @property
     def heat(self) -> Tensor:
-        """(K, h, w) scores of the key points."""
+        """(K, h, w) scores of the keypoints."""
         return torch.sigmoid(self.raw["heatmap"])[0]
 
 
@@ -92,20 +92,20 @@ def heatmaps(seen: Look, path: Path) -> None:
 
 
 def _tinted(seen: Look, heat: Tensor) -> np.ndarray:
-    """The greyed picture with each class's heat in its colour."""
+    """The greyed image with each class's heat in its colour."""
     grey = seen.image.float().mean(0).numpy() / 255
-    picture = np.repeat((0.25 + 0.6 * grey)[..., None], 3, 2)
+    image = np.repeat((0.25 + 0.6 * grey)[..., None], 3, 2)
     size = seen.image.shape[1:]
     # cell c is centred on pixel 4 c
     zoomed = torch.nn.functional.interpolate(heat[None], size, mode="nearest")[0].numpy()
     for k, name in enumerate(seen.detector.classes):
         share = (zoomed[k, ..., None] / 0.6).clip(0, 1)  # full colour from 0.6 on
-        picture = (1 - share) * picture + share * np.array(_color(name))
-    return picture
+        image = (1 - share) * image + share * np.array(_color(name))
+    return image
 
 
 def lifting(seen: Look, path: Path, k: int) -> tuple[Tensor, Boxes3D]:
-    """The detection of labelled object k: its cell and offset on the picture, its depth and heading from above."""
+    """The detection of labelled object k: its cell and offset on the image, its depth and heading from above."""
     cell = _best_peak(seen, k)
     numbers, box = _read(seen, k, cell)
     columns = seen.heat.shape[2]
@@ -161,7 +161,7 @@ def _from_above(axes: Any, seen: Look, box: Boxes3D, numbers: Tensor) -> None:
     axes.axhspan(mean - spread, min(mean + spread, far), color="#dfe7ee")
     axes.axhline(mean, color="#8496a8", lw=1)
     axes.text(19.5, mean + 0.6, "mean depth", color="#5c6b7a", fontsize=10, ha="right")
-    axes.plot([0, x / z * far], [0, far], "--", color=FOUND, lw=1.2, label="ray of the key point")
+    axes.plot([0, x / z * far], [0, far], "--", color=FOUND, lw=1.2, label="ray of the keypoint")
     axes.annotate("", (x, z), (x, mean), arrowprops={"arrowstyle": "->", "color": FOUND, "lw": 1.8})
     axes.text(
         x - 0.8,

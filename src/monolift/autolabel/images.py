@@ -1,4 +1,4 @@
-"""Fits to look at: the cars painted into their photograph, before and after, and the way there."""
+"""Fits to look at: the cars painted into their image, before and after, and the way there."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from monolift.typing import Float, Tensor, UInt8
 
 FRAMES, COLOURS = 30, 128
 FRAME_MS, LAST_MS = 100, 1500
-WIDTH = 320  # of each of an animation's two pictures, pixels
+WIDTH = 320  # of each of an animation's two images, pixels
 RESAMPLING = Image.Resampling.LANCZOS
 MARGIN = 0.6  # round the object, in parts of its 2D box's longer side
 
 
 def painted(image: UInt8[Tensor, "3 H W"], camera: Camera, meshes: Sequence[Mesh]) -> UInt8[Tensor, "3 H W"]:
-    """The photograph with textured meshes before it, the nearest on top."""
-    picture = image.float() / 255
+    """The image with textured meshes before it, the nearest on top."""
+    canvas = image.float() / 255
     height, width = image.shape[1:]
     for mesh in sorted(meshes, key=lambda m: -float(m.vertices[:, 2].mean())):
         window = _window(camera.px_from_cam(mesh.vertices), width, height)
@@ -37,13 +37,13 @@ def painted(image: UInt8[Tensor, "3 H W"], camera: Camera, meshes: Sequence[Mesh
             continue
         x1, y1, x2, y2 = window
         seen = render(mesh, Camera.stack([camera.after_crop(x1, y1, x2 - x1, y2 - y1)]))
-        place = picture[:, y1:y2, x1:x2]
-        picture[:, y1:y2, x1:x2] = place * (1 - seen.silhouette[0]) + seen.colour[0]
-    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
+        place = canvas[:, y1:y2, x1:x2]
+        canvas[:, y1:y2, x1:x2] = place * (1 - seen.silhouette[0]) + seen.colour[0]
+    return (canvas.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _window(pixels: Float[Tensor, "v 2"], width: int, height: int) -> tuple[int, int, int, int] | None:
-    """x1, y1, x2, y2 of the part of a picture that holds all of the pixels that lie in it; None when none do."""
+    """x1, y1, x2, y2 of the part of an image that holds all of the pixels that lie in it; None when none do."""
     low, high = pixels.amin(0).floor().long().tolist(), pixels.amax(0).ceil().long().tolist()
     x1, y1 = max(low[0] - 1, 0), max(low[1] - 1, 0)
     x2, y2 = min(high[0] + 2, width), min(high[1] + 2, height)
@@ -51,7 +51,7 @@ def _window(pixels: Float[Tensor, "v 2"], width: int, height: int) -> tuple[int,
 
 
 def before_and_after(result: Results3D, start: Boxes3D) -> Image.Image:
-    """Above, the photograph with the boxes where the fit began; below, with the fitted cars painted in and their boxes."""
+    """Above, the image with the boxes where the fit began; below, with the fitted cars painted in and their boxes."""
     above = overlay(result.image, result.camera, Objects.named(start, result.classes))
     fitted = painted(result.image, result.camera, [m for m in result.meshes or () if m is not None])
     below = _wired(fitted, result.camera, result.boxes, result.classes, above.size)
@@ -68,7 +68,7 @@ def _wired(
     classes: Sequence[str],
     size: tuple[int, int],
 ) -> Image.Image:
-    """A picture at a size, with nothing but the edges of boxes before it: what is painted in stays to be seen."""
+    """An image at a size, with nothing but the edges of boxes before it: what is painted in stays to be seen."""
     canvas = Canvas(Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).resize(size, RESAMPLING))
     camera = replace(camera, width=image.shape[2], height=image.shape[1]).after_resize(*size)
     for corners, name in zip(boxes.to(torch.float64).corners(), classes, strict=True):
@@ -81,8 +81,8 @@ def _wired(
 
 
 def animation(result: Results3D, labelled: FittedObjects) -> bytes:
-    """A GIF of the fit of the picture's largest object: the photograph on the left, the car as it was fitted on the right.
-    ``labelled``: the result's objects, with their history. A picture without objects is one still frame."""
+    """A GIF of the fit of the image's largest object: the image on the left, the car as it was fitted on the right.
+    ``labelled``: the result's objects, with their history. An image without objects is one still frame."""
     if not len(result):
         none = Boxes3D.empty()
         height, width = result.image.shape[1:]
@@ -110,7 +110,7 @@ def animation(result: Results3D, labelled: FittedObjects) -> bytes:
 def _close_up(
     image: UInt8[Tensor, "3 H W"], camera: Camera, box2d: Float[Tensor, "4"]
 ) -> tuple[UInt8[Tensor, "3 h w"], Camera]:
-    """The part of a picture round an object, and its camera."""
+    """The part of an image round an object, and its camera."""
     x1, y1, x2, y2 = box2d.tolist()
     margin = MARGIN * max(x2 - x1, y2 - y1)
     height, width = image.shape[1:]

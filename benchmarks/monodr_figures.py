@@ -1,6 +1,6 @@
-"""The pictures of docs/monodr.md: a synthetic street, its cars fitted from masks and a depth map that is 2 % off.
+"""The images of docs/monodr.md: a synthetic street, its cars fitted from masks and a depth map that is 2 % off.
 
-python benchmarks/monodr_pictures.py [--seed 1] [--index 113] [--cars 5] [--out docs/images]
+python benchmarks/monodr_images.py [--seed 1] [--index 113] [--cars 5] [--out docs/images]
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from monolift.autolabel.pictures import painted
+from monolift.autolabel.images import painted
 from monolift.data.sample import Objects
 from monolift.geometry import Boxes3D, Camera, iou_bev_paired, wrap
 from monolift.methods.monodr import MonoDR, Observation
 from monolift.render.draw.canvas import Canvas
-from monolift.render.draw.overlay import picture
+from monolift.render.draw.overlay import draw_result
 from monolift.world.synthetic import Frame, make_frame
 
 STEPS = (0, 8, 20, 100)
@@ -91,7 +91,7 @@ def main() -> None:
     column.save(options.out / "monodr_converging.jpg", quality=85)
     names = ("Car",) * len(truth)
     found = Objects.named(fitted.boxes, names, scores=fitted.confidence)
-    picture(image, camera, found, Objects.named(truth, names)).save(
+    draw_result(image, camera, found, Objects.named(truth, names)).save(
         options.out / "monodr_result.jpg", quality=85
     )
 

@@ -1,4 +1,4 @@
-"""The window through which a network sees a picture; what ``monolift.augment.augment.View`` is to training."""
+"""The window through which a network sees an image; what ``monolift.augment.augment.View`` is to training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MULTIPLE = 32  # pixels: the coarsest stride of every backbone
 
 @dataclass(frozen=True)
 class Window:
-    """u' = scale (u + 0.5) - 0.5 - left, and so for rows; what lies outside the picture is black."""
+    """u' = scale (u + 0.5) - 0.5 - left, and so for rows; what lies outside the image is black."""
 
     scale: float
     left: int
@@ -26,16 +26,16 @@ class Window:
     height: int
 
     def lens(self, lens: Lens) -> Lens:
-        """The camera of the network picture."""
+        """The camera of the network image."""
         return lens.scaled_and_cut(self.scale, self.left, self.top, self.width, self.height)
 
     def source_from_window(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """(..., 2) pixels of the network picture to pixels of the photograph."""
+        """(..., 2) pixels of the network image to pixels of the image."""
         return (pixels + np.array([self.left, self.top], pixels.dtype) + 0.5) / self.scale - 0.5
 
-    def picture(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) RGB to the (3, h, w) network picture, bilinear with antialiasing."""
-        height, width = image.shape[:2]
+    def image(self, source: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) RGB to the (3, h, w) network image, bilinear with antialiasing."""
+        height, width = source.shape[:2]
         x0, x1 = self._inside(self.left, self.width, width)
         y0, y1 = self._inside(self.top, self.height, height)
         out = np.zeros((self.height, self.width, 3), np.uint8)
@@ -43,17 +43,17 @@ class Window:
             left, top = (x0 + self.left) / self.scale, (y0 + self.top) / self.scale
             right, bottom = (x1 + self.left) / self.scale, (y1 + self.top) / self.scale
             box = (max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height))  # rounding
-            part = Image.fromarray(image).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=box)
+            part = Image.fromarray(source).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=box)
             out[y0:y1, x0:x1] = np.asarray(part)
         return np.ascontiguousarray(out.transpose(2, 0, 1))
 
     def _inside(self, offset: int, extent: int, source_extent: int) -> tuple[int, int]:
-        """Cells of the window that lie wholly inside the picture."""
+        """Cells of the window that lie wholly inside the image."""
         return max(0, -offset), min(extent, math.floor(source_extent * self.scale + 1e-6) - offset)
 
 
 def window_for(config: dict[str, Any], width: int, height: int) -> Window:
-    """The window that a model's configuration (input_width, input_height, fit) gives a picture of this size."""
+    """The window that a model's configuration (input_width, input_height, fit) gives an image of this size."""
     out_width, out_height = config["input_width"], config["input_height"]
     fit = config.get("fit", "area")
     if fit == "width-crop":
