@@ -1,0 +1,7 @@
+"""Claims of MonoDR."""
+
+from __future__ import annotations
+
+from benchmarks.claims.claim import Claim
+
+CLAIMS: tuple[Claim, ...] = ()

@@ -1,0 +1,136 @@
+"""The claims' page: every result has its claim, every verdict follows from figures, and the page is what they give."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def from_the_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """``benchmarks`` is found where it is run: in the repository's root."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
+        del sys.modules[name]
+
+
+def example(**changes: object) -> object:
+    from benchmarks.claims.claim import Claim, Figures, Finding
+
+    def judge(figures: Figures) -> Finding:
+        better = figures["a"] > figures["b"]
+        return Finding("holds" if better else "does not hold here", f"{figures['a']} against {figures['b']}.")
+
+    given = {
+        "id": "smoke-a-beats-b",
+        "method": "smoke",
+        "sentence": "A beats B.",
+        "source": "table 1",
+        "setup": "Two numbers.",
+        "cost": "cheap",
+        "judge": judge,
+        "run": lambda workspace: {"a": 2.0 + workspace.seeds[0], "b": 1.0},
+        **changes,
+    }
+    return Claim(**given)  # type: ignore[arg-type]
+
+
+def test_every_result_has_its_claim_and_can_be_judged() -> None:
+    from benchmarks.claims.catalogue import catalogue
+    from benchmarks.claims.claim import VERDICTS
+    from benchmarks.claims.page import finding
+    from benchmarks.claims.results import FOLDER, read_result
+
+    claims = catalogue()
+    for path in FOLDER.glob("*.json"):
+        assert path.stem in claims, f"{path.name}: no such claim"
+        result = read_result(claims[path.stem])
+        assert result is not None and result.seeds == tuple(json.loads(path.read_text())["seeds"])
+    for claim in claims.values():
+        found = finding(claim, read_result(claim))
+        assert found.verdict in VERDICTS and found.reason.endswith(".")
+        assert all(len(row) == len(found.table.header) for row in (found.table.rows if found.table else ()))
+
+
+def test_the_page_is_what_the_results_give() -> None:
+    """After a new result: ``python -m benchmarks.claims --write``."""
+    from benchmarks.claims.catalogue import catalogue
+    from benchmarks.claims.page import PAGE, page
+
+    assert PAGE.read_text(encoding="utf-8") == page(catalogue().values())
+
+
+def test_the_verdict_follows_the_figures(tmp_path: Path) -> None:
+    from benchmarks.claims.page import page
+    from benchmarks.claims.results import write_result
+
+    claim = example()
+    assert "**Not run.**" in page([claim], tmp_path)
+    beyond = example(id="smoke-beyond", run=None, full="monolift train --data kitti")
+    assert "**Needs full KITTI.**" in page([beyond], tmp_path)
+    for a, verdict in (
+        (2.0, "**Holds.** 2.0 against 1.0."),
+        (0.5, "**Does not hold here.** 0.5 against 1.0."),
+    ):
+        write_result(claim, (0, 1), {"a": a, "b": 1.0}, tmp_path)
+        text = page([claim], tmp_path)
+        assert verdict in text and "Random seeds: 0, 1." in text
+        assert "python -m benchmarks.claims --only smoke-a-beats-b --again" in text
+
+
+def test_results_keep_no_more_digits_than_mean_something(tmp_path: Path) -> None:
+    from benchmarks.claims.results import read_result, write_result
+
+    claim = example()
+    write_result(claim, [3], {"a": 1 / 3, "rows": [[2 / 3, 7]], "n": 7}, tmp_path)
+    kept = read_result(claim, tmp_path)
+    assert kept is not None
+    assert kept.figures == {"a": 0.333333, "rows": [[0.666667, 7]], "n": 7} and kept.seeds == (3,)
+
+
+def test_experiments_run_once_or_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from benchmarks.claims import __main__ as command
+    from benchmarks.claims import page as page_module
+    from benchmarks.claims import results
+
+    claim, lacking = example(), example(id="smoke-needs-images", run=lambda workspace: None)
+    for module in (command, page_module):
+        monkeypatch.setattr(module, "PAGE", tmp_path / "claims.md")
+        monkeypatch.setattr(
+            module, "read_result", lambda claim, folder=None: results.read_result(claim, tmp_path)
+        )
+    monkeypatch.setattr(command, "write_result", lambda c, s, f: results.write_result(c, s, f, tmp_path))
+    monkeypatch.setattr(command, "catalogue", lambda: {claim.id: claim, lacking.id: lacking})
+    command.main(["--cost", "cheap", "--seeds", "5", "--out", str(tmp_path)])
+    assert results.read_result(claim, tmp_path) == results.Result((5,), {"a": 7.0, "b": 1.0})
+    assert results.read_result(lacking, tmp_path) is None and not (tmp_path / "claims.md").exists()
+    command.main(["--cost", "cheap", "--seeds", "6", "--write"])
+    assert results.read_result(claim, tmp_path).seeds == (5,)  # type: ignore[union-attr]
+    assert "| SMOKE | 2 | 1 | 0 | 0 | 0 | 1 |" in (tmp_path / "claims.md").read_text()
+    command.main(["--only", claim.id, "--seeds", "6", "--again"])  # type: ignore[attr-defined]
+    assert results.read_result(claim, tmp_path).seeds == (6,)  # type: ignore[union-attr]
+    with pytest.raises(SystemExit, match="no claim smoke-nothing"):
+        command.main(["--only", "smoke-nothing"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"method": "yolo"}, {"id": "a-beats-b"}, {"cost": "free"}, {"source": ""}, {"run": None}],
+)
+def test_a_claim_without_what_it_needs_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        example(**changes)
+
+
+def test_figures_over_seeds() -> None:
+    from benchmarks.claims.claim import mean_and_half_range
+
+    assert mean_and_half_range([0.5], 2) == "0.50"
+    assert mean_and_half_range([0.1, 0.2], 0, 100) == "15 ± 5"
