@@ -2,7 +2,7 @@
 
     claim      what a claim is: sentence, source, experiment, and how its figures are judged
     catalogue  all claims: one module per method (smoke, ss3d, roi10d, monodr) with a tuple CLAIMS
-    results    the figures of each experiment, as JSON in results/
+    kept       the figures of each experiment, as JSON in results/
     page       docs/claims.md, from the figures
     __main__   python -m benchmarks.claims
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from benchmarks.claims.catalogue import catalogue
 from benchmarks.claims.claim import COSTS, METHODS, Claim, Workspace
+from benchmarks.claims.kept import read_result, write_result
 from benchmarks.claims.page import PAGE, finding, page
-from benchmarks.claims.results import read_result, write_result
 
 
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:

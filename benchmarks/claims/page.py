@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.claims.claim import METHODS, VERDICTS, Claim, Finding, Table, without_figures
-from benchmarks.claims.results import FOLDER, Result, read_result
+from benchmarks.claims.kept import FOLDER, Result, read_result
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "claims.md"
 TITLES = {"smoke": "SMOKE", "ss3d": "SS3D", "roi10d": "ROI-10D", "monodr": "MonoDR"}

@@ -45,8 +45,8 @@ def example(**changes: object) -> object:
 def test_every_result_has_its_claim_and_can_be_judged() -> None:
     from benchmarks.claims.catalogue import catalogue
     from benchmarks.claims.claim import VERDICTS
+    from benchmarks.claims.kept import FOLDER, read_result
     from benchmarks.claims.page import finding
-    from benchmarks.claims.results import FOLDER, read_result
 
     claims = catalogue()
     for path in FOLDER.glob("*.json"):
@@ -68,8 +68,8 @@ def test_the_page_is_what_the_results_give() -> None:
 
 
 def test_the_verdict_follows_the_figures(tmp_path: Path) -> None:
+    from benchmarks.claims.kept import write_result
     from benchmarks.claims.page import page
-    from benchmarks.claims.results import write_result
 
     claim = example()
     assert "**Not run.**" in page([claim], tmp_path)
@@ -86,7 +86,7 @@ def test_the_verdict_follows_the_figures(tmp_path: Path) -> None:
 
 
 def test_results_keep_no_more_digits_than_mean_something(tmp_path: Path) -> None:
-    from benchmarks.claims.results import read_result, write_result
+    from benchmarks.claims.kept import read_result, write_result
 
     claim = example()
     write_result(claim, [3], {"a": 1 / 3, "rows": [[2 / 3, 7]], "n": 7}, tmp_path)
@@ -97,25 +97,25 @@ def test_results_keep_no_more_digits_than_mean_something(tmp_path: Path) -> None
 
 def test_experiments_run_once_or_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from benchmarks.claims import __main__ as command
+    from benchmarks.claims import kept
     from benchmarks.claims import page as page_module
-    from benchmarks.claims import results
 
     claim, lacking = example(), example(id="smoke-needs-images", run=lambda workspace: None)
     for module in (command, page_module):
         monkeypatch.setattr(module, "PAGE", tmp_path / "claims.md")
         monkeypatch.setattr(
-            module, "read_result", lambda claim, folder=None: results.read_result(claim, tmp_path)
+            module, "read_result", lambda claim, folder=None: kept.read_result(claim, tmp_path)
         )
-    monkeypatch.setattr(command, "write_result", lambda c, s, f: results.write_result(c, s, f, tmp_path))
+    monkeypatch.setattr(command, "write_result", lambda c, s, f: kept.write_result(c, s, f, tmp_path))
     monkeypatch.setattr(command, "catalogue", lambda: {claim.id: claim, lacking.id: lacking})
     command.main(["--cost", "cheap", "--seeds", "5", "--out", str(tmp_path)])
-    assert results.read_result(claim, tmp_path) == results.Result((5,), {"a": 7.0, "b": 1.0})
-    assert results.read_result(lacking, tmp_path) is None and not (tmp_path / "claims.md").exists()
+    assert kept.read_result(claim, tmp_path) == kept.Result((5,), {"a": 7.0, "b": 1.0})
+    assert kept.read_result(lacking, tmp_path) is None and not (tmp_path / "claims.md").exists()
     command.main(["--cost", "cheap", "--seeds", "6", "--write"])
-    assert results.read_result(claim, tmp_path).seeds == (5,)  # type: ignore[union-attr]
+    assert kept.read_result(claim, tmp_path).seeds == (5,)  # type: ignore[union-attr]
     assert "| SMOKE | 2 | 1 | 0 | 0 | 0 | 1 |" in (tmp_path / "claims.md").read_text()
     command.main(["--only", claim.id, "--seeds", "6", "--again"])  # type: ignore[attr-defined]
-    assert results.read_result(claim, tmp_path).seeds == (6,)  # type: ignore[union-attr]
+    assert kept.read_result(claim, tmp_path).seeds == (6,)  # type: ignore[union-attr]
     with pytest.raises(SystemExit, match="no claim smoke-nothing"):
         command.main(["--only", "smoke-nothing"])
 
