@@ -17,6 +17,8 @@ from monolift.inference import zoo
 from monolift.methods import get_method
 from monolift.methods.recipe import Recipe
 from monolift.methods.smoke import Smoke, SmokeConfig
+from monolift.methods.ss3d import SS3D, SS3DConfig
+from monolift.methods.ss3d import paper as ss3d_paper
 from monolift.training.data import Encoder, Loader, Views
 from monolift.training.initialise import find_weights, initialise
 from monolift.training.optimizer import Average, make_optimizer
@@ -183,8 +185,33 @@ def test_weights_are_found_by_name_folder_or_file_and_the_share_is_said(out: Pat
     said = initialise(detector, zoo.resolve("ss3d"), lambda: torch.zeros(1, 3, 64, 128))
     assert "taken from this ss3d checkpoint" in said and "of the backbone" in said
     other = Smoke(dataclasses.replace(CONFIG, backbone="resnet18", head_channels=24))
-    said = initialise(other, out / "last", lambda: torch.zeros(1, 3, 64, 128))
-    assert said.startswith("warning: ") and " 0 of " in said  # of the backbone
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    with pytest.raises(
+        InputError, match=r"fills \d+% of its weights, expected at least 50%: it has the backbone nano"
+    ):
+        initialise(other, out / "last", lambda: torch.zeros(1, 3, 64, 128))
+    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+    said = initialise(other, out / "last", lambda: torch.zeros(1, 3, 64, 128), partial=True)
+    assert said.startswith("warning: ") and " 0 of " in said and "stay random" in said  # of the backbone
+
+
+def test_a_checkpoint_that_fills_little_is_refused_unless_it_is_accepted(out: Path) -> None:
+    """Another preset of the same method, whose few common entries are counters and biases, is no start."""
+    images = lambda: torch.zeros(1, 3, 64, 128)  # noqa: E731
+    whole = initialise(Smoke(CONFIG), out / "last", images)
+    assert whole.endswith("100% of the weights, 100% of the backbone's")
+    narrow = SS3D(SS3DConfig(classes=("Car",)))  # another class map, everything else as trained
+    assert "stay random (network.classes.3.weight, network.classes.3.bias)" in initialise(
+        narrow, zoo.resolve("ss3d"), images
+    )
+    with torch.device("meta"):
+        other = SS3D(ss3d_paper(backbone="resnet18"))
+    for partial in (False, True):  # nothing but counters fits: that is never a start
+        with pytest.raises(InputError, match="fills 0% of its weights, expected at least 50%"):
+            initialise(other, zoo.resolve("ss3d"), images, partial=partial)
+    foreign = Smoke(dataclasses.replace(CONFIG, backbone="resnet18"))
+    with pytest.raises(InputError, match="this ss3d checkpoint fills 0% of its backbone's weights"):
+        initialise(foreign, zoo.resolve("ss3d"), images)
 
 
 def test_files_that_fit_no_backbone_say_which_would(tmp_path: Path) -> None:

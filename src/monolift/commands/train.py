@@ -47,7 +47,9 @@ class Train:
     """Change one setting of the method; may be given several times."""
     init: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Weights to start from: a bundled model's name, a checkpoint folder (of another method too: what fits is taken), or a
-    file for the backbone alone."""
+    file for the backbone alone. The run reports what was taken."""
+    init_partial: bool = False
+    """Accept a checkpoint that fills less than half of the weights (of another method: of the backbone's)."""
     resume: bool = False
     """Continue from OUT/last, to the same end as a run that was never interrupted."""
     overwrite: bool = False
@@ -149,6 +151,7 @@ def _train(options: Train, out: Path) -> Path:
         keep=chosen.keep,
         measure=chosen.measure if file.measure is None else file.measure,
         init=options.init,
+        init_partial=options.init_partial,
         seed=options.seed,
         device=options.device,
         workers=options.workers,

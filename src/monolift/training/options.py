@@ -39,6 +39,7 @@ class RunOptions:
     split: Any = None
     val_split: Any = None
     init: str | Path | None = None
+    init_partial: bool = False
     keep: frozenset[str] = frozenset()
     measure: bool = True
     seed: int = 0

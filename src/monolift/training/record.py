@@ -59,6 +59,7 @@ class Record:
             split=_split_file(options.split, self.parts[0], out / TRAIN_IDS),
             val_split=_split_file(options.val_split, self.val, out / VAL_IDS),
             init=None if init is None else str(init if str(init) in zoo.names() else Path(init).resolve()),
+            init_partial=options.init_partial or None,
             seed=options.seed,
             device=options.device,
             workers=options.workers,

@@ -42,6 +42,8 @@ class RunFile:
     """File of validation ids of the first folder."""
     init: str | None = None
     """Weights to start from."""
+    init_partial: bool | None = None
+    """Accept a checkpoint that fills less than half of the weights."""
     out: str | None = None
     """The run's folder."""
     seed: int | None = None

@@ -92,7 +92,8 @@ def set_up(
         compare_config(config, measured, saved)
         state = restore(saved, detector, average, optimizer, loader.steps)
     elif weights is not None:
-        notes.append(initialise(detector, weights, lambda: some_images(views, detector)))
+        images = lambda: some_images(views, detector)  # noqa: E731
+        notes.append(initialise(detector, weights, images, options.init_partial))
         average.restart()
     record = Record(method, config, measured, recipe, parts, val, options)
     if processes.first:

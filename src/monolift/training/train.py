@@ -59,6 +59,7 @@ def train(
     keep: Collection[str] = (),
     measure: bool = True,
     init: str | Path | None = None,
+    init_partial: bool = False,
     seed: int = 0,
     device: str = "auto",
     workers: int = 0,
@@ -84,6 +85,7 @@ def train(
             a released model's constants.
         init: weights to start from: a bundled model's name, a checkpoint folder, of another method too, or a file for the
             backbone alone.
+        init_partial: accept a checkpoint that fills less than half of the weights (of another method: of the backbone's).
         seed: random seed; the same seed gives the same run.
         device: cpu, cuda, cuda:N or auto.
         workers: loader processes; 0 loads in the training process.
@@ -101,7 +103,7 @@ def train(
     """
     method, out = method_of(config), Path(out)
     options = RunOptions(
-        split, val_split, init, frozenset(keep), measure, seed, device, workers, val_every, save_minutes,
+        split, val_split, init, init_partial, frozenset(keep), measure, seed, device, workers, val_every, save_minutes,
         resume, overwrite, tensorboard, quiet,
     )  # fmt: skip
     weights = None if init is None else find_weights(init)
