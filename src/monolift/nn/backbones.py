@@ -16,7 +16,7 @@ from monolift.typing import Float, Tensor
 
 NAMES = {
     "map": ("nano", "dla34", "resnet18", "resnet34"),
-    "dilated": ("nano", "dla34", "resnet18", "resnet34"),
+    "dilated": ("nano", "dla34", "resnet18", "resnet34", "drn_c_26"),
     "pyramid": ("nano", "resnet18", "resnet34"),
 }
 """Names by kind, see `build_backbone`; beside "pyramid", timm:NAME too."""
@@ -70,8 +70,9 @@ class EncoderBackbone(Backbone):
 def build_backbone(
     name: str, norm: str = "group", deformable: bool = True, *, kind: str = "map", out_channels: int = 64
 ) -> Backbone:
-    """``nano`` (0.9 M parameters, the CPU default), ``dla34`` (19 M, as published), ``resnet18``, ``resnet34``, or
-    ``timm:NAME`` for any feature extractor of timm (extra ``monolift[timm]``).
+    """``nano`` (0.9 M parameters, the CPU default), ``dla34`` (19 M, as published), ``resnet18``, ``resnet34``,
+    ``drn_c_26`` (20.6 M, as published; kind "dilated"), or ``timm:NAME`` for any feature
+    extractor of timm (extra ``monolift[timm]``).
 
     norm: "group" or "batch", for the networks that come in both. deformable: DLA-34's up-path.
     kind: what is read: "map", one map of stride 4; "dilated", the same, but of stride 8 from ResNets that keep it by dilation;
@@ -97,6 +98,10 @@ def build_backbone(
         from monolift.nn.dla import DLA34Up
 
         return DLA34Up(norm=layer, deformable=deformable)
+    if name == "drn_c_26":
+        from monolift.nn.drn import DRNC26Map
+
+        return DRNC26Map(layer)
     depth = int(name.removeprefix("resnet"))
     if kind == "pyramid":
         from monolift.nn.fpn import ResNetPyramid

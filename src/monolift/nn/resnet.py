@@ -146,8 +146,8 @@ class ResNetFPN(EncoderBackbone):
 class DilatedResNet(EncoderBackbone):
     """ResNet kept at stride 8 by dilation: image (B, 3, H, W) -> one map (B, 512, H / 8, W / 8).
 
-    Stands for the DRN-C-26 of SS3D's author, a ResNet-18 of stride 8 with an extra level at each end against the grid that
-    dilation leaves.
+    Beside ``drn_c_26`` a network for which every deep-learning library ships weights: it lacks that one's two last levels,
+    which smooth the grid that dilation leaves.
     """
 
     strides, out_channels = (8,), ResNet.channels[-1]
