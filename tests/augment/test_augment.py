@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from monolift.augment.augment import NO_COLOUR, Augmenter, mirror, random_colour, random_view, recolored
 from monolift.augment.augmentation import Augmentation
+from monolift.augment.degrade import degraded
 from monolift.augment.view import View, letterbox, width_crop
 from monolift.data.sample import Sample
 from monolift.geometry import Boxes3D, Camera, iou_2d_paired, wrap
@@ -351,3 +352,24 @@ def test_augmented_kitti_boxes_project_onto_their_labels_as_before(shared: Path)
     assert len(after) > 15
     assert before.mean() > 0.96
     assert after.mean() > before.mean() - 0.01
+
+
+def test_a_degraded_image_looks_much_the_same_and_comes_again_with_the_seed() -> None:
+    ramp = (torch.arange(60)[None, None] * 4).expand(3, 40, 60).to(torch.uint8)
+    changed = 0
+    for seed in range(12):
+        out, again = (degraded(ramp, np.random.default_rng(seed)) for _ in range(2))
+        assert out.shape == ramp.shape and out.dtype == torch.uint8 and torch.equal(out, again)
+        changed += not torch.equal(out, ramp)
+        columns = out.float().mean((0, 1))  # whatever the tones, brighter stays brighter
+        assert float(torch.corrcoef(torch.stack([columns, ramp[0, 0].float()]))[0, 1]) > 0.97
+    assert changed >= 6
+
+
+def test_every_sample_is_degraded_where_asked_and_its_labels_stay() -> None:
+    image = torch.randint(0, 256, (3, 40, 60), dtype=torch.uint8)
+    sample = Sample("0", image, Camera(100.0, 100.0, 30.0, 20.0, width=60, height=40))
+    plain = {"mirror": 0.0, "recolor": 0.0, "scale": (1.0, 1.0), "shift": 0.0}
+    view = View(1.0, 0, 0, 60, 40)
+    out, _ = Augmenter(Augmentation(**plain, degrade=1.0))(sample, view, np.random.default_rng(1))
+    assert not torch.equal(out.image, image) and out.camera == view.camera(sample.camera)

@@ -47,7 +47,12 @@ def test_a_file_in_our_own_names_fills_what_the_backbone_starts_from(
 
 @pytest.mark.parametrize(
     "name, fitting",
-    [("nano", "yolox_nano.onnx"), ("resnet18", "torchvision"), ("dla34", "dla34-ba72cf86.pth")],
+    [
+        ("nano", "yolox_nano.onnx"),
+        ("efficientnet-lite2", "efficientnet_lite2_imagenet"),
+        ("resnet18", "torchvision"),
+        ("dla34", "dla34-ba72cf86.pth"),
+    ],
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".onnx", ".txt"])
 def test_a_file_that_does_not_fit_is_an_error_that_names_those_that_do(
@@ -68,9 +73,11 @@ def test_a_file_that_does_not_fit_is_an_error_that_names_those_that_do(
 
 
 def test_unknown_backbones_are_named() -> None:
-    with pytest.raises(InputError, match="one of nano, dla34, resnet18, resnet34 or timm:NAME, got 'vgg'"):
+    with pytest.raises(
+        InputError, match=r"one of nano, efficientnet-lite2, dla34, .* or timm:NAME, got 'vgg'"
+    ):
         build_backbone("vgg")
-    with pytest.raises(InputError, match="one of nano, resnet18, resnet34, got 'timm:resnet18'"):
+    with pytest.raises(InputError, match="one of nano, efficientnet-lite2, resnet18, resnet34, got"):
         build_backbone("timm:resnet18", kind="pyramid")
     with pytest.raises(InputError, match="norm must be group or batch"):
         build_backbone("nano", "layer")

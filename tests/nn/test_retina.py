@@ -31,7 +31,7 @@ def test_nanos_finest_level_is_the_map_of_the_plain_backbone() -> None:
     assert [tuple(x.shape[1:]) for x in levels] == [(64, 64 // s, 96 // s) for s in backbone.strides]
 
 
-@pytest.mark.parametrize("name", ["nano", "resnet18"])
+@pytest.mark.parametrize("name", ["nano", "efficientnet-lite2", "resnet18"])
 def test_strides_are_those_of_the_maps(name: str) -> None:
     backbone = build_backbone(name, "group", kind="pyramid", out_channels=64)
     height, width = 96, 160
@@ -44,7 +44,7 @@ def test_strides_are_those_of_the_maps(name: str) -> None:
 
 
 def test_unknown_pyramids_are_named() -> None:
-    with pytest.raises(InputError, match="one of nano, resnet18, resnet34"):
+    with pytest.raises(InputError, match="one of nano, efficientnet-lite2, resnet18, resnet34"):
         build_backbone("dla34", kind="pyramid")
 
 

@@ -27,7 +27,7 @@ from monolift.methods import get_method
 from monolift.methods.recipe import Recipe
 from monolift.methods.smoke import Smoke, SmokeConfig, official
 from monolift.training.data import Encoder, Views, batches
-from monolift.training.optimizer import make_optimizer
+from monolift.training.optimizer import freeze, make_optimizer
 from toy_kitti import write_toy
 from trained import train_with
 
@@ -366,3 +366,14 @@ def test_two_processes_train_one_model(toy: Path, tmp_path: Path) -> None:
         (3, 6),
     ]  # half as many steps of twice the images
     assert checkpoint.load(tmp_path / "run" / "last").classes == ("Car",)
+
+
+def test_a_part_of_a_part_of_the_backbone_can_be_frozen() -> None:
+    detector = Smoke(SmokeConfig(backbone="resnet18", input_width=64, input_height=32))
+    [first] = freeze(detector, Recipe(freeze=("base.stages.0",)))
+    assert first is detector.backbone.get_submodule("base.stages.0")
+    trained = [name for name, p in detector.backbone.named_parameters() if not p.requires_grad]
+    assert trained and all(name.startswith("base.stages.0.") for name in trained)
+    for wrong in ("base.stages.9", ""):
+        with pytest.raises(InputError, match="it has base, up"):
+            freeze(detector, Recipe(freeze=(wrong,)))

@@ -1,7 +1,7 @@
 """Sample -> Sample: what happens to the image happens to camera, boxes and labels too.
 
-An `Augmenter` pastes, mirrors, zooms and shifts one sample and draws its colour change. The colour change itself is applied
-later to a whole batch, by `recolored`, on the device that trains.
+An `Augmenter` pastes, mirrors, zooms, shifts and degrades one sample and draws its colour change. The colour change itself is
+applied later to a whole batch, by `recolored`, on the device that trains.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 
 from monolift.augment.augmentation import Augmentation
 from monolift.augment.cutouts import Cutout
+from monolift.augment.degrade import degraded
 from monolift.augment.paste import PasteOptions, paste
 from monolift.augment.view import View
 from monolift.data.sample import Sample
@@ -51,6 +52,8 @@ class Augmenter:
         if rng.random() < chosen.mirror:
             sample = mirror(sample)
         sample = random_view(view, chosen, rng).sample(sample)
+        if chosen.degrade and rng.random() < chosen.degrade:
+            sample = dataclasses.replace(sample, image=degraded(sample.image, rng))
         return sample, random_colour(rng, chosen.recolor) if chosen.recolor else torch.tensor(NO_COLOUR)
 
 

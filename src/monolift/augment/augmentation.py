@@ -10,6 +10,7 @@ from monolift.files.settings import SHARE, Range, check_fields
 RANGES = {
     "mirror": SHARE,
     "recolor": SHARE,
+    "degrade": SHARE,
     "scale": Range(0.05, 20),
     "shift": SHARE,
     "paste": SHARE,
@@ -25,6 +26,8 @@ class Augmentation:
     """Probability of the mirror image."""
     recolor: float = 0.3
     """Strength of the colour changes, 0 for none."""
+    degrade: float = 0.0
+    """Probability that an image gets what other cameras do to it: tone curve, blur, noise, JPEG (``augment.degrade``)."""
     scale: tuple[float, float] = (0.85, 1.4)
     """Range of the zoom against the plain view, log-uniform."""
     shift: float = 0.15

@@ -43,7 +43,8 @@ class Recipe:
     backbone_lr_factor: float = 0.5
     """Factor on the learning rate of the backbone, which starts from pre-trained weights."""
     freeze: tuple[str, ...] = ()
-    """Parts of the backbone by name, ("stem", "dark2"), that keep their weights: cheaper, and with little data no worse."""
+    """Parts of the backbone by name that keep their weights, ("stem", "dark2") or ("base.stem", "base.stages.0"): cheaper, and
+    with little data no worse."""
     bias_lr_factor: float = 1.0
     """Factor on the learning rate of biases (SMOKE's released code: 2)."""
     weight_decay: float = 1e-4

@@ -15,9 +15,9 @@ from monolift.nn.pretrained import LoadReport, Published, load_pretrained
 from monolift.typing import Float, Tensor
 
 NAMES = {
-    "map": ("nano", "dla34", "resnet18", "resnet34"),
-    "dilated": ("nano", "dla34", "resnet18", "resnet34", "drn_c_26"),
-    "pyramid": ("nano", "resnet18", "resnet34"),
+    "map": ("nano", "efficientnet-lite2", "dla34", "resnet18", "resnet34"),
+    "dilated": ("nano", "efficientnet-lite2", "dla34", "resnet18", "resnet34", "drn_c_26"),
+    "pyramid": ("nano", "efficientnet-lite2", "resnet18", "resnet34"),
 }
 """Names by kind, see `build_backbone`; beside "pyramid", timm:NAME too."""
 
@@ -39,7 +39,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     def parts(self) -> dict[str, nn.Module]:
-        """Its parts by the names that ``Recipe.freeze`` takes."""
+        """Its parts by name: ``Recipe.freeze`` takes these, and parts of them, as in base.stages.0."""
         return dict(self.named_children())
 
     @abstractmethod
@@ -70,9 +70,9 @@ class EncoderBackbone(Backbone):
 def build_backbone(
     name: str, norm: str = "group", deformable: bool = True, *, kind: str = "map", out_channels: int = 64
 ) -> Backbone:
-    """``nano`` (0.9 M parameters, the CPU default), ``dla34`` (19 M, as published), ``resnet18``, ``resnet34``,
-    ``drn_c_26`` (20.6 M, as published; kind "dilated"), or ``timm:NAME`` for any feature
-    extractor of timm (extra ``monolift[timm]``).
+    """``nano`` (0.9 M parameters, the CPU default), ``efficientnet-lite2`` (4.4 M, ImageNet weights, for CPUs too), ``dla34``
+    (19 M, as published), ``resnet18``, ``resnet34``, ``drn_c_26`` (20.6 M, as published; kind "dilated"), or ``timm:NAME`` for
+    any feature extractor of timm (extra ``monolift[timm]``).
 
     norm: "group" or "batch", for the networks that come in both. deformable: DLA-34's up-path.
     kind: what is read: "map", one map of stride 4; "dilated", the same, but of stride 8 from ResNets that keep it by dilation;
@@ -94,6 +94,10 @@ def build_backbone(
         from monolift.nn.csp import CSPNano
 
         return CSPNano(out_channels=out_channels)
+    if name == "efficientnet-lite2":
+        from monolift.nn.efficientnet import LiteFPN, LitePyramid
+
+        return LitePyramid(out_channels) if kind == "pyramid" else LiteFPN(out_channels)
     if name == "dla34":
         from monolift.nn.dla import DLA34Up
 

@@ -12,6 +12,7 @@ from torch import nn
 from monolift.nn.backbones import EncoderBackbone
 from monolift.nn.blocks import Norm, init_convolutions
 from monolift.nn.csp import CSPNano
+from monolift.nn.efficientnet import LitePyramid
 from monolift.nn.resnet import ResNet
 from monolift.typing import Float, Tensor
 
@@ -62,4 +63,6 @@ class ResNetPyramid(EncoderBackbone):
 
 def pyramid_strides(name: str) -> tuple[int, ...]:
     """Strides of the maps of the backbone ``name`` of kind "pyramid", without building it."""
+    if name == "efficientnet-lite2":
+        return LitePyramid.strides
     return CSPNano.strides if name == "nano" else ResNetPyramid.strides

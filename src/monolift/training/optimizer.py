@@ -11,11 +11,15 @@ from monolift.methods.recipe import Recipe
 
 
 def freeze(detector: Detector, recipe: Recipe) -> list[nn.Module]:
-    """Stops the training of the parts that the recipe names, and returns them."""
-    parts = detector.backbone.parts
-    missing = [name for name in recipe.freeze if name not in parts]
+    """Stops the training of the parts of the backbone that the recipe names, and returns them.
+
+    A dotted name is a part of a part: "base.stages.0". Raises InputError for a name that the backbone does not have.
+    """
+    parts = dict(detector.backbone.named_modules())
+    missing = [name for name in recipe.freeze if not name or name not in parts]
     if missing:
-        raise InputError(f"freeze: the backbone has no part {', '.join(missing)}; it has {', '.join(parts)}")
+        known = ", ".join(detector.backbone.parts)
+        raise InputError(f"freeze: the backbone has no part {', '.join(missing)}; it has {known}")
     return [parts[name].requires_grad_(False) for name in recipe.freeze]
 
 

@@ -19,6 +19,7 @@ from monolift.errors import InputError
 from monolift.files.progress import Progress
 from monolift.methods.base import Detector, DetectorConfig, Method
 from monolift.methods.recipe import Recipe
+from monolift.nn.cpu_training import train_faster
 from monolift.training.census import take_census
 from monolift.training.data import Encoder, Loader, Views, cutout_bank
 from monolift.training.initialise import initialise
@@ -77,6 +78,8 @@ def set_up(
     samples = read_labels_of(parts, quiet)
     measured = measure_config(method, config, samples, options.keep) if options.measure else config
     detector = method.detector(measured).to(processes.device)
+    if processes.device.type == "cpu" and recipe.precision == "float32":
+        train_faster(detector.network)
     average = Average(detector, method, recipe.ema)
     frozen = freeze(detector, recipe)
     optimizer = make_optimizer(detector, recipe)

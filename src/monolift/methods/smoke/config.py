@@ -89,7 +89,7 @@ class SmokeConfig(DetectorConfig):
     )
     """Names by label index; any class of the training files may stand here."""
     backbone: str = "nano"
-    """nano, dla34, resnet18, resnet34 or timm:NAME."""
+    """nano, efficientnet-lite2, dla34, resnet18, resnet34 or timm:NAME."""
     deformable: bool = True
     """DLA-34's up-path with deformable convolutions, as published, or plain ones."""
     norm: str = "group"
