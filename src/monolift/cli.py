@@ -53,25 +53,8 @@ def entry() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command line; returns its exit code."""
-    verb = arguments[0] if arguments else ""
-    if verb in ("", "-h", "--help", "help"):
-        width = max(map(len, VERBS))
-        print(HELP.format(verbs="\n".join(f"  {name:<{width}}  {text}" for name, text in VERBS.items())))  # noqa: T201
-        return 0 if verb else 2
-    if verb in ("--version", "-V"):
-        from monolift import __version__
-
-        print(f"monolift {__version__}")  # noqa: T201
-        return 0
-    if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, 1)
-        return _fail(
-            f"no subcommand {verb!r}"
-            + (f": did you mean {near[0]}?" if near else f": expected {', '.join(VERBS)}"),
-            2,
-        )
     try:
-        return _run(verb, arguments[1:])
+        return _chosen(arguments)
     except InputError as error:
         return _fail(str(error), 2)
     except (MissingExtraError, FloatingPointError, MemoryError) as error:
@@ -87,6 +70,30 @@ def main(arguments: Sequence[str]) -> int:
         return _fail(str(error).splitlines()[0], 1)
     except KeyboardInterrupt:
         return _fail("interrupted; finished files are complete", 130)
+
+
+def _chosen(arguments: Sequence[str]) -> int:
+    """Runs the subcommand, or prints the help or the version."""
+    verb = arguments[0] if arguments else ""
+    if verb in ("", "-h", "--help", "help"):
+        width = max(map(len, VERBS))
+        print(
+            HELP.format(subcommands="\n".join(f"  {name:<{width}}  {text}" for name, text in VERBS.items()))
+        )  # noqa: T201
+        return 0 if verb else 2
+    if verb in ("--version", "-V"):
+        from monolift import __version__
+
+        print(f"monolift {__version__}")  # noqa: T201
+        return 0
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, 1)
+        return _fail(
+            f"no subcommand {verb!r}"
+            + (f": did you mean {near[0]}?" if near else f": expected {', '.join(VERBS)}"),
+            2,
+        )
+    return _run(verb, arguments[1:])
 
 
 def _run(verb: str, arguments: Sequence[str]) -> int:
