@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from monolift.data.sample import Sample
 from monolift.geometry import iou_3d_paired
 from monolift.methods.ss3d.assign import IGNORE, Targets, assign_targets
 from monolift.methods.ss3d.codec import SS3DCodec
-from monolift.methods.ss3d.config import SS3DConfig
+from monolift.methods.ss3d.config import SS3DConfig, author, paper
 from monolift.methods.ss3d.fit import fit_boxes
 from monolift.methods.ss3d.loss import (
     attenuated,
@@ -218,3 +219,44 @@ def test_overlap_through_the_fit_trains_parameters(weight: float) -> None:
         assert overlaps[-1].mean() > 0.9 and (overlaps[-1][apart] > 0).all()
     else:
         assert overlaps[-1][~apart].mean() > 0.9 and (overlaps[-1][apart] == 0).all()
+
+
+@pytest.mark.parametrize("uncertainty", ["heteroscedastic", "homoscedastic"])
+def test_the_authors_loss_is_a_mean_for_each_task(uncertainty: str) -> None:
+    """(|r| + 0.02) exp(-s) + s, summed over what is known of a task and divided by its number, task by task."""
+    codec = SS3DCodec(author(uncertainty=uncertainty))
+    targets = assign_targets(codec, [street()])
+    targets = replace(targets, known=torch.rand(targets.known.shape) > 0.3)
+    raw = {name: value.detach() for name, value in raw_near(codec, targets, 2.0).items()}
+    total = 0.0
+    for first, count in ((0, 4), (4, 1), (5, 2), (7, 3), (10, 16)):
+        values = []
+        for m, (b, cell) in enumerate(zip(targets.image.tolist(), targets.cell.tolist(), strict=True)):
+            row, column = divmod(cell, targets.width)
+            for k in range(first, first + count):
+                if targets.known[m, k]:
+                    r = float(raw["parameters"][b, k, row, column] - targets.numbers[m, k])
+                    s = float(raw["log_sigma"][b, k, row, column])
+                    values.append((abs(r) + 0.02) * math.exp(-s) + s)
+        total += sum(values) / len(values)
+    found = ss3d_loss(codec, raw, targets)
+    assert found["parameters"].item() == pytest.approx(total, rel=1e-4)
+    assert "direction" not in found and "iou" not in found
+
+
+def test_the_papers_units_leave_its_weights_their_worth() -> None:
+    """Sigmas floored as the prior floors them at best, at one unit: the weighted fit stays far better than the unweighted."""
+    camera = KITTI
+    cars = noisy_cars(300, seed=3, camera=camera)
+
+    def mean_iou(sigma: torch.Tensor) -> float:
+        fit = fit_boxes(cars.parameters, 1 / sigma, camera)
+        return float(iou_3d_paired(fit.boxes, cars.boxes.to(torch.float64)).mean())
+
+    def floored(config: SS3DConfig) -> float:
+        unit = torch.tensor(config.units).repeat_interleave(torch.tensor([4, 1, 2, 3, 16]))
+        return mean_iou((cars.sigma**2 + unit**2).sqrt())
+
+    exact, alike = mean_iou(cars.sigma), mean_iou(torch.ones_like(cars.sigma))
+    assert floored(paper()) > exact - 0.02 > alike + 0.05
+    assert floored(paper(units=(1.0,) * 5)) < alike + 0.03  # pixels, metres, log metres as they are

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from monolift.data.kitti import KittiDataset
+from monolift.files.settings import differences
 from monolift.inference import checkpoint
-from monolift.methods.ss3d import paper
+from monolift.methods.ss3d import PRESETS, RECIPES, SS3D, paper
 from monolift.methods.ss3d.codec import cell_pixels
 from monolift.methods.ss3d.network import BACKGROUND_BIAS, LOG_SIGMA_BIAS, TASKS, SS3DNetwork
 from monolift.methods.ss3d.parameters import (
@@ -107,14 +108,39 @@ def test_sigmas_per_cell_or_per_hint() -> None:
 
 
 def test_published_widths() -> None:
-    """ResNet-34 for DRN-C-26: 512 channels at stride 8, heads of twice as many, four outputs to a cell."""
+    """DRN-C-26: 512 channels at stride 8, heads of twice as many, four outputs to a cell."""
+    config = paper()
     with torch.device("meta"):
-        net = SS3DNetwork("resnet34", 3, "batch", paper().head_channels, True)
+        net = SS3DNetwork(config.backbone, 3, "batch", config.head_channels, True)
+    assert config.backbone == "drn_c_26"
     head = net.sigmas["corners"]
     assert [tuple(layer.weight.shape) for layer in (head[0], head[3])] == [  # type: ignore[index]
         (1024, 512, 1, 1),
         (64, 1024, 1, 1),
     ]
+
+
+@pytest.mark.parametrize(("per_cell", "scale"), [(True, 0.1), (False, 40.0)])
+def test_scaled_sigmas_start_at_one_unit_and_learn_at_the_scales_pace(per_cell: bool, scale: float) -> None:
+    net = SS3DNetwork("nano", 3, "batch", 8, per_cell, scale).eval()
+    log_sigma = net(torch.zeros(1, 3, 32, 64))["log_sigma"]
+    torch.testing.assert_close(log_sigma, torch.zeros_like(log_sigma), atol=0.1, rtol=0)
+    weight = net.sigmas["distance"][3].bias if per_cell else net.log_sigma  # type: ignore[index, union-attr]
+    log_sigma[:, 4].mean().backward()
+    assert float(weight.grad.sum()) == pytest.approx(scale, rel=1e-4)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("first", "second"), [("default", "iou"), ("paper", "paper_iou")])
+def test_a_second_stage_fits_the_checkpoint_of_its_first(first: str, second: str) -> None:
+    """Weight by weight, so that ``--init`` takes all of it; and it is the first with an overlap loss."""
+    shapes = []
+    for name in (first, second):
+        with torch.device("meta"):
+            shapes.append({k: v.shape for k, v in SS3D(PRESETS[name]()).state_dict().items()})
+    assert shapes[0] == shapes[1]
+    different = differences(PRESETS[first](), PRESETS[second]())
+    assert set(different) == {"iou_weight", "likelihood_weight"}
+    assert RECIPES[second].lr == pytest.approx(RECIPES[first].lr / 10)
 
 
 def test_two_stages_of_training_and_detection(tmp_path: Path) -> None:

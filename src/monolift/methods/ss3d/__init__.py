@@ -6,8 +6,8 @@ box, distance, observation angle, size, and the eight corners in the image, each
 least-squares fit of seven numbers to all of them, which gives its covariance, too. The fit has a gradient, so that the IoU
 of the fitted box can be trained, end to end.
 
-    config    every choice, with presets: default (ours), paper, author (the first author's code), iou (the second stage)
-    network   dilated residual encoder as published, or a small CPU network; a head per kind of parameter and for its sigmas
+    config    every choice, with presets: default (ours), paper, author (the first author's code); second stages iou, paper_iou
+    network   DRN-C-26 as published, or a small CPU network; a head per kind of parameter and for its sigmas
     codec     box <-> 26 channels at a cell; corner_order: which corner comes first in them
     assign    labelled objects -> class map, support regions, what their cells have to show
     loss      likelihoods homoscedastic and heteroscedastic, Gaussian with Gamma prior or Laplace; overlap through the fit
@@ -36,6 +36,7 @@ from monolift.methods.ss3d.config import (
     SS3DConfig,
     author,
     paper,
+    paper_through_fit,
     through_fit,
     with_statistics,
 )
@@ -44,7 +45,17 @@ from monolift.methods.ss3d.loss import ss3d_loss
 from monolift.methods.ss3d.network import SS3DNetwork
 from monolift.typing import Tensor
 
-__all__ = ["METHOD", "PRESETS", "RECIPES", "SS3D", "SS3DConfig", "author", "paper", "through_fit"]
+__all__ = [
+    "METHOD",
+    "PRESETS",
+    "RECIPES",
+    "SS3D",
+    "SS3DConfig",
+    "author",
+    "paper",
+    "paper_through_fit",
+    "through_fit",
+]
 
 
 class SS3D(Detector[SS3DConfig, Targets]):
@@ -56,12 +67,14 @@ class SS3D(Detector[SS3DConfig, Targets]):
         super().__init__()
         self.config = config or SS3DConfig()
         self.codec = SS3DCodec(self.config)
+        per_cell = self.config.uncertainty == "heteroscedastic"
         self.network = SS3DNetwork(
             self.config.backbone,
             len(self.config.classes),
             self.config.norm,
             self.config.head_channels,
-            self.config.uncertainty == "heteroscedastic",
+            per_cell,
+            self.config.sigma_scale if per_cell else self.config.shared_sigma_scale,
         )
 
     def encode(self, samples: Sequence[Sample]) -> Targets:

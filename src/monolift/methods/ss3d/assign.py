@@ -18,8 +18,6 @@ from monolift.typing import Bool, Float, Int, Tensor
 
 BACKGROUND, IGNORE = 0, -1  # in the class map; class k of the configuration is k + 1
 NEVER = ("Tram", "Misc", "Truck", "Person_sitting")  # ignored (author's code)
-# Image sizes outside the image up to which a corner is a parameter (author's code warns at 10).
-CORNER_REACH = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def assign_targets(codec: SS3DCodec, samples: Sequence[Sample]) -> Targets:
         owner.append(place[owners[row, column]])
         label.append(torch.tensor([labels[i] for i in kept], dtype=torch.long))
         boxes.append(sample.boxes[torch.tensor(kept, dtype=torch.long)])
-        wanted, sure = _labelled_parameters(sample)
+        wanted, sure = _labelled_parameters(sample, codec.config.corner_reach)
         parameters.append(wanted[kept])
         known.append(sure[kept])
     cameras = Camera.stack([s.camera for s in samples])
@@ -102,7 +100,7 @@ def _label(config: SS3DConfig, sample: Sample, i: int) -> int | None:
     return IGNORE if name in NEVER else None
 
 
-def _labelled_parameters(sample: Sample) -> tuple[Tensor, Tensor]:
+def _labelled_parameters(sample: Sample, reach: float) -> tuple[Tensor, Tensor]:
     """(N, 26) parameters of the labels and whether each is known. The 2D box is the labelled one, cut to the image.
 
     Corners at or behind the camera, or far outside the image, have no pixel worth learning.
@@ -112,7 +110,7 @@ def _labelled_parameters(sample: Sample) -> tuple[Tensor, Tensor]:
     parameters[:, BOX] = sample.boxes2d
     corners = parameters[:, CORNERS].unflatten(1, (8, 2))
     limit = corners.new_tensor(sample.size)
-    near = (corners > -CORNER_REACH * limit) & (corners < (1 + CORNER_REACH) * limit)
+    near = (corners > -reach * limit) & (corners < (1 + reach) * limit)
     seen = (camera.depth(boxes.corners()) > NEAR_PLANE) & near.all(2)
     known = torch.ones(parameters.shape, dtype=torch.bool)
     known[:, CORNERS] = seen.repeat_interleave(2, 1)

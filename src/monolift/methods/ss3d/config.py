@@ -30,7 +30,7 @@ CHOICES = {
     "uncertainty": ("heteroscedastic", "homoscedastic"),
     "likelihood": ("gaussian", "laplace"),
     "norm": ("group", "batch"),
-    "balance": ("objects", "cells"),
+    "balance": ("objects", "cells", "tasks"),
     "corner_order": ("view", "object"),
     "ranking": ("sigma", "class"),
 }
@@ -42,6 +42,9 @@ RANGES: dict[str, Limit] = {
     "focal": NOT_NEGATIVE,
     "support": Range(0, 1, above=True),
     "max_truncation": SHARE,
+    "corner_reach": NOT_NEGATIVE,
+    "sigma_scale": Range(0, 1000, above=True),
+    "shared_sigma_scale": Range(0, 1000, above=True),
     "units": POSITIVE,
     "distance_mean": NOT_NEGATIVE,
     "size_mean": POSITIVE,
@@ -66,7 +69,7 @@ class SS3DConfig(DetectorConfig):
     classes: tuple[str, ...] = ("Car", "Pedestrian", "Cyclist")
     """Names by label index; any class of the training files may stand here. Vans are trained as cars (author's code)."""
     backbone: str = "nano"
-    """nano (small, for CPUs), resnet18 or resnet34 with dilation (stride 8, as the paper's DRN-C-26), dla34, timm:NAME."""
+    """nano (small, for CPUs), drn_c_26 (author's code), resnet18 or resnet34 with dilation (stride 8), dla34, timm:NAME."""
     norm: str = "batch"
     """group or batch, for backbones that come in both; the heads always have batch norm (author's code)."""
     head_channels: int = 64
@@ -85,17 +88,27 @@ class SS3DConfig(DetectorConfig):
     says "central 20 %")."""
     max_truncation: float = 0.9
     """Objects cut away further than this are neither sought nor background (author's code)."""
+    corner_reach: float = 1.0
+    """Corners farther outside the image than this many image sizes are no regression targets (author's code: all are, with a
+    warning beyond 10)."""
     corner_order: str = "view"
     """object: corners are counted from the object's front (author's code); a network that confuses front and rear predicts the
     average, a collapsed box that the fit puts too far away. view (ours): from the end that is farther away; sine and cosine
     decide afterwards which end that is."""
     uncertainty: str = "heteroscedastic"
     """heteroscedastic (a sigma per parameter and cell) or homoscedastic (one per parameter)."""
+    sigma_scale: float = 1.0
+    """Factor on what the sigma heads predict, which are log sigmas: below 1 they learn more slowly (author's code: 0.1; nothing
+    is known of the paper's)."""
+    shared_sigma_scale: float = 1.0
+    """The same for the 26 numbers of ``homoscedastic`` (author's code: 400 times 0.1)."""
     likelihood: str = "gaussian"
     """gaussian with the Gamma prior (published) or laplace with a floor of 0.02 (author's code)."""
     units: tuple[float, ...] = (4.0, 1.0, 0.1, 0.05, 4.0)
     """Unit of a channel for 2D box (pixels), distance (metres), sine and cosine, log size, corners (pixels): about the error
-    of a trained network. The Gamma prior holds sigma above one *unit*; in which units the paper's does is not known (ours)."""
+    of a trained network (ours). The Gamma prior holds sigma above one *unit*. The paper's units are not known; pixels, metres
+    and log metres as they are would hold the sigma of a log size above 1, a factor of 2.7 in size, and the weighted fit would
+    be no better than an unweighted one (docs/ss3d.md). Author's code: 1, with a floor of 0.02 for 1."""
     distance_mean: float = 20.0
     """Metres; the distance channel counts from here (published: 0)."""
     size_mean: tuple[float, ...] = CAR_SIZE
@@ -103,7 +116,9 @@ class SS3DConfig(DetectorConfig):
     parameters (author's code: plain logarithms, that is 1, 1, 1)."""
     balance: str = "objects"
     """objects: each object trains its parameters alike, however many cells it has, and the class loss is divided by the support
-    cells, or one near car would outweigh ten far ones and the background both. cells: plain means (published)."""
+    cells, or one near car would outweigh ten far ones and the background both. cells: plain means over the support cells of
+    the sum over the 26 (published). tasks: plain means over cells and channels of each of the five kinds of parameters, which
+    are then added (author's code): sixteen corner coordinates weigh as much as one distance."""
     likelihood_weight: float = 0.05
     """Weight of the parameters' negative log likelihood, summed over the 26, against the classification (published: 1)."""
     beta: float = 0.5
@@ -142,23 +157,23 @@ class SS3DConfig(DetectorConfig):
 
 
 def paper(**changes: Any) -> SS3DConfig:
-    """What is known of the paper: dilated encoder, plain units, Gaussian likelihood with the Gamma(1, 0.5) prior.
+    """What is known of the paper's first stage: DRN-C-26, Gaussian likelihood with the Gamma(1, 0.5) prior.
 
-    ResNet-34 with dilation stands for DRN-C-26. The input size is KITTI's, a multiple of 32; the author's code takes
-    1216 x 352 of the image's top left corner.
+    Ours, because the paper's are not known: the prior's units (`SS3DConfig.units`) and the input size, KITTI's as a multiple of
+    32, letterboxed, where the author's code takes 1216 x 352 of the image's top left corner.
     """
     base = SS3DConfig(
-        backbone="resnet34",
+        backbone="drn_c_26",
         head_channels=0,
         input_width=1248,
         input_height=384,
         fit="letterbox",
         focal=0.0,
-        units=(1.0, 1.0, 1.0, 1.0, 1.0),
         distance_mean=0.0,
         size_mean=(1.0, 1.0, 1.0),
         balance="cells",
         corner_order="object",
+        corner_reach=10.0,
         likelihood_weight=1.0,
         beta=0.0,
         direction_weight=0.0,
@@ -170,16 +185,36 @@ def paper(**changes: Any) -> SS3DConfig:
 
 
 def author(**changes: Any) -> SS3DConfig:
-    """The likelihood of the first author's code, and its ranges: Laplace with a floor of 0.02 and no prior."""
-    return replace(paper(likelihood="laplace"), **changes)
+    """The losses of the first author's public code: Laplace with a floor of 0.02, task by task, slow sigma heads, plain units.
+
+    Deviations: that code regresses the depth z where this regresses the distance (the reading note calls the difference small),
+    and its last public version fits corners, sizes and depth only, where this fits all 26 parameters.
+    """
+    base = paper(
+        likelihood="laplace",
+        balance="tasks",
+        units=(1.0, 1.0, 1.0, 1.0, 1.0),
+        sigma_scale=0.1,
+        shared_sigma_scale=40.0,
+    )
+    return replace(base, **changes)
 
 
 def through_fit(**changes: Any) -> SS3DConfig:
-    """The second stage: 1 - IoU3D of the fitted boxes, beside a tenth of the likelihood so that boxes apart still move.
+    """The second stage of the default preset: 1 - IoU3D of the fitted boxes beside a tenth of the likelihood.
 
-    Start it from a checkpoint of the first (``--init``).
+    Start it from a checkpoint of the first (``--init``). The likelihood stays on because boxes apart have no slope (ours).
     """
     return replace(SS3DConfig(iou_weight=1.0, likelihood_weight=0.005), **changes)
+
+
+def paper_through_fit(**changes: Any) -> SS3DConfig:
+    """The paper's second stage: classification and 1 - IoU3D of the fitted boxes, end to end, from a checkpoint of ``paper``.
+
+    Not known of the paper, and ours: the tenth of the likelihood that stays on (``likelihood_weight=0`` leaves it out; boxes
+    apart then get no gradient), the number of cells that are fitted per object, and the schedule.
+    """
+    return replace(paper(iou_weight=1.0, likelihood_weight=0.1), **changes)
 
 
 RENAMED = {"hints_weight": Renamed("likelihood_weight")}
@@ -190,9 +225,11 @@ PRESETS: dict[str, Callable[[], SS3DConfig]] = {
     "paper": paper,
     "author": author,
     "iou": through_fit,
+    "paper_iou": paper_through_fit,
 }
 
-# author's code: Adam 1e-4, 16 images a step, 100 epochs, no augmentation; its schedule (on a plateau) is a cosine here
+# author's code: Adam 1e-4, 16 images a step, 100 epochs, no augmentation, gradients not clipped; its schedule, a tenth of the
+# rate whenever the score stops rising, is a cosine here
 _PUBLISHED = Recipe(
     epochs=100,
     batch_size=16,
@@ -201,6 +238,7 @@ _PUBLISHED = Recipe(
     backbone_lr_factor=1.0,
     weight_decay=0.0,
     warmup=0.0,
+    clip=0.0,
     ema=0.0,
     augmentation=Augmentation(mirror=0.0, recolor=0.0, scale=(1.0, 1.0), shift=0.0),
 )
@@ -208,7 +246,9 @@ RECIPES = {
     "default": Recipe(),
     "paper": _PUBLISHED,
     "author": _PUBLISHED,
-    "iou": replace(Recipe(), epochs=6, lr=6e-5),  # 20 % of the epochs at a tenth of the rate: ours
+    # 20 % of the first stage's epochs at a tenth of its rate: ours
+    "iou": replace(Recipe(), epochs=6, lr=6e-5),
+    "paper_iou": replace(_PUBLISHED, epochs=20, lr=1e-5),
 }
 
 

@@ -6,8 +6,9 @@ A parameter's residual r, in its unit, is scored by the negative log likelihood 
 
 The floor keeps s from falling without end where r vanishes. For ``gaussian`` it is a prior: Gamma(alpha, beta) on the
 precision sigma^-2 adds beta e^(-2 s) + 2 (alpha - 1) s, and with the paper's (1, 0.5) that is a floor of 0.5: at best
-sigma^2 = r^2 + 1, never less than one unit. For ``laplace`` it is the 0.02 of the author's code. Homoscedastic sigmas are one
-per parameter, held by all the cells together, and need no floor. A negative loss is nothing wrong: it is a density's logarithm.
+sigma^2 = r^2 + 1, never less than one unit. For ``laplace`` it is the 0.02 of the author's code, with and without sigmas per
+cell. The Gaussian's homoscedastic sigmas are one per parameter, held by all the cells together, and need no floor. A negative
+loss is nothing wrong: it is a density's logarithm.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import torch.nn.functional as F
 from monolift.geometry import iou_3d_paired
 from monolift.methods.ss3d.assign import BACKGROUND, IGNORE, Targets
 from monolift.methods.ss3d.codec import MOST_SIGMA, SS3DCodec
-from monolift.methods.ss3d.parameters import DIRECTION
+from monolift.methods.ss3d.parameters import BOX, CORNERS, DIRECTION, DISTANCE, SIZE
 from monolift.nn.heatmap import gather
-from monolift.typing import Float, Int, Tensor
+from monolift.typing import Bool, Float, Int, Tensor
 
 PRIOR_BETA = 0.5  # Gamma(1, beta) on the precision
 LAPLACE_FLOOR = 0.02
@@ -47,13 +48,16 @@ def ss3d_loss(codec: SS3DCodec, raw: dict[str, Tensor], targets: Targets) -> dic
     per_object = config.balance == "objects"
     losses = {"classes": class_loss(raw["classes"], targets.classes, per_object)}
     residual = numbers - targets.numbers
-    floor = config.uncertainty == "heteroscedastic"
+    floor = config.uncertainty == "heteroscedastic" or config.likelihood == "laplace"
     score = attenuated(residual, log_sigma, config.likelihood, floor) * targets.known
     if config.beta:
         power = config.beta * (2 if config.likelihood == "gaussian" else 1)
         score = score * torch.exp(power * log_sigma.detach().clamp(-MOST_SIGMA, MOST_SIGMA))
     share = cell_shares(targets.object, per_object).to(score)
-    losses["parameters"] = config.likelihood_weight * (share * score.sum(1)).sum()
+    likelihood = (
+        task_means(score, targets.known) if config.balance == "tasks" else (share * score.sum(1)).sum()
+    )
+    losses["parameters"] = config.likelihood_weight * likelihood
     if config.direction_weight:
         unit = config.units[2]
         error = unit * residual[:, DIRECTION].abs().sum(1) * targets.known[:, DIRECTION].all(1)
@@ -72,6 +76,14 @@ def class_loss(
     total = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum")
     counted = target > BACKGROUND if per_support_cell else target != IGNORE
     return total / counted.sum().clamp_min(1)
+
+
+def task_means(score: Float[Tensor, "m 26"], known: Bool[Tensor, "m 26"]) -> Float[Tensor, ""]:
+    """Sum over the kinds of parameters of the mean over what is known of each, cells and channels alike (author's code)."""
+    total = score.sum() * 0.0
+    for task in (BOX, slice(DISTANCE, DISTANCE + 1), DIRECTION, SIZE, CORNERS):
+        total = total + score[:, task].sum() / known[:, task].sum().clamp_min(1)
+    return total
 
 
 def cell_shares(owner: Int[Tensor, " m"], per_object: bool) -> Float[Tensor, " m"]:

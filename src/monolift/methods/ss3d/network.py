@@ -19,16 +19,24 @@ TASKS = {
     "corners": 16,
 }  # channels, in the order of the parameters
 BACKGROUND_BIAS = 6.0  # most of an image is background: an untrained network says so
-LOG_SIGMA_BIAS = 2.0  # initial sigma: 7 units
+LOG_SIGMA_BIAS = 2.0  # initial sigma: 7 units; of scaled heads 1 unit, as in the author's code
 
 
 class SS3DNetwork(nn.Module):
     """(B, 3, H, W) -> {"classes": (B, K + 1, H/4, W/4) logits, "parameters": (B, 26, ...), "log_sigma": (B, 26, ...)}."""
 
     def __init__(
-        self, backbone: str, classes: int, norm: str, head_channels: int, per_cell_sigma: bool
+        self,
+        backbone: str,
+        classes: int,
+        norm: str,
+        head_channels: int,
+        per_cell_sigma: bool,
+        sigma_scale: float = 1.0,
     ) -> None:
         super().__init__()
+        self.sigma_scale = sigma_scale
+        bias_of_sigma = LOG_SIGMA_BIAS if sigma_scale == 1 else 0.0
         self.backbone = build_backbone(backbone, norm, kind="dilated")
         inputs, factor = self.backbone.out_channels, self.backbone.stride // STRIDE
         hidden = head_channels or 2 * inputs
@@ -37,9 +45,9 @@ class SS3DNetwork(nn.Module):
         if per_cell_sigma:  # "a second identical head per task" (author's code)
             self.sigmas = nn.ModuleDict({task: _head(inputs, hidden, n, factor) for task, n in TASKS.items()})
             for head in self.sigmas.values():
-                _set_bias(head, LOG_SIGMA_BIAS)
+                _set_bias(head, bias_of_sigma)
         else:
-            self.log_sigma = nn.Parameter(torch.full((sum(TASKS.values()),), LOG_SIGMA_BIAS))
+            self.log_sigma = nn.Parameter(torch.full((sum(TASKS.values()),), bias_of_sigma))
         self.per_cell_sigma = per_cell_sigma
         bias = _set_bias(self.classes, 0.0)
         nn.init.constant_(bias[: factor * factor], BACKGROUND_BIAS)
@@ -51,6 +59,8 @@ class SS3DNetwork(nn.Module):
             log_sigma = torch.cat([head(features) for head in self.sigmas.values()], 1)
         else:
             log_sigma = self.log_sigma[:, None, None].expand_as(parameters)
+        if self.sigma_scale != 1:
+            log_sigma = self.sigma_scale * log_sigma
         # float32 out of any autocast: metres need more than bfloat16's three digits
         raw = {"classes": self.classes(features), "parameters": parameters, "log_sigma": log_sigma}
         return {name: value.float() for name, value in raw.items()}
