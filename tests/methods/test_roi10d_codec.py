@@ -13,7 +13,14 @@ from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, iou_3d_paired, iou_bev
 from monolift.geometry.rotations import matrix_from_yaw
 from monolift.methods.roi10d import METHOD, ROI10DConfig, paper
-from monolift.methods.roi10d.assign import BACKGROUND, IGNORE, Targets, assign_targets, network_anchors
+from monolift.methods.roi10d.assign import (
+    BACKGROUND,
+    IGNORE,
+    Targets,
+    assign_targets,
+    network_anchors,
+    with_detected_regions,
+)
 from monolift.methods.roi10d.codec import Lifted, ROI10DCodec
 from monolift.methods.roi10d.decode import decode_regions, nms_bev, propose, unit_codes
 from monolift.methods.roi10d.shape_labels import ShapeLabels
@@ -66,7 +73,7 @@ def ideal(codec: ROI10DCodec, targets: Targets) -> tuple[dict[str, torch.Tensor]
     return {"scores": scores, "deltas": deltas}, {}
 
 
-@pytest.mark.parametrize("start", ["roi", "mean"])
+@pytest.mark.parametrize("start", ["roi", "mean", "metric"])
 def test_what_is_encoded_is_decoded(start: str) -> None:
     """Two cameras, mirrored, resized, and an image without objects, in one batch."""
     small = dataclasses.replace(
@@ -149,6 +156,39 @@ def test_training_regions_are_random_but_the_same_again() -> None:
     shift = ((copies - first.boxes2d[:, None]) / side[:, None]).abs()
     assert 0.05 < float(shift.max()) <= 0.1 + 1e-5
     assert torch.equal(first.roi_object, torch.arange(3).repeat_interleave(5))
+
+
+def test_detections_train_the_branches_as_regions_of_the_labels_they_overlap() -> None:
+    """At most four per object, of its own image and class, beside the labelled boxes (as published)."""
+    config = ROI10DConfig(
+        classes=("Car", "Van"), input_width=WIDTH, input_height=HEIGHT, regions="detections"
+    )
+    samples = [sample(classes=("Car", "Van", "Car")), nothing(), sample()]
+    targets = assign_targets(config, ShapeLabels(""), samples)
+    assert torch.equal(targets.roi, targets.boxes2d) and targets.roi_object.tolist() == list(range(6))
+    box = targets.boxes2d
+    moved = [box[0] + 1, box[0] - 1, box[0] + 2, box[0], box[0] + 1.5]  # the fifth of one object is left out
+    found = torch.stack([*moved, box[1] + 1, box[1] + 1, box[4], box[5] + 200.0])
+    image = torch.tensor([0, 0, 0, 0, 0, 0, 0, 2, 2])
+    label = torch.tensor([0, 0, 0, 0, 0, 0, 1, 0, 0])  # a Van's box called Car overlaps no Car
+    more = with_detected_regions(targets, found, image, label)
+    assert more.roi_object.tolist() == [*range(6), 0, 0, 0, 0, 1, 4]
+    torch.testing.assert_close(more.roi[6:], found[[0, 1, 2, 3, 6, 7]])
+    assert with_detected_regions(targets, found[:0], image[:0], label[:0]) is targets
+
+
+@pytest.mark.parametrize(("start", "unit"), [("metric", 1.0), ("mean", 13.0)])
+def test_metric_depth_moves_a_box_by_metres(start: str, unit: float) -> None:
+    codec = ROI10DCodec(paper(depth_start=start, depth_mean=20.0, depth_std=13.0))
+    numbers = {
+        "rotation": torch.tensor([[1.0, 0, 0, 0]]).repeat(2, 1),
+        "centroid": torch.zeros(2, 2),
+        "depth": torch.tensor([[0.0], [1.0]]),
+        "extents": torch.zeros(2, 3),
+    }
+    roi = torch.tensor([[100.0, 60, 160, 100]]).repeat(2, 1)
+    z = codec.decode(numbers, roi, torch.zeros(2, dtype=torch.long), toy_camera(WIDTH, HEIGHT)).center[:, 2]
+    torch.testing.assert_close(z, torch.tensor([20.0, 20.0 + unit]))
 
 
 def test_depth_of_samples_that_have_none_is_unknown() -> None:

@@ -14,7 +14,8 @@ from monolift.data.kitti import KittiDataset
 from monolift.data.sample import Sample
 from monolift.inference import checkpoint
 from monolift.methods.roi10d import ROI10D, LiftedDetections, ROI10DConfig
-from monolift.methods.roi10d.loss import TERMS, separate_terms
+from monolift.methods.roi10d.config import TERMS
+from monolift.methods.roi10d.loss import separate_terms
 from monolift.training.train import Step
 from monolift.training.validate import detect_sample
 from toy_kitti import toy_camera, write_toy
@@ -88,7 +89,7 @@ def test_separate_terms_do_not_care_for_a_quaternions_sign() -> None:
         "depth": torch.randn(3, 1), "extents": torch.randn(3, 3),
     }  # fmt: skip
     other = {**wanted, "rotation": -2 * wanted["rotation"]}
-    for value in separate_terms(other, wanted).values():
+    for value in separate_terms(other, wanted, (1.0, 1.0, 1.0, 1.0)).values():
         torch.testing.assert_close(value, torch.zeros(3), atol=1e-6, rtol=0)
 
 

@@ -26,18 +26,19 @@ from torch import nn
 from monolift.data.sample import Detections, Sample
 from monolift.geometry import Camera
 from monolift.methods.base import Detector, Method
-from monolift.methods.roi10d.assign import Targets, assign_targets
+from monolift.methods.roi10d.assign import Targets, assign_targets, with_detected_regions
 from monolift.methods.roi10d.codec import Lifted, ROI10DCodec
 from monolift.methods.roi10d.config import (
     PRESETS,
     RECIPES,
+    TERMS,
     ROI10DConfig,
     paper,
     with_statistics,
 )
 from monolift.methods.roi10d.decode import LiftedDetections, decode_regions, propose
-from monolift.methods.roi10d.loss import TERMS, roi10d_loss, scaled_depth
-from monolift.methods.roi10d.meshes import bundled_space, median_shapes, with_meshes
+from monolift.methods.roi10d.loss import roi10d_loss, scaled_depth
+from monolift.methods.roi10d.meshes import median_shapes, space_of, with_meshes
 from monolift.methods.roi10d.network import ROI10DNetwork
 from monolift.methods.roi10d.shape_labels import ShapeLabels
 from monolift.typing import Float, Tensor, UInt8
@@ -59,7 +60,7 @@ class ROI10D(Detector[ROI10DConfig, Targets]):
         super().__init__()
         self.config = config or ROI10DConfig()
         self.codec = ROI10DCodec(self.config)
-        self.shapes = ShapeLabels(self.config.shape_labels)
+        self.shapes = ShapeLabels(self.config.shape_labels, self.config.shape_code)
         self.network = ROI10DNetwork(self.config)
         self.log_variances = nn.Parameter(torch.zeros(len(TERMS)))  # of Kendall's terms
         self.steps: Tensor
@@ -72,6 +73,9 @@ class ROI10D(Detector[ROI10DConfig, Targets]):
         if self.config.depth == "given":
             known = scaled_depth(self.config, targets)
             raw = raw if known is None else {**raw, "depth": known[:, None]}
+        if self.config.regions == "detections":
+            found = propose(self.config, raw, targets.cameras)
+            targets = with_detected_regions(targets, found.boxes, found.image, found.label)
         numbers = self.network.regions(raw, targets.roi, targets.image[targets.roi_object])
         warm = int(self.steps) >= self.config.warmup_steps
         return roi10d_loss(self.codec, raw, numbers, targets, warm, self.log_variances)
@@ -92,7 +96,7 @@ class ROI10D(Detector[ROI10DConfig, Targets]):
         A model trained without shape labels says nothing about shapes: its cars are the median car in their extents.
         """
         assert isinstance(found, LiftedDetections)  # its own
-        space = bundled_space()
+        space = space_of(self.config.shape_space)
         if not self.config.shape_labels:
             found = median_shapes(found, space)
         return with_meshes(found, image, camera, space)

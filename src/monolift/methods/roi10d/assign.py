@@ -19,6 +19,7 @@ from monolift.typing import Float, Int, Tensor
 
 POSITIVE, NEGATIVE = 0.5, 0.4  # IoU of an anchor with a label (RetinaNet)
 BACKGROUND, IGNORE = -1, -2  # in the owner of an anchor
+MOST_DETECTED = 4  # regions per object that are detections
 NEAREST = 0.5  # metres; a box whose centre is nearer is none
 
 
@@ -28,7 +29,7 @@ class Targets:
 
     owner: (B, A) object of each anchor, BACKGROUND or IGNORE
     image, label, boxes2d, boxes: (N,) image in the batch, class, 2D box in pixels, 3D box
-    shape: (N, 6) unit codes, zeros where there is no label
+    shape: (N, C) unit codes, zeros where there is no label
     roi, roi_object: (M, 4) regions, pixels, and the object of each
     depth: (B, H, W) metres, 0 where unknown; None where no image has any
     cameras: (B,); names: for messages
@@ -39,7 +40,7 @@ class Targets:
     label: Int[Tensor, " n"]
     boxes2d: Float[Tensor, "n 4"]
     boxes: Boxes3D
-    shape: Float[Tensor, "n 6"]
+    shape: Float[Tensor, "n c"]
     roi: Float[Tensor, "m 4"]
     roi_object: Int[Tensor, " m"]
     depth: Float[Tensor, "b H W"] | None
@@ -68,7 +69,7 @@ def assign_targets(config: ROI10DConfig, shapes: ShapeLabels, samples: Sequence[
         copies.append(_regions(config, kept[-1]))
         first += len(kept[-1])
     boxes2d = torch.cat([s.boxes2d for s in kept])
-    repeat = config.roi_copies
+    repeat = _copies(config)
     known = [s.depth for s in samples]
     no_depth = torch.zeros(height, width)
     return Targets(
@@ -125,17 +126,58 @@ def _owners(
     return owner
 
 
+def with_detected_regions(
+    targets: Targets,
+    boxes: Float[Tensor, "d 4"],
+    image: Int[Tensor, " d"],
+    label: Int[Tensor, " d"],
+    per_object: int = MOST_DETECTED,
+) -> Targets:
+    """The targets with the detector's own 2D boxes as training regions beside the labelled ones.
+
+    Args:
+        targets: of a batch, with one region per object, its labelled 2D box.
+        boxes: 2D detections after NMS, best first, pixels.
+        image: index of each in the batch.
+        label: class index of each.
+        per_object: detections of one object that are taken, at most.
+
+    Returns:
+        Targets whose regions are the labelled boxes and each detection that overlaps a label of its image and class by at
+        least `POSITIVE`, as a region of the label that it overlaps most.
+    """
+    if not len(targets.boxes2d) or not len(boxes):
+        return targets
+    overlap = iou_2d(boxes, targets.boxes2d)
+    same = (image[:, None] == targets.image) & (label[:, None] == targets.label)
+    best, whose = torch.where(same, overlap, 0.0).max(1)
+    earlier = torch.ones(len(whose), len(whose), device=whose.device).tril(-1).bool()
+    rank = (earlier & (whose[:, None] == whose) & (best >= POSITIVE)).sum(1)
+    found = (best >= POSITIVE) & (rank < per_object)
+    return replace(
+        targets,
+        roi=torch.cat([targets.roi, boxes[found]]),
+        roi_object=torch.cat([targets.roi_object, whose[found]]),
+    )
+
+
+def _copies(config: ROI10DConfig) -> int:
+    """Regions per labelled object that are made of its label."""
+    return config.roi_copies if config.regions == "labels" else 1
+
+
 def _regions(config: ROI10DConfig, sample: Sample) -> Float[Tensor, "m 4"]:
-    """Copies of each 2D box, all but the first with their sides shifted at random: what a detector's boxes are like.
+    """Copies of each 2D box, all but the first with their sides shifted at random, as if detected; or the 2D box alone.
 
     Random, but the same again for the same view of the same sample, so that a resumed training is the same one.
     """
     seed = crc32(f"{sample.name} {float(sample.camera.cx)} {float(sample.camera.fx)}".encode())
     generator = torch.Generator().manual_seed(seed)
-    copies = sample.boxes2d.repeat_interleave(config.roi_copies, 0)
+    repeat = _copies(config)
+    copies = sample.boxes2d.repeat_interleave(repeat, 0)
     side = (copies[:, 2:] - copies[:, :2]).clamp_min(1).repeat(1, 2)
     shift = config.roi_jitter * (2 * torch.rand(copies.shape, generator=generator) - 1)
-    shift[:: config.roi_copies] = 0
+    shift[::repeat] = 0
     return copies + shift * side
 
 

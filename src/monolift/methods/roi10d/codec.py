@@ -3,10 +3,11 @@
 branch    numbers  stands for
 rotation     4     quaternion, any length, of what the object looks like along its viewing ray (allocentric)
 centroid     2     projection of the 3D centre, from the region's middle, in region sizes
-depth        1     z of the centre; "roi": log(z / z0) in DEPTH_UNIT, z0 where an object of mean height fills the region's
-                   height (ours); "mean": standard deviations from the mean (published)
+depth        1     z of the centre; "metric": metres from the data's mean (published: metric); "mean": the same in standard
+                   deviations (ours); "roi": log(z / z0) in DEPTH_UNIT, z0 where an object of mean height fills the region's
+                   height (ours)
 extents      3     deviation from the class's mean length, height, width in standard deviations
-shape        6     code of the shape space, any length
+shape        6     code of the shape space, any length; as many numbers as the space has
 
 Eq. 1 lifts them: corners = R (+-l/2, +-h/2, +-w/2) + K^-1 (x z, y z, z), where R is the rotation turned along with the ray.
 A label has a yaw only; seen along a ray that looks down, what it looks like is a little tilted, and the branch learns that.
@@ -79,7 +80,7 @@ class ROI10DCodec:
         else:
             depth = (
                 z / focal_ratio(camera.fx.to(z), self.config.focal) - self.config.depth_mean
-            ) / self.config.depth_std
+            ) / self._unit
         allocentric = allocentric_from_egocentric(lifted.rotation, _ray(lifted.center, camera))
         return {
             "rotation": quaternion_from_matrix(allocentric),
@@ -110,9 +111,14 @@ class ROI10DCodec:
         if self.config.depth_start == "roi":
             # a runaway exponential would be an infinite box; e^5 times the start is beyond anything
             return self._start(roi, label, camera) * torch.exp((DEPTH_UNIT * number).clamp(-5, 5))
-        return (self.config.depth_mean + self.config.depth_std * number) * focal_ratio(
+        return (self.config.depth_mean + self._unit * number) * focal_ratio(
             camera.fx.to(number), self.config.focal
         )
+
+    @property
+    def _unit(self) -> float:
+        """Metres per unit of the depth branch, where it counts from the mean."""
+        return self.config.depth_std if self.config.depth_start == "mean" else 1.0
 
     def _start(self, roi: Tensor, label: Tensor, camera: Camera) -> Tensor:
         """Metres at which an object of the class's mean height is as high as the region."""

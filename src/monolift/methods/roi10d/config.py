@@ -30,7 +30,8 @@ CHOICES = {
     "fit": ("area", "letterbox"),
     "norm": ("group", "batch"),
     "depth": ("small", "resnet18", "given", "none"),
-    "depth_start": ("roi", "mean"),
+    "depth_start": ("roi", "mean", "metric"),
+    "regions": ("labels", "detections"),
     "weighting": ("lifting", "none", "kendall"),
     "shape_loss": ("geodesic", "paper"),
     "box_loss": ("giou", "smooth_l1"),
@@ -57,6 +58,8 @@ RANGES: dict[str, Limit] = {
     "size_deviations": POSITIVE,
     "warmup_steps": NOT_NEGATIVE,
     "pose_weight": NOT_NEGATIVE,
+    "term_weights": NOT_NEGATIVE,
+    "shape_code": Range(2, 64),
     "shape_weight": NOT_NEGATIVE,
     "depth_weight": NOT_NEGATIVE,
     "roi_copies": Range(1, 1000),
@@ -67,7 +70,8 @@ RANGES: dict[str, Limit] = {
     "nms_bev": SHARE,
     "top_k": COUNT,
 }
-SHAPE = 6  # numbers of a shape code
+TERMS = ("rotation", "centroid", "depth", "extents")
+SHAPE = 6  # numbers of the bundled space's shape codes (published)
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,10 @@ class ROI10DConfig(DetectorConfig):
     depth: str = "small"
     """Depth stream: small (0.1 M parameters), resnet18 (published kind), given (a map beside each image: Sample.depth in
     training, ``ROI10D.with_depth`` in use), none (ablation of the paper's table 3)."""
+    depth_weights: str = ""
+    """File of a depth stream that ``monolift depth train`` wrote, on stereo pairs or video: its weights are the stream's at the
+    first step (published: pre-trained on KITTI's stereo pairs). Without it, and without depth_2 beside the images, the stream
+    starts at random and only the pose loss trains it, as features rather than as depth; training warns."""
     depth_flip: bool = False
     """The stream's flip-augmentation layer (published; twice the cost)."""
     fused: int = 32
@@ -124,7 +132,8 @@ class ROI10DConfig(DetectorConfig):
     """Metres."""
     depth_start: str = "roi"
     """The depth branch counts from: roi (where an object of mean height fills the region's height, in units of log depth;
-    ours) or mean (of the data, in standard deviations; published)."""
+    ours), mean (of the data, in its standard deviations; ours) or metric (of the data, in metres; published: "the depth z is
+    metric". The mean is where the branch starts and changes no gradient)."""
     sizes: tuple[tuple[float, float, float], ...] = ()
     """Mean length, height, width of each class, metres; from the training split."""
     size_deviations: tuple[tuple[float, float, float], ...] = ()
@@ -138,18 +147,32 @@ class ROI10DConfig(DetectorConfig):
     """Steps with separate terms before the lifting loss (published: "until boxes are stable")."""
     pose_weight: float = 0.5
     """Of the pose loss, metres or separate terms, against the 2D losses (published: not said)."""
+    term_weights: tuple[float, ...] = (2.0, 4.0, 1.0, 0.5)
+    """Of the separate terms of rotation, centroid, depth and extents, each the L1 distance in its branch's own unit: about what
+    is usual of each (ours). Published: uniform, and that they are then not comparable is the paper's point (table 3)."""
     shape_weight: float = 0.1
     """Of the shape loss, for objects with a shape label (published: not said)."""
     shape_loss: str = "geodesic"
     """geodesic (angle between the codes) or paper (eq. 5, twice the angle between their lines: it cannot tell s from -s)."""
     shape_labels: str = ""
-    """File of shape labels for training, made by ``roi10d.shape_labels``; without it the branch is not trained."""
+    """File of shape labels for training, made by ``monolift shapes label``; without it the branch is not trained, and
+    detections wear the median car."""
+    shape_code: int = SHAPE
+    """Numbers of a shape code: those of ``shape_space`` (published: 6, "a good compromise"; "smaller dimensionality can lead to
+    well-behaving spaces")."""
+    shape_space: str = ""
+    """File of the shape space whose codes the labels hold, made by ``monolift shapes build``; without it the bundled one. A
+    model trained on another one needs the file again for meshes, not for boxes."""
     depth_weight: float = 1.0
     """Of the depth stream's supervision, where a sample has depth."""
+    regions: str = "labels"
+    """What the lifting branches are trained on: labels (the labelled 2D boxes, shifted at random; ours, and cheaper) or
+    detections (the detector's own 2D boxes of the moment that overlap a label's by at least one half, beside the labelled
+    boxes; published: 2D detections and their ground truth; the overlap and the labelled boxes beside them are ours)."""
     roi_copies: int = 6
-    """Regions per labelled object in training: its 2D box, randomly shifted and scaled."""
+    """With ``regions="labels"``: regions per labelled object, of which the first is its 2D box (ours)."""
     roi_jitter: float = 0.12
-    """Largest shift of such a region's sides, as a share of the box."""
+    """With ``regions="labels"``: largest shift of the others' sides, as a share of the box (ours)."""
     confidence: bool = True
     """Learn the expected corner error, and rank detections by it and the 2D score (published: the 2D score alone)."""
     score: float = 0.05
@@ -172,15 +195,25 @@ class ROI10DConfig(DetectorConfig):
                 raise InputError(
                     f"roi10d {name}: expected positive (l, h, w) for each of {', '.join(self.classes)}, got {values}"
                 )
+        if len(self.term_weights) != len(TERMS):
+            raise InputError(
+                f"roi10d term_weights: expected one for each of {', '.join(TERMS)}, got {self.term_weights}"
+            )
+        if not self.shape_space and self.shape_labels and self.shape_code != SHAPE:
+            raise InputError(
+                f"roi10d shape_code: expected {SHAPE}, the bundled space's, got {self.shape_code}: name the space of the "
+                "labels with shape_space"
+            )
         for name in ("anchor_scales", "anchor_ratios"):
             if not getattr(self, name):
                 raise InputError(f"roi10d {name} must hold at least one number, got none")
 
 
 def paper(**changes: Any) -> ROI10DConfig:
-    """The paper: RetinaNet of ResNet-34, SuperDepth, shorter side 600, plain metric depth.
+    """The paper: RetinaNet of ResNet-34, SuperDepth, shorter side 600, metric depth, uniform terms, eq. 2 for all of a box.
 
-    Not in its text, and ours: 14 x 14 cells per region, widths of fusion and branches, the weights between losses.
+    Not in its text, and ours: 14 x 14 cells per region, widths of fusion and branches, the weights between losses, the
+    warm-up's length, which 2D detections train the branches. The depth stream has to be pre-trained (``depth_weights``).
     """
     base = ROI10DConfig(
         backbone="resnet34",
@@ -203,7 +236,9 @@ def paper(**changes: Any) -> ROI10DConfig:
         roi_levels=3,
         roi_size=14,
         head_channels=256,
-        depth_start="mean",
+        depth_start="metric",
+        term_weights=(1.0, 1.0, 1.0, 1.0),
+        regions="detections",
         lift_extents=True,
         warmup_steps=10_000,
         shape_loss="paper",
@@ -212,25 +247,34 @@ def paper(**changes: Any) -> ROI10DConfig:
     return replace(base, **changes)
 
 
-PRESETS: dict[str, Callable[[], ROI10DConfig]] = {"default": ROI10DConfig, "paper": paper}
+PRESETS: dict[str, Callable[[], ROI10DConfig]] = {
+    "default": ROI10DConfig,
+    "paper": paper,
+    "paper_syn": paper,
+}
 
+# 8 images a step, 200,000 steps: 457 epochs of the paper's 3,500 training images; a tenth at 120,000 and 180,000. Recipes count
+# epochs: on the 3,712 of the usual split 430 epochs are the same number of steps. Ours: momentum 0.9, weight decay, the linear
+# warm-up's 1,000 steps, the range of the scale jitter
+_PUBLISHED = Recipe(
+    epochs=457,
+    batch_size=8,
+    optimizer="sgd",
+    lr=1e-3,
+    backbone_lr_factor=1.0,
+    weight_decay=1e-4,
+    schedule="steps",
+    milestones=(0.6, 0.9),
+    warmup=0.005,
+    clip=0.0,
+    ema=0.0,
+    augmentation=Augmentation(mirror=0.5, recolor=0.0, scale=(0.8, 1.2), shift=0.0),
+)
 RECIPES = {
     "default": Recipe(),
-    # 8 images a step, 200,000 steps: 457 epochs of KITTI's 3,500 training images; a tenth at 120,000 and 180,000
-    "paper": Recipe(
-        epochs=457,
-        batch_size=8,
-        optimizer="sgd",
-        lr=1e-3,
-        backbone_lr_factor=1.0,
-        weight_decay=1e-4,
-        schedule="steps",
-        milestones=(0.6, 0.9),
-        warmup=0.005,
-        clip=0.0,
-        ema=0.0,
-        augmentation=Augmentation(mirror=0.5, recolor=0.0, scale=(0.8, 1.2), shift=0.0),
-    ),
+    "paper": _PUBLISHED,
+    # the paper's "Syn." model: cars pasted into every training image
+    "paper_syn": replace(_PUBLISHED, augmentation=replace(_PUBLISHED.augmentation, paste=1.0)),
 }
 
 

@@ -10,7 +10,7 @@ from monolift.data.sample import Detections
 from monolift.geometry import Boxes3D, Camera, iou_bev
 from monolift.methods.roi10d.assign import NEAREST, network_anchors
 from monolift.methods.roi10d.codec import ROI10DCodec
-from monolift.methods.roi10d.config import SHAPE, ROI10DConfig
+from monolift.methods.roi10d.config import ROI10DConfig
 from monolift.nn.retina import boxes_from_deltas
 from monolift.nn.roi import batched_nms, greedy
 from monolift.typing import Float, Int, Tensor
@@ -22,12 +22,12 @@ CONFIDENCE_METRES = 4.0  # expected corner error that divides a score by e
 class LiftedDetections(Detections):
     """Detections with all of a region's ten numbers and more.
 
-    rotation: (N, 3, 3) cam_from_object, of which ``boxes.yaw`` keeps the heading; shape: (N, 6) unit codes of the shape space
+    rotation: (N, 3, 3) cam_from_object, of which ``boxes.yaw`` keeps the heading; shape: (N, C) unit codes of the shape space
     score2d: (N,) RetinaNet's probability, where ``scores`` also hold the expected corner error
     """
 
     rotation: Float[Tensor, "n 3 3"]
-    shape: Float[Tensor, "n 6"]
+    shape: Float[Tensor, "n c"]
     score2d: Float[Tensor, " n"]
 
 
@@ -94,10 +94,12 @@ def expected_error(number: Float[Tensor, "n 1"]) -> Float[Tensor, " n"]:
     return torch.exp(number[:, 0].clamp(-3, 4))
 
 
-def unit_codes(codes: Float[Tensor, "n 6"]) -> Float[Tensor, "n 6"]:
+def unit_codes(codes: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
     """Codes of length 1; a zero code, which has no direction, becomes the first axis."""
     length = codes.norm(dim=1, keepdim=True)
-    first = torch.nn.functional.one_hot(torch.zeros_like(codes[:, 0], dtype=torch.long), SHAPE).to(codes)
+    first = torch.nn.functional.one_hot(torch.zeros_like(codes[:, 0], dtype=torch.long), codes.shape[1]).to(
+        codes
+    )
     return torch.where(length > 1e-6, codes / length.clamp_min(1e-6), first)
 
 

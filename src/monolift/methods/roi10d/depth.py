@@ -2,9 +2,9 @@
 
 Encoder and decoder; resolution is won back by sub-pixel convolutions, which compute all the pixels of a cell as channels
 instead of spreading one value over them; a flip-augmentation layer joins the prediction for the image with that for its
-mirror image, whose occlusion shadows lie on the other side. Trained by LiDAR or rendered depth, or by the right image of a
-stereo pair alone. From the paper's abstract and a sister project's published losses; its full text and its code were not at
-hand: widths are ours.
+mirror image, whose occlusion shadows lie on the other side. Trained by LiDAR or rendered depth beside the images
+(`depth_loss`), or before the detector by stereo pairs or video alone (`self_supervision`). From the paper's abstract and a
+sister project's published losses; its full text and its code were not at hand: widths are ours.
 
 Depth is metres at the detector's reference focal length (see ``ROI10DConfig.focal``).
 """
@@ -24,8 +24,6 @@ from monolift.typing import Bool, Float, Tensor
 
 NEAREST, FARTHEST = 1.5, 150.0  # metres the stream can say
 START = 25.0  # metres an untrained stream says
-SSIM_SHARE, C1, C2 = 0.85, 1e-4, 9e-4
-SMOOTHNESS = 1e-3
 
 
 class SuperDepth(nn.Module):
@@ -33,29 +31,30 @@ class SuperDepth(nn.Module):
 
     encoder: "small" (0.1 M parameters, reads 4 x 4 pixels at once) or "resnet18". flip: with the flip-augmentation layer,
     at twice the cost.
+    widths: channels of the decoder's maps, strides 16, 8 and 4
     """
+
+    widths: tuple[int, ...]
 
     def __init__(self, encoder: str, flip: bool) -> None:
         super().__init__()
         self.flip = flip
-        widths: tuple[int, ...]
         if encoder == "resnet18":
             self.base: nn.Module = ResNet(18, "group")
-            widths, outputs = ResNet.channels, (256, 128, 64)
+            widths: tuple[int, ...] = ResNet.channels
+            self.widths = (256, 128, 64)
         else:
-            widths, outputs = (32, 32, 64, 96), (64, 32, 32)
+            widths, self.widths = (32, 32, 64, 96), (64, 32, 32)
             self.base = SmallEncoder(widths)
         separable = encoder != "resnet18"
         inputs = widths[-1]
         self.up = nn.ModuleList()
-        for skip, width in zip(reversed(widths[:-1]), outputs, strict=True):
+        for skip, width in zip(reversed(widths[:-1]), self.widths, strict=True):
             self.up.append(SubPixelUp(inputs, skip, width, separable))
             inputs = width
         self.last = nn.Conv2d(inputs, 16, 3, padding=1)  # the sixteen pixels of a stride-4 cell
         nn.init.normal_(self.last.weight, std=0.01)
-        far, near = 1 / FARTHEST, 1 / NEAREST
-        start = (1 / START - far) / (near - far)
-        nn.init.constant_(self.last.bias, torch.logit(torch.tensor(start)).item())  # type: ignore[arg-type]
+        start_at(self.last)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 1 H W"]:
         return 1 / self.inverse_depth(images)
@@ -64,12 +63,34 @@ class SuperDepth(nn.Module):
         """1 / metres, between 1 / FARTHEST and 1 / NEAREST."""
         return flip_fused(self._once, images) if self.flip else self._once(images)
 
-    def _once(self, images: Tensor) -> Tensor:
+    def maps(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
+        """The decoder's maps of strides 16, 8 and 4, with ``widths`` channels."""
         *skips, x = self.base(images)
+        maps = []
         for up, skip in zip(self.up, reversed(skips), strict=True):
             x = up(x, skip)
-        share = torch.sigmoid(F.pixel_shuffle(self.last(x), 4).float())
-        return 1 / FARTHEST + (1 / NEAREST - 1 / FARTHEST) * share
+            maps.append(x)
+        return maps
+
+    def finest(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 H W"]:
+        """Inverse depth at full size of the decoder's map of stride 4."""
+        return inverse_of(F.pixel_shuffle(self.last(x), 4))
+
+    def _once(self, images: Tensor) -> Tensor:
+        return self.finest(self.maps(images)[-1])
+
+
+def start_at(last: nn.Conv2d, metres: float = START) -> None:
+    """Make the layer before `inverse_of` say this depth everywhere, as long as its weights are small."""
+    far, near = 1 / FARTHEST, 1 / NEAREST
+    share = (1 / metres - far) / (near - far)
+    assert last.bias is not None
+    nn.init.constant_(last.bias, torch.logit(torch.tensor(share)).item())
+
+
+def inverse_of(number: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """1 / metres, between 1 / FARTHEST and 1 / NEAREST, of what a network says, any number."""
+    return 1 / FARTHEST + (1 / NEAREST - 1 / FARTHEST) * torch.sigmoid(number.float())
 
 
 class SmallEncoder(nn.Module):
@@ -163,82 +184,3 @@ def depth_loss(
     known: Bool[Tensor, "b H W"] = torch.isfinite(truth) & (truth > 0) & (truth <= most)
     error = (torch.log(depth[:, 0]) - torch.log(torch.where(known, truth, 1.0))).abs()
     return torch.where(known, error, 0.0).sum() / known.sum().clamp_min(1)
-
-
-def stereo_loss(
-    inverse_depth: Float[Tensor, "b 1 H W"],
-    left: Float[Tensor, "b 3 H W"],
-    right: Float[Tensor, "b 3 H W"],
-    pixels_per_inverse_metre: Float[Tensor, " b"],
-) -> Float[Tensor, ""]:
-    """Self-supervision from a rectified pair: the left image as rebuilt from the right one, compared with itself.
-
-    inverse_depth: of the left image, 1 / m; left, right: colours in [0, 1]; pixels_per_inverse_metre: baseline times focal
-    length (the reference one, if depth counts at it): a point at inverse depth d is seen that many pixels times d further left
-    in the right image. Pixels rebuilt from beyond the image's edge do not count. Weights as in packnet-sfm.
-    """
-    disparity = inverse_depth[:, 0] * pixels_per_inverse_metre[:, None, None]
-    rebuilt, inside = _shifted(right, disparity)
-    error = SSIM_SHARE * _ssim_distance(rebuilt, left) + (1 - SSIM_SHARE) * (rebuilt - left).abs()
-    error = torch.where(inside[:, None], error.mean(1, keepdim=True), 0.0)
-    relative = inverse_depth / inverse_depth.mean((2, 3), keepdim=True).clamp_min(1e-6)
-    return error.sum() / inside.sum().clamp_min(1) + SMOOTHNESS * _roughness(relative, left)
-
-
-def _shifted(right: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
-    """The right image read ``disparity`` (B, H, W) pixels further left at each place; and where that is inside."""
-    b, h, w = disparity.shape
-    u = torch.arange(w, device=right.device, dtype=right.dtype) - disparity
-    v = torch.arange(h, device=right.device, dtype=right.dtype)[None, :, None].expand(b, h, w)
-    grid = torch.stack([2 * u / max(w - 1, 1) - 1, 2 * v / max(h - 1, 1) - 1], -1)
-    rebuilt = F.grid_sample(right, grid, mode="bilinear", padding_mode="border", align_corners=True)
-    return rebuilt, (u >= 0) & (u <= w - 1)
-
-
-def _ssim_distance(a: Tensor, b: Tensor) -> Tensor:
-    """(1 - SSIM) / 2 per pixel, 3 x 3 windows."""
-
-    def mean(x: Tensor) -> Tensor:
-        return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
-
-    mean_a, mean_b = mean(a), mean(b)
-    var_a, var_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
-    covariance = mean(a * b) - mean_a * mean_b
-    top = (2 * mean_a * mean_b + C1) * (2 * covariance + C2)
-    return ((1 - top / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))) / 2).clamp(0, 1)
-
-
-def _roughness(map_: Tensor, image: Tensor) -> Tensor:
-    """Mean gradient of a map, less where the image has an edge."""
-    total = map_.new_zeros(())
-    for axis in (2, 3):
-        edge = image.diff(dim=axis).abs().mean(1, keepdim=True)
-        total = total + (map_.diff(dim=axis).abs() * torch.exp(-edge)).mean()
-    return total
-
-
-def train_stereo(
-    stream: SuperDepth,
-    pairs: Sequence[tuple[Tensor, Tensor, float]],
-    steps: int,
-    lr: float = 2e-4,
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225),
-) -> list[float]:
-    """Trains a stream on (left, right, baseline times focal length) triples alone, one per step in turn; the losses.
-
-    left, right: (3, H, W) colours in [0, 1], rectified, sides multiples of 32; focal length in their pixels, or the
-    reference one of the detector the stream is for. Adam, as in packnet-sfm.
-    """
-    optimizer = torch.optim.Adam(stream.parameters(), lr)
-    losses = []
-    for step in range(steps):
-        left, right, gauge = pairs[step % len(pairs)]
-        shape = (1, 3, 1, 1)
-        images = (left[None] - left.new_tensor(mean).view(shape)) / left.new_tensor(std).view(shape)
-        loss = stereo_loss(stream.inverse_depth(images), left[None], right[None], left.new_tensor([gauge]))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    return losses

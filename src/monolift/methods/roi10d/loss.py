@@ -2,12 +2,14 @@
 
 lifting   the mean distance of the eight lifted corners from the labelled ones, metres, not squared (eq. 2): where one
           unit of change moves the corners most, the gradient is largest, and no weights are needed
-none      separate terms in the branches' own units, summed; also the warm-up of lifting
+none      separate terms, each the L1 distance in its branch's unit, weighted by ``term_weights`` (published: uniform) and
+          summed; also the warm-up of lifting
 kendall   the same with a learnt uncertainty per term (Kendall, Gal, Cipolla, CVPR 2018)
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -15,7 +17,7 @@ import torch.nn.functional as F
 
 from monolift.methods.roi10d.assign import IGNORE, Targets, network_anchors
 from monolift.methods.roi10d.codec import Lifted, ROI10DCodec
-from monolift.methods.roi10d.config import ROI10DConfig
+from monolift.methods.roi10d.config import TERMS, ROI10DConfig
 from monolift.methods.roi10d.decode import unit_codes
 from monolift.methods.roi10d.depth import depth_loss
 from monolift.nn.losses import generalized_iou_loss, laplace_nll
@@ -23,10 +25,7 @@ from monolift.nn.retina import boxes_from_deltas, deltas_from_boxes, focal_loss
 from monolift.shapes.autoencoder import shape_loss
 from monolift.typing import Float, Tensor
 
-TERMS = ("rotation", "centroid", "depth", "extents")
 SMOOTH = 1 / 9  # of smooth L1, units of the deltas (RetinaNet)
-# centroid counts in region sizes and a tenth of one is already much; the other units are about what is normal
-TERM_SCALE = {"rotation": 2.0, "centroid": 4.0, "depth": 1.0, "extents": 0.5}
 ERROR_WEIGHT = 0.2
 
 
@@ -56,7 +55,7 @@ def roi10d_loss(
     aim = Lifted.of(boxes)
     lifted = codec.decode(numbers, targets.roi, label, camera)
     error = corner_distance(lifted if config.lift_extents else _with_fixed_size(lifted), aim)
-    terms = separate_terms(numbers, codec.encode(aim, targets.roi, label, camera))
+    terms = separate_terms(numbers, codec.encode(aim, targets.roi, label, camera), config.term_weights)
     if config.weighting == "lifting" and warm:
         losses["pose"] = config.pose_weight * error.sum() / count
         terms = {} if config.lift_extents else {"extents": terms["extents"]}
@@ -125,15 +124,17 @@ def safe_norm(vector: Float[Tensor, "... 3"]) -> Float[Tensor, "..."]:
     return torch.where(away, torch.sqrt(torch.where(away, square, 1.0)), 0.0)
 
 
-def separate_terms(numbers: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """(N,) L1 distance of each branch's numbers from what they should be; q and -q are one rotation."""
+def separate_terms(
+    numbers: dict[str, Tensor], wanted: dict[str, Tensor], weights: Sequence[float]
+) -> dict[str, Tensor]:
+    """(N,) weighted L1 distance of each branch's numbers from their targets; q and -q are one rotation."""
     terms = {}
-    for name in TERMS:
+    for name, weight in zip(TERMS, weights, strict=True):
         value, aim = numbers[name], wanted[name]
         if name == "rotation":
             value = F.normalize(value, dim=1)
             distance = torch.minimum((value - aim).abs().sum(1), (value + aim).abs().sum(1))
         else:
             distance = (value - aim).abs().mean(1)
-        terms[name] = TERM_SCALE[name] * distance
+        terms[name] = weight * distance
     return terms

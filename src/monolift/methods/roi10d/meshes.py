@@ -17,9 +17,9 @@ from monolift.typing import Bool, Tensor, UInt8
 
 
 @functools.cache
-def bundled_space() -> ShapeSpace:
-    """The shape space that ships with the package."""
-    return load_shape_space()
+def space_of(path: str = "") -> ShapeSpace:
+    """The shape space of a file, or the one that ships with the package. Raises InputError for a file that is none."""
+    return load_shape_space(path or None)
 
 
 def with_meshes(

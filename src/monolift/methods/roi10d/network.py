@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from monolift.methods.roi10d.config import SHAPE, ROI10DConfig
+from monolift.methods.roi10d.config import ROI10DConfig
 from monolift.methods.roi10d.depth import SuperDepth, pooled_log_depth
 from monolift.nn.backbones import build_backbone
 from monolift.nn.blocks import conv_norm_relu, init_convolutions
@@ -44,7 +44,7 @@ class ROI10DNetwork(nn.Module):
         inputs = self.fusion.out_channels * config.roi_size**2
         width = config.head_channels
         # quaternion; RoI-relative centroid; depth; extents; shape; and, ours, the expected corner error
-        outputs = {"rotation": 4, "centroid": 2, "depth": 1, "extents": 3, "shape": SHAPE}
+        outputs = {"rotation": 4, "centroid": 2, "depth": 1, "extents": 3, "shape": config.shape_code}
         if config.confidence:
             outputs["error"] = 1
         self.branches = nn.ModuleDict({name: _branch(inputs, width, n) for name, n in outputs.items()})

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -91,7 +92,7 @@ def _in_box(points: Tensor, box: Boxes3D) -> Tensor:
 
 
 @torch.no_grad()
-def cost(space: ShapeSpace, codes: Float[Tensor, "n 6"], evidence: Evidence) -> Float[Tensor, " n"]:
+def cost(space: ShapeSpace, codes: Float[Tensor, "n c"], evidence: Evidence) -> Float[Tensor, " n"]:
     """Mean |distance| at the points, in truncations, plus 1 - IoU of silhouette and mask; a part without evidence is 0."""
     grids = space.decode(codes)
     middle, half = _spans(grids[:, 0], space.config.margin)
@@ -139,14 +140,14 @@ def _spans(
 
 def search(
     space: ShapeSpace, evidence: Evidence, seed: int = 0, steps: int = 16, tries: int = 4
-) -> tuple[Float[Tensor, " 6"], float]:
+) -> tuple[Float[Tensor, " c"], float]:
     """The best code and its cost: from every class median ``tries`` random steps at a time, each kept if it is better."""
     generator = torch.Generator().manual_seed(seed)
     codes = torch.stack(list(space.medians.values()))
     costs = cost(space, codes, evidence)
     for k in range(steps):
         step = FIRST_STEP * (LAST_STEP / FIRST_STEP) ** (k / max(steps - 1, 1))
-        moves = step * torch.randn(len(codes), tries, SHAPE, generator=generator)
+        moves = step * torch.randn(len(codes), tries, codes.shape[1], generator=generator)
         tried = F.normalize(codes[:, None] + moves, dim=2)
         value = cost(space, tried.flatten(0, 1), evidence).view(-1, tries)
         best = value.argmin(1)
@@ -195,8 +196,8 @@ class ShapeLabels:
     Mirrored samples find theirs too: a car and its mirror image have the same code.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, numbers: int = SHAPE) -> None:
+        self.path, self.numbers = path, numbers
 
     @cached_property
     def _entries(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -208,7 +209,7 @@ class ShapeLabels:
             return {
                 name: (
                     _right(torch.tensor([entry["center"] for entry in entries])).view(-1, 3),
-                    torch.tensor([entry["code"] for entry in entries]).view(-1, SHAPE),
+                    self._codes_of(entries),
                 )
                 for name, entries in content.items()
             }
@@ -217,9 +218,18 @@ class ShapeLabels:
                 raise
             raise InputError(f"{self.path}: not a file of shape labels ({error})") from None
 
-    def codes(self, sample: Sample) -> Float[Tensor, "n 6"]:
+    def _codes_of(self, entries: Sequence[Any]) -> Tensor:
+        codes = torch.tensor([entry["code"] for entry in entries])
+        if codes.ndim != 2 or codes.shape[1] != self.numbers:
+            raise InputError(
+                f"{self.path}: codes of {codes.shape[-1]} numbers, but shape_code is {self.numbers}: label with the shape "
+                "space of this training (monolift shapes label --model)"
+            )
+        return codes
+
+    def codes(self, sample: Sample) -> Float[Tensor, "n c"]:
         """Codes of a sample's objects, zeros where there is no label. Raises InputError for a file that is none."""
-        found = torch.zeros(len(sample), SHAPE)
+        found = torch.zeros(len(sample), self.numbers)
         if sample.name in self._entries and len(sample):
             centers, codes = self._entries[sample.name]
             gap = torch.cdist(_right(sample.boxes.center), centers)
