@@ -27,7 +27,8 @@ VERBS = {
     "synth": "a synthetic KITTI-format world with exact labels, masks and depth",
     "export": "a model as ONNX, compared with PyTorch; a folder that runs without torch",
     "augment": "copies of labelled images with cars of other images pasted in, labelled exactly",
-    "shapes": "build the car shape spaces, show what lies between cars",
+    "shapes": "build the car shape spaces, show what lies between cars, label cars with codes",
+    "depth": "train a depth network on stereo pairs or video, write depth maps",
     "serve": "an HTTP service round a model, and a page to try it",
     "models": "the models that ship with the package",
 }

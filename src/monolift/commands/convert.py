@@ -24,10 +24,14 @@ class Convert:
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """A KITTI or nuScenes folder, an Omni3D or COCO file; which one is told from what is there."""
-    to: Literal["kitti", "omni3d", "coco"]
-    """The format to write."""
+    to: Literal["kitti", "omni3d", "coco", "depth", "instances"]
+    """The format to write. depth: depth maps of a KITTI folder's scans (velodyne). instances: maps of its label rows, made of
+    --masks."""
     out: Path
-    """A new folder for kitti (images are copied), a file for omni3d and coco (images stay where they are)."""
+    """A new folder for kitti (images are copied), a file for omni3d and coco (images stay where they are), a new folder of
+    ID.png for depth and instances: training looks for ROOT/depth_2 and ROOT/instance_2."""
+    masks: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """For instances: a detector's masks, as COCO JSON, NAME.png or NAME.npz."""
     split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Only these ids of a KITTI folder."""
     images: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -58,6 +62,10 @@ def run(options: Convert) -> int:
 
     Raises InputError for sources that cannot be read at all and an --out that is there already.
     """
+    if options.to in ("depth", "instances"):
+        return _maps(options)
+    if options.masks is not None:
+        raise InputError(f"--masks: belongs to --to instances, not to --to {options.to}")
     from monolift.commands.output import write_json
     from monolift.data.cameras import CameraChoice
     from monolift.data.formats.convert import convert, open_dataset
@@ -100,6 +108,36 @@ def run(options: Convert) -> int:
         if done.missing:
             content["missing"] = list(done.missing)
         write_json(options.json, content)
+    return 2 if done.failed else 0
+
+
+def _maps(options: Convert) -> int:
+    """Depth maps or maps of label rows beside a KITTI folder's images; images that cannot be used give exit code 2."""
+    from monolift.commands.output import write_json
+    from monolift.data.formats.maps import masked_ids, scanned_ids, write_depth_maps, write_instance_maps
+    from monolift.files.progress import Progress
+
+    if not options.source.is_dir():
+        raise InputError(f"{options.source}: expected a KITTI folder, found none")
+    if (options.to == "instances") != (options.masks is not None):
+        raise InputError("--masks: expected with --to instances, and only there")
+    source, split, masks = options.source, options.split, options.masks
+    names = scanned_ids(source, split) if masks is None else masked_ids(source, masks, split)
+    with Progress(len(names), "images", options.quiet) as progress:
+
+        def advance(name: str) -> None:
+            progress.advance(1, name)
+
+        if masks is not None:
+            done = write_instance_maps(source, masks, options.out, names, advance)
+        else:
+            done = write_depth_maps(source, options.out, names, advance)
+        objects = f" with {done.objects} label rows" if masks is not None else ""
+        progress.say(f"{done.out}: {done.images} maps{objects}")
+    _report(done.failed, options.json is not None)
+    if options.json is not None:
+        content = {"out": str(done.out), "images": done.images, "objects": done.objects}
+        write_json(options.json, {**content, **({"failed": dict(done.failed)} if done.failed else {})})
     return 2 if done.failed else 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,19 +28,29 @@ STEPS = 5  # images on the way from one car to another
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shape spaces of cars: "build" trains one, "show" draws medians and interpolations and writes them as GLB files.
+    """Shape spaces of cars: "build" trains one, "show" draws medians and interpolations, "label" finds the codes of a data
+    set's cars.
 
     monolift shapes show --out shapes
     """
 
-    action: Annotated[Literal["build", "show"], tyro.conf.Positional]
-    """build or show."""
+    action: Annotated[Literal["build", "show", "label"], tyro.conf.Positional]
+    """build, show or label."""
     out: Path
-    """build: the space's file (.safetensors). show: a folder for the image and the meshes."""
+    """build: the space's file (.safetensors). show: a folder for the image and the meshes. label: a file of shape labels, for
+    `monolift train roi10d --set shape_labels=FILE`."""
     kind: Literal["tsdf", "textured"] = "tsdf"
     """tsdf: ROI-10D's autoencoder of signed distances. textured: MonoDR's decoder of shape and texture."""
     model: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """show: a file that "build" wrote; without it the space that ships with the package."""
+    """show, label: a file that "build" wrote; without it the space that ships with the package."""
+    data: Annotated[Path | None, tyro.conf.arg(metavar="ROOT")] = None
+    """label: a KITTI folder with depth_2 (LiDAR or rendered) and instance_2 (masks, numbered by label rows), or one of them."""
+    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """label: only these ids."""
+    exact: bool = False
+    """label: a synthetic world's own shapes (`monolift synth --shapes`), encoded, instead of a search."""
+    code: int | None = None
+    """build --kind tsdf: numbers of a code, 2 to 64; 6 without it, as published."""
     meshes: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """build --kind tsdf: learn from the watertight meshes (OBJ, STL, GLB; y up, front to +z) of this folder, whose subfolders
     are classes, instead of the procedural cars."""
@@ -62,10 +72,12 @@ def run(options: Shapes) -> int:
     for name in ("cars", "steps"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise InputError(f"--{name}: expected 1 or more, got {value}")
-    for path in (options.model, options.meshes):
+    for path in (options.model, options.meshes, options.data, options.split):
         if path is not None and not path.exists():
             raise InputError(f"{path}: no such file or folder")
-    if options.action == "build":
+    if options.action == "label":
+        report = _label(options)
+    elif options.action == "build":
         report = _build_textured(options) if options.kind == "textured" else _build_tsdf(options)
     else:
         report = _show(options)
@@ -90,6 +102,8 @@ def _build_tsdf(options: Shapes) -> dict[str, Any]:
     )
 
     config = paper() if options.preset == "paper" else ShapeConfig()
+    if options.code is not None:
+        config = replace(config, code=options.code)
     given = {"cars": options.cars, "steps": options.steps, "seed": options.seed}
     training = ShapeTraining(**{k: v for k, v in given.items() if v is not None})
     held_out: Any = None
@@ -164,6 +178,34 @@ def _build_textured(options: Shapes) -> dict[str, Any]:
             f"texture {errors.texture:.1f} of 255 (mean car: {errors.texture_of_mean:.1f})"
         )
     return {"out": str(options.out), "cars": cars, "shape_m": errors.shape, "texture_255": errors.texture}
+
+
+def _label(options: Shapes) -> dict[str, Any]:
+    from monolift.data.kitti import KittiDataset, training_folder
+    from monolift.files.progress import Progress
+    from monolift.methods.roi10d.shape_labels import write_exact_labels, write_shape_labels
+    from monolift.shapes.autoencoder import load_shape_space
+
+    if options.data is None:
+        raise InputError("--data: expected a KITTI folder, got none")
+    root = training_folder(options.data)
+    known = {
+        name: (root / folder).is_dir() for name, folder in (("depth", "depth_2"), ("instances", "instance_2"))
+    }
+    if not options.exact and not any(known.values()):
+        raise InputError(
+            f"{root}: expected depth_2 or instance_2 beside image_2: monolift convert --to depth makes depth_2 of velodyne, "
+            "--to instances makes instance_2 of masks"
+        )
+    data = KittiDataset(root, options.split, **known)
+    space = load_shape_space(options.model)
+    with Progress(len(data), "images", options.quiet) as progress:
+        if options.exact:
+            count = write_exact_labels(data, space, options.out, lambda _: progress.advance())
+        else:
+            count = write_shape_labels(data, space, options.out, on_sample=lambda _: progress.advance())
+        progress.say(f"{options.out}: {count} cars labelled in {len(data)} images")
+    return {"out": str(options.out), "images": len(data), "labels": count, "code": space.config.code}
 
 
 def _show(options: Shapes) -> dict[str, Any]:

@@ -64,6 +64,11 @@ class KittiDataset(Samples):
     def __getitem__(self, index: Any) -> Any:
         return read_sample(self.root, self.ids[index], depth=self.depth, instances=self.instances)
 
+    @property
+    def has_depth(self) -> bool:
+        """Whether one of its images has a depth map."""
+        return self.depth is not None and any(find_file(self.depth, name, (".png",)) for name in self.ids)
+
     def labels(self, index: int) -> Sample:
         """As ``self[index]`` without decoding the image: its header gives the size, its pixels are one black row."""
         return read_sample(self.root, self.ids[index], pixels=False)

@@ -65,7 +65,9 @@ def stereo_scenes(root: str | Path, split: str | Path | Sequence[str] | None = N
         if "P3" not in matrices:
             raise InputError(f"{file}: expected P3, the right camera's projection, besides P2, found none")
         size = image_size(other)
-        cameras = [_camera(matrices[key].tolist(), size, f"{short_name(file)}: {key}") for key in ("P2", "P3")]
+        cameras = [
+            _camera(matrices[key].tolist(), size, f"{short_name(file)}: {key}") for key in ("P2", "P3")
+        ]
         scenes.append(_scene(find_image(root, name), (other,), cameras[0], cameras[1:]))
     if not scenes:
         raise InputError(f"{right}: no right image of the {len(names)} ids asked for")
@@ -85,7 +87,9 @@ def paired_scenes(table: str | Path) -> list[Scene]:
         if not words or line.startswith("#"):
             continue
         if len(words) != 2:
-            raise InputError(f"{table}:{number}: expected two image files, left and right, got {len(words)} words")
+            raise InputError(
+                f"{table}:{number}: expected two image files, left and right, got {len(words)} words"
+            )
         files = [table.parent / word for word in words]
         for file in files:
             if not file.is_file():
@@ -100,8 +104,8 @@ def paired_scenes(table: str | Path) -> list[Scene]:
 def video_scenes(root: str | Path, table: str | Path) -> list[Scene]:
     """The frames of a KITTI folder whose neighbours in time are there too.
 
-    table: columns ``id sequence frame`` and perhaps others, named in the first line; frames of one sequence whose numbers differ
-    by one are neighbours. Raises InputError for a table without these columns or without neighbours.
+    table: columns ``id sequence frame`` and perhaps others, named in the first line; frames of one sequence whose numbers
+    differ by one are neighbours. Raises InputError for a table without these columns or without neighbours.
     """
     root, table = training_folder(root), Path(table)
     lines = [line.split() for line in read_text(table).splitlines() if line.strip()]
@@ -109,7 +113,9 @@ def video_scenes(root: str | Path, table: str | Path) -> list[Scene]:
     columns = []
     for name in ("id", "sequence", "frame"):
         if name not in head:
-            raise InputError(f"{table}:1: expected the columns id, sequence and frame, got {' '.join(head) or 'none'}")
+            raise InputError(
+                f"{table}:1: expected the columns id, sequence and frame, got {' '.join(head) or 'none'}"
+            )
         columns.append(head.index(name))
     ids: dict[tuple[str, int], str] = {}
     for number, words in enumerate(lines[1:], 2):
@@ -145,7 +151,7 @@ def _scene(image: Path, others: tuple[Path, ...], camera: Camera, cameras: Seque
         apart = max(abs(a - b) for a, b in lens) / lens[0][0]
         if apart > SAME_LENS or (camera.width, camera.height) != (other.width, other.height):
             raise InputError(
-                f"{file}: expected the size and the intrinsics of {image.name}, of which it is another view (rectified), got others"
+                f"{file}: expected the size and the intrinsics of {image.name}, as of a rectified pair, got others"
             )
         way = other.translation - camera.translation
         if float(way.norm()) < 1e-3:

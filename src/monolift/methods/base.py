@@ -245,6 +245,13 @@ class Detector(nn.Module, ABC, Generic[Config, Encoded]):
         cameras: of the network images, one each.
         """
 
+    def before_training(self, depth_maps: bool) -> list[str]:
+        """Called once, after ``init``, before the first step of a training; not where one is resumed.
+
+        depth_maps: whether some training image has one. Returns what is worth saying, lines; warnings begin with "warning: ".
+        """
+        return []
+
     def after_step(self) -> None:
         """Called by the training loop after each step of the optimiser: a loss with a warm-up counts here."""
 

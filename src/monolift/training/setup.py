@@ -94,9 +94,11 @@ def set_up(
         identity.compare(saved.content, saved.path)
         compare_config(config, measured, saved)
         state = restore(saved, detector, average, optimizer, loader.steps)
-    elif weights is not None:
-        images = lambda: some_images(views, detector)  # noqa: E731
-        notes.append(initialise(detector, weights, images, options.init_partial))
+    else:
+        if weights is not None:
+            images = lambda: some_images(views, detector)  # noqa: E731
+            notes.append(initialise(detector, weights, images, options.init_partial))
+        notes += detector.before_training(any(part.has_depth for part in parts))
         average.restart()
     record = Record(method, config, measured, recipe, parts, val, options)
     if processes.first:

@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from monolift.data.formats.autolabel_note import is_autolabels, labelled_data
 from monolift.data.formats.depth_maps import read_depth
 from monolift.data.formats.kitti_format import KittiCalib, KittiLabels, read_calib, read_labels, read_split
+from monolift.data.formats.velodyne import velodyne_points
 from monolift.data.kitti import find_image, read_camera, sample_from_labels
 from monolift.data.sample import Objects
 from monolift.errors import InputError
 from monolift.files.folders import dataset_root, listed, text_file
 from monolift.files.images import IMAGE_SUFFIXES, image_size
-from monolift.files.text import read_bytes
 from monolift.geometry import Boxes3D, Camera
 from monolift.render.glb import read_glb
 from monolift.render.mesh import Mesh
@@ -227,24 +226,6 @@ def _points(source: _Kitti, name: str, calib: KittiCalib, camera: Camera) -> Flo
     if scan.exists():
         return velodyne_points(scan, calib)
     return depth_points(read_depth(depth), camera) if depth.exists() else None
-
-
-def velodyne_points(path: Path, calib: KittiCalib) -> Float[Tensor, "m 3"]:
-    """A KITTI scan (float32 x, y, z, reflectance in the scanner's frame), camera frame: R0_rect Tr_velo_to_cam [X 1].
-
-    Raises InputError for a file of another length and for a calibration without Tr_velo_to_cam.
-    """
-    data = read_bytes(path)
-    if len(data) % 16:
-        raise InputError(f"{path}: expected 16 bytes for each point, got {len(data)}")
-    if "Tr_velo_to_cam" not in calib:
-        raise InputError(f"{path}: its calibration has no Tr_velo_to_cam")
-    points = np.frombuffer(data, dtype="<f4").reshape(-1, 4)[:, :3].astype(np.float64)
-    turn, shift = np.split(calib["Tr_velo_to_cam"], [3], axis=1)
-    points = points @ turn.T + shift.T
-    if "R0_rect" in calib:
-        points = points @ calib["R0_rect"].T
-    return torch.from_numpy(points).float()
 
 
 def depth_points(depth: Float[Tensor, "H W"], camera: Camera) -> Float[Tensor, "m 3"]:

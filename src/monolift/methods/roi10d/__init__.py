@@ -7,7 +7,8 @@ radians and metres are needed.
 
     config        every choice, with presets: default (ours, for CPUs) and paper
     network       RetinaNet on a feature pyramid, depth stream, fusion, branches
-    depth         SuperDepth: the depth stream, and how LiDAR, rendered depth or stereo train it
+    depth         SuperDepth: the depth stream, how LiDAR or rendered depth train it, its files
+    self_supervision   how stereo pairs and video train it before the detector
     codec         box <-> the numbers of a region's branches
     assign        labelled objects -> anchors and training regions
     decode        regions by NMS; their numbers to detections
@@ -24,6 +25,7 @@ import torch
 from torch import nn
 
 from monolift.data.sample import Detections, Sample
+from monolift.errors import InputError
 from monolift.geometry import Camera
 from monolift.methods.base import Detector, Method
 from monolift.methods.roi10d.assign import Targets, assign_targets, with_detected_regions
@@ -37,11 +39,17 @@ from monolift.methods.roi10d.config import (
     with_statistics,
 )
 from monolift.methods.roi10d.decode import LiftedDetections, decode_regions, propose
+from monolift.methods.roi10d.depth import load_stream
 from monolift.methods.roi10d.loss import roi10d_loss, scaled_depth
 from monolift.methods.roi10d.meshes import median_shapes, space_of, with_meshes
 from monolift.methods.roi10d.network import ROI10DNetwork
 from monolift.methods.roi10d.shape_labels import ShapeLabels
 from monolift.typing import Float, Tensor, UInt8
+
+NO_DEPTH = (
+    "warning: nothing trains the depth stream as depth: no depth_2 beside the images and no depth_weights; only the pose loss "
+    "reaches it. Pre-train it with monolift depth train, convert LiDAR with monolift convert --to depth, or --set depth=none"
+)
 
 __all__ = ["METHOD", "PRESETS", "RECIPES", "ROI10D", "Lifted", "LiftedDetections", "ROI10DConfig", "paper"]
 
@@ -79,6 +87,23 @@ class ROI10D(Detector[ROI10DConfig, Targets]):
         numbers = self.network.regions(raw, targets.roi, targets.image[targets.roi_object])
         warm = int(self.steps) >= self.config.warmup_steps
         return roi10d_loss(self.codec, raw, numbers, targets, warm, self.log_variances)
+
+    def before_training(self, depth_maps: bool) -> list[str]:
+        """Fill the depth stream from ``depth_weights``; say where it has nothing to learn depth from."""
+        stream, file = self.network.depth, self.config.depth_weights
+        if stream is None:
+            return []
+        if not file:
+            return [] if depth_maps else [NO_DEPTH]
+        trained, made = load_stream(file)
+        if made.encoder != self.config.depth:
+            raise InputError(
+                f"{file}: is a stream with the encoder {made.encoder}, but depth is {self.config.depth}: "
+                f"--set depth={made.encoder}"
+            )
+        stream.load_state_dict(trained.state_dict())
+        unit = "" if made.metric else ": from video, so its unit is not the metre"
+        return [f"{file}: all {len(trained.state_dict())} entries of the depth stream taken{unit}"]
 
     def after_step(self) -> None:
         self.steps += 1

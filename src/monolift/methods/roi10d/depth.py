@@ -11,19 +11,44 @@ Depth is metres at the detector's reference focal length (see ``ROI10DConfig.foc
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from monolift.errors import InputError
+from monolift.files.folders import partial_file
 from monolift.nn.blocks import init_convolutions, make_norm
 from monolift.nn.resnet import ResNet
 from monolift.typing import Bool, Float, Tensor
 
 NEAREST, FARTHEST = 1.5, 150.0  # metres the stream can say
 START = 25.0  # metres an untrained stream says
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """What a file of a depth stream says of itself.
+
+    encoder, flip: see `SuperDepth`
+    focal: reference focal length, network pixels, at which its metres count; 0: not scaled
+    width, height: of the network image it was trained on, pixels
+    metric: whether its unit is the metre; not of a stream that learnt from video alone
+    """
+
+    encoder: str = "small"
+    flip: bool = False
+    focal: float = 0.0
+    width: int = 640
+    height: int = 192
+    metric: bool = True
 
 
 class SuperDepth(nn.Module):
@@ -184,3 +209,28 @@ def depth_loss(
     known: Bool[Tensor, "b H W"] = torch.isfinite(truth) & (truth > 0) & (truth <= most)
     error = (torch.log(depth[:, 0]) - torch.log(torch.where(known, truth, 1.0))).abs()
     return torch.where(known, error, 0.0).sum() / known.sum().clamp_min(1)
+
+
+# -- files ----------------------------------------------------------------------------------------------------------------
+
+
+def save_stream(path: str | Path, stream: SuperDepth, config: StreamConfig) -> None:
+    """One safetensors file: the weights, and the configuration as its metadata."""
+    state = {name: value.detach().cpu().contiguous() for name, value in stream.state_dict().items()}
+    with partial_file(path, parents=True) as partial:
+        save_file(state, str(partial), metadata={"depth_stream": json.dumps(asdict(config))})
+        partial.chmod(0o644)  # safetensors makes it unreadable for others
+
+
+def load_stream(path: str | Path) -> tuple[SuperDepth, StreamConfig]:
+    """A stream that `save_stream` wrote. Raises InputError for a file that is none."""
+    try:
+        with safe_open(str(path), "pt") as opened:
+            config = StreamConfig(**json.loads((opened.metadata() or {})["depth_stream"]))
+        stream = SuperDepth(config.encoder, config.flip)
+        stream.load_state_dict(load_file(str(path)))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: not a depth stream (monolift depth train writes one): {type(error).__name__}"
+        ) from None
+    return stream.eval(), config

@@ -4,17 +4,18 @@ The image is rebuilt from another view of the same scene by way of the predicted
 pair the way between the cameras is known, so depth comes in metres. Of a video a small network estimates it beside, and depth
 comes in a unit of its own (`align_scale` finds the factor where some depths are known).
 
-Weights as in packnet-sfm, the published code of SuperDepth's authors: 0.85 SSIM and 0.15 L1, smoothness 0.001, several scales, each
-compared at full size. The lowest error over the views, so that what one of them hides does not count, and for video the mask of
-pixels that a standing camera would explain better, are those of Godard et al., "Digging into self-supervised monocular depth
-prediction", ICCV 2019. SuperDepth's full text was not at hand: scales, side heads and the pose network's widths are ours, and its
-occlusion regulariser is left out.
+Weights as in packnet-sfm, the published code of SuperDepth's authors: 0.85 SSIM and 0.15 L1, smoothness 0.001, several scales,
+each compared at full size. The lowest error over the views, so that what one of them hides does not count, and for video the
+mask of pixels that a standing camera would explain better, are those of Godard et al., "Digging into self-supervised monocular
+depth prediction", ICCV 2019. SuperDepth's full text was not at hand: scales, side heads and the pose network's widths are ours,
+and its occlusion regulariser is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +71,7 @@ class PoseNetwork(nn.Module):
         super().__init__()
         widths = (6, 32, 64, 96, 128, 128)
         layers: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(widths):
             layers.append(conv_norm_relu(before, after, 3, "group", stride=2))
         self.layers = nn.Sequential(*layers)
         self.last = nn.Conv2d(widths[-1], 6, 1)
@@ -108,7 +109,7 @@ def self_supervised_loss(
     for k, inverse in enumerate(inverses):
         whole = F.interpolate(inverse, images.shape[-2:], mode="bilinear", align_corners=False)
         depth = unit[:, None, None] / whole[:, 0]
-        error, seen = _lowest_error(views, depth, rotations, translations)
+        error, seen = lowest_error(views, depth, rotations, translations)
         if still is not None:  # what a standing camera explains better moves along, or is far away and plain
             seen = seen & (error < still)
         relative = inverse / inverse.mean((2, 3), keepdim=True).clamp_min(1e-6)
@@ -141,7 +142,7 @@ def rotation_from_vector(vector: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3 3"]
     return torch.linalg.matrix_exp(skew)
 
 
-def _lowest_error(
+def lowest_error(
     views: Views, depth: Tensor, rotations: Sequence[Tensor], translations: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """(B, H, W) the lowest photometric error over the views that show a pixel, and whether one does."""

@@ -1,7 +1,6 @@
 """Shape codes of labelled cars, found offline: greedy search from every class median (ROI-10D section 3.3).
 
-    space = load_shape_space()
-    write_shape_labels(KittiDataset(root, split, depth=True, instances=True), space, "shapes.json")
+    monolift shapes label --data ROOT --out shapes.json
     monolift train roi10d --data ROOT --set shape_labels=shapes.json ...
 
 A code is good when depth points that lie in the labelled box lie on its surface, and when its outline in the image is the
@@ -21,15 +20,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from monolift.data.formats.kitti_format import write_atomically
+from monolift.data.formats.kitti_format import read_labels
+from monolift.data.kitti import KittiDataset
 from monolift.data.sample import Sample
 from monolift.errors import InputError
+from monolift.files.folders import text_file, write_atomically
 from monolift.files.json_text import read_json
 from monolift.geometry import Boxes3D
 from monolift.geometry.rotations import matrix_from_yaw
 from monolift.methods.roi10d.config import SHAPE
 from monolift.shapes.autoencoder import ShapeSpace
+from monolift.shapes.shape_training import grid_of
 from monolift.typing import Bool, Float, Tensor
+from monolift.world.car_codes import read_codes
 
 CELLS = 24  # of a silhouette, along the longer side of the 2D box
 ALONG = 32  # samples of each ray through the box
@@ -177,17 +180,53 @@ def write_shape_labels(
             if evidence is None or not evidence.enough:
                 continue
             code, value = search(space, evidence, count, search_steps)
-            entry = {
-                "center": [round(v, 4) for v in sample.boxes.center[i].tolist()],
-                "code": [round(v, 5) for v in code.tolist()],
-                "cost": round(value, 4),
-            }
-            labels.setdefault(sample.name, []).append(entry)
+            labels.setdefault(sample.name, []).append(_entry(sample.boxes.center[i], code, value))
             count += 1
         if on_sample is not None:
             on_sample(k)
-    write_atomically(Path(out), (json.dumps({"shape_labels": labels}, indent=1) + "\n").encode())
+    _write(out, labels)
     return count
+
+
+def write_exact_labels(
+    data: KittiDataset,
+    space: ShapeSpace,
+    out: str | Path,
+    on_sample: Callable[[int], None] | None = None,
+) -> int:
+    """Labels of a synthetic world's cars from their own shapes, cars_2/ID.json, encoded by the space; the number of labels.
+
+    Raises InputError where the world was made without ``--shapes``.
+    """
+    labels: dict[str, list[dict[str, object]]] = {}
+    for k, name in enumerate(data.ids):
+        cars = read_codes(data.root / "cars_2" / f"{name}.json")
+        sample = data.labels(k)
+        boxed = read_labels(text_file(data.root / "label_2", name)).boxed.tolist()
+        entries: list[dict[str, object]] = []
+        for row, car in cars.items():
+            if boxed[row]:
+                grid = grid_of(car.shape, space.config)
+                code = space.encode(grid[None, None])[0]
+                entries.append(_entry(sample.boxes.center[sum(boxed[:row])], code, 0.0))
+        if entries:
+            labels[name] = entries
+        if on_sample is not None:
+            on_sample(k)
+    _write(out, labels)
+    return sum(map(len, labels.values()))
+
+
+def _entry(center: Tensor, code: Tensor, value: float) -> dict[str, object]:
+    return {
+        "center": [round(v, 4) for v in center.tolist()],
+        "code": [round(v, 5) for v in code.tolist()],
+        "cost": round(value, 4),
+    }
+
+
+def _write(out: str | Path, labels: dict[str, list[dict[str, object]]]) -> None:
+    write_atomically(Path(out), (json.dumps({"shape_labels": labels}, indent=1) + "\n").encode())
 
 
 class ShapeLabels:

@@ -1,0 +1,212 @@
+"""``monolift depth``: trains ROI-10D's depth stream on stereo pairs or video, and writes depth maps."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from monolift.errors import InputError
+
+if TYPE_CHECKING:
+    from monolift.data.scenes import Scene
+    from monolift.methods.roi10d.depth import StreamConfig, SuperDepth
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Depth maps from one image: "train" learns from stereo pairs or video alone, "predict" writes the maps of a KITTI folder.
+
+    monolift depth train --data KITTI/training --out depth.safetensors
+    """
+
+    action: Annotated[Literal["train", "predict"], tyro.conf.Positional]
+    """train or predict."""
+    out: Path
+    """train: the stream's file (.safetensors). predict: a new folder for ID.png, 16 bit, metres * 256."""
+    data: Annotated[Path | None, tyro.conf.arg(metavar="ROOT")] = None
+    """A KITTI folder. train: with image_3 and P3 (stereo), or with --frames (video)."""
+    pairs: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """train: stereo pairs instead, two image files a line, left and right, counted from the file's folder; their cameras stand
+    in calib/ID.txt beside the image folders."""
+    frames: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """train: a table with the columns id, sequence and frame: learn from each frame's neighbours in time."""
+    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Only these ids of --data."""
+    truth: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Known depth maps, ID.png or ID.npy: errors are reported, and a stream from video is scaled by them."""
+    model: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """predict: a file that "train" wrote, or a roi10d checkpoint; by default the bundled roi10d's stream."""
+    encoder: Literal["small", "resnet18"] = "small"
+    """train: 0.1 M parameters, or the published kind."""
+    flip: bool = False
+    """train: with SuperDepth's flip-augmentation layer, at twice the cost."""
+    width: int = 640
+    """train: of the network's image, pixels, a multiple of 32."""
+    height: int = 192
+    """train: of the network's image, pixels, a multiple of 32."""
+    scales: int = 3
+    """train: sizes at which depth is compared, 1 to 3."""
+    steps: int = 4000
+    """train: steps of --batch scenes."""
+    batch: int = 4
+    """train: scenes per step."""
+    lr: float = 2e-4
+    """train: learning rate."""
+    seed: int = 0
+    """Random seed."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """What was made, as JSON in this file, or on standard output with "-"."""
+    quiet: bool = False
+    """Only warnings and errors."""
+
+
+def run(options: Depth) -> int:
+    """Trains or predicts. Raises InputError for data that cannot be used."""
+    for path in (options.data, options.pairs, options.frames, options.split, options.truth):
+        if path is not None and not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+    report = _train(options) if options.action == "train" else _predict(options)
+    if options.json is not None:
+        from monolift.commands.output import write_json
+
+        write_json(options.json, report)
+    return 0
+
+
+def _scenes(options: Depth) -> list[Scene]:
+    from monolift.data.scenes import paired_scenes, stereo_scenes, video_scenes
+
+    if options.pairs is not None:
+        return paired_scenes(options.pairs)
+    if options.data is None:
+        raise InputError("--data: expected a KITTI folder, or --pairs with pairs of images, got neither")
+    if options.frames is not None:
+        return video_scenes(options.data, options.frames)
+    return stereo_scenes(options.data, options.split)
+
+
+def _train(options: Depth) -> dict[str, Any]:
+    from monolift.files.progress import Progress
+    from monolift.methods.roi10d.depth import StreamConfig, save_stream
+    from monolift.training.depth_stream import DepthRecipe, reference_focal, train_stream
+
+    names = ("width", "height", "scales", "steps", "batch", "lr", "seed")
+    recipe = DepthRecipe(**{name: getattr(options, name) for name in names})
+    scenes = _scenes(options)
+    metric = scenes[0].translation is not None
+    focal = reference_focal(scenes, recipe)
+    config = StreamConfig(options.encoder, options.flip, focal, recipe.width, recipe.height, metric)
+    kind = "stereo pairs" if metric else "video frames"
+    with Progress(recipe.steps, "steps", options.quiet) as progress:
+        progress.say(f"{len(scenes)} {kind}, reference focal length {focal:.1f} pixels")
+        if not metric:
+            progress.complain(
+                "warning: depth learnt from video alone has no metres: its unit is the camera's motion"
+            )
+        losses: list[float] = []
+
+        def on_step(step: int, loss: float) -> None:
+            losses.append(loss)
+            progress.advance(1, f"loss {loss:.4f}")
+
+        stream = train_stream(scenes, config, recipe, options.device, on_step)
+    save_stream(options.out, stream, config)
+    report: dict[str, Any] = {"out": str(options.out), "scenes": len(scenes), "kind": kind, "focal": focal}
+    report["loss"] = {"first": losses[0], "last": sum(losses[-20:]) / len(losses[-20:])}
+    if options.truth is not None:
+        report["errors"] = _errors(options, stream, config, scenes)
+    if not options.quiet:
+        sys.stderr.write(f"{options.out}: loss {losses[0]:.4f} to {report['loss']['last']:.4f}\n")
+    return report
+
+
+def _errors(options: Depth, stream: SuperDepth, config: StreamConfig, scenes: list[Scene]) -> dict[str, Any]:
+    """Errors where depth is known, in the stream's metres and with each image's own factor."""
+    from monolift.data.kitti import read_image
+    from monolift.training.depth_stream import depth_errors, known_depths, predict_depth
+
+    known = known_depths(options.truth or "", scenes)
+    if not known:
+        raise InputError(f"{options.truth}: no depth map of any of the {len(scenes)} images")
+    size = (config.width, config.height)
+    found = [predict_depth(stream, config.focal, size, read_image(s.image), s.camera) for s, _ in known]
+    report = {}
+    for name, scale in (("metres", 1.0), ("scaled", None)):
+        errors = depth_errors(found, [truth for _, truth in known], scale)
+        report[name] = {"abs_rel": errors.abs_rel, "rmse": errors.rmse, "within_1.25": errors.within}
+        if not options.quiet:
+            sys.stderr.write(
+                f"{name}: abs rel {errors.abs_rel:.3f}, rmse {errors.rmse:.2f} m, within 1.25 {errors.within:.1%} "
+                f"({errors.images} images)\n"
+            )
+    return {**report, "images": errors.images, "scale": errors.scale}
+
+
+def _stream_of(options: Depth) -> tuple[SuperDepth, StreamConfig]:
+    """The stream of a file or of a roi10d checkpoint."""
+    from monolift.inference import checkpoint, zoo
+    from monolift.methods.roi10d import ROI10D
+    from monolift.methods.roi10d.depth import StreamConfig, load_stream
+
+    if options.model is not None and options.model.is_file():
+        return load_stream(options.model)
+    detector = checkpoint.load(zoo.resolve(str(options.model or "roi10d")))
+    if not isinstance(detector, ROI10D) or detector.network.depth is None:
+        raise InputError(f"{options.model}: expected a depth stream or a roi10d checkpoint that has one")
+    made = detector.config
+    config = StreamConfig(made.depth, made.depth_flip, made.focal, made.input_width, made.input_height)
+    return detector.network.depth.eval(), config
+
+
+def _predict(options: Depth) -> dict[str, Any]:
+    from PIL import Image
+
+    from monolift.data.formats.depth_maps import encode_depth
+    from monolift.data.formats.kitti_format import read_split
+    from monolift.data.kitti import find_image, read_camera, read_image, training_folder
+    from monolift.data.scenes import Scene
+    from monolift.files.folders import listed, partial_folder, text_file
+    from monolift.files.images import IMAGE_SUFFIXES, image_size, write_image
+    from monolift.files.progress import Progress
+    from monolift.training.depth_stream import predict_depth
+
+    if options.data is None:
+        raise InputError("--data: expected a KITTI folder (image_2, calib), got none")
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise InputError(f"{options.out}: is there already: --out takes a new folder")
+    root = training_folder(options.data)
+    stream, config = _stream_of(options)
+    names = (
+        read_split(options.split)
+        if options.split
+        else sorted(listed(root / "image_2", IMAGE_SUFFIXES).by_stem())
+    )
+    scenes = []
+    for name in names:
+        image = find_image(root, name)
+        scenes.append(
+            Scene(image, (), read_camera(text_file(root / "calib", name), *image_size(image)), None)
+        )
+    report: dict[str, Any] = {"out": str(options.out), "images": len(scenes)}
+    scale = 1.0
+    if options.truth is not None:
+        report["errors"] = _errors(options, stream, config, scenes)
+        scale = 1.0 if config.metric else report["errors"]["scale"]
+    elif not config.metric:
+        raise InputError(
+            f"{options.model}: learnt from video, has no metres: --truth names known depths to scale it by"
+        )
+    with partial_folder(options.out) as folder, Progress(len(scenes), "images", options.quiet) as progress:
+        for scene in scenes:
+            depth = predict_depth(
+                stream, config.focal, (config.width, config.height), read_image(scene.image), scene.camera
+            )
+            write_image(folder / f"{scene.name}.png", Image.fromarray(encode_depth(depth * scale)))
+            progress.advance(1, scene.name)
+    return report

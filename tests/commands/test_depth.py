@@ -1,0 +1,94 @@
+"""`monolift depth`: training on stereo pairs and video, and depth maps, from the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from monolift.cli import main
+from toy_kitti import write_toy
+
+SIZE = (384, 128)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three frames with right images (the same images: only that the commands run is tested)."""
+    training = (
+        write_toy(tmp_path_factory.mktemp("pairs"), ["000000", "000001", "000002"], cars=1, size=SIZE)
+        / "training"
+    )
+    shutil.copytree(training / "image_2", training / "image_3")
+    (training / "depth_2").mkdir()
+    for file in (training / "calib").iterdir():
+        row = next(line for line in file.read_text().splitlines() if line.startswith("P2")).split()[1:]
+        row[3] = repr(float(row[3]) - 0.5 * float(row[0]))
+        file.write_text(file.read_text() + f"P3: {' '.join(row)}\n")
+        known = np.full(SIZE[::-1], 20 * 256, np.uint16)
+        Image.fromarray(known).save(training / "depth_2" / f"{file.stem}.png")
+    (training / "frames.tsv").write_text(
+        "id sequence frame\n" + "".join(f"00000{k} a {k}\n" for k in range(3))
+    )
+    return training
+
+
+TINY = ["--width", "96", "--height", "32", "--steps", "2", "--batch", "1", "--quiet"]
+
+
+@pytest.mark.parametrize("kind", ["stereo", "video"])
+def test_training_then_depth_maps(kind: str, root: Path, tmp_path: Path) -> None:
+    out, truth = tmp_path / "depth.safetensors", ["--truth", str(root / "depth_2")]
+    frames = ["--frames", str(root / "frames.tsv")] if kind == "video" else []
+    words = [
+        "--data",
+        str(root),
+        "--out",
+        str(out),
+        *TINY,
+        *frames,
+        *truth,
+        "--json",
+        str(tmp_path / "r.json"),
+    ]
+    assert main(["depth", "train", *words]) == 0
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["scenes"] == (1 if kind == "video" else 3)
+    assert report["errors"]["scaled"]["abs_rel"] <= report["errors"]["metres"]["abs_rel"] + 1e-9
+    words = ["--data", str(root), "--model", str(out), "--out", str(tmp_path / "maps"), "--quiet"]
+    assert main(["depth", "predict", *words]) == (
+        0 if kind == "stereo" else 2
+    )  # a video's unit is not the metre
+    if kind == "video":
+        assert main(["depth", "predict", *words, *truth]) == 0
+    maps = [np.asarray(Image.open(tmp_path / "maps" / f"00000{k}.png")) for k in range(3)]
+    assert all(one.shape == SIZE[::-1] and one.dtype == np.uint16 for one in maps)
+    if kind == "stereo":  # two steps from the start at 25 m
+        assert 15 < float(np.median(maps[0])) / 256 < 40
+    else:  # scaled by the truth
+        assert float(np.median(maps[0])) / 256 == pytest.approx(20, rel=0.2)
+    assert main(["depth", "predict", *words, *truth]) == 2  # the folder is there
+
+
+def test_the_bundled_detector_has_a_stream(root: Path, tmp_path: Path) -> None:
+    assert main(["depth", "predict", "--data", str(root), "--out", str(tmp_path / "maps"), "--quiet"]) == 0
+    assert len(list((tmp_path / "maps").glob("*.png"))) == 3
+
+
+def test_what_cannot_be_used_is_named(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in (
+        (["train", "--out", str(tmp_path / "d")], "--data: expected a KITTI folder, or --pairs"),
+        (["predict", "--out", str(tmp_path / "d")], "--data: expected a KITTI folder"),
+        (["train", "--out", str(tmp_path / "d"), "--data", str(root), "--scales", "4"], "scales"),
+        (["train", "--out", str(tmp_path / "d"), "--data", str(tmp_path / "x")], "no such file or folder"),
+        (
+            ["predict", "--out", str(tmp_path / "d"), "--data", str(root), "--model", "ss3d"],
+            "expected a depth stream or a roi10d",
+        ),
+    ):
+        assert main(["depth", *words]) == 2
+        assert message in capsys.readouterr().err
