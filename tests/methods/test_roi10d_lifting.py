@@ -66,10 +66,11 @@ def test_yaw_boxes_and_lifted_boxes_agree_where_there_is_only_a_yaw() -> None:
 
 
 def test_numbers_invert_lift_for_any_rotation_camera_and_start() -> None:
-    numbers, roi, label = regions()
+    metric, roi, label = regions()
     cameras = Camera.stack([KITTI, KITTI.after_scale(0.41), KITTI.after_mirror()])
     each = cameras[torch.arange(COUNT) % 3]
-    for depth_start in ("roi", "mean", "metric"):
+    unit = {**metric, "depth": metric["depth"] / CONFIG.depth_std}
+    for depth_start, numbers in (("roi", unit), ("mean", unit), ("metric", metric)):
         codec = ROI10DCodec(type(CONFIG)(depth_start=depth_start, focal=370.0))
         lifted = codec.decode(numbers, roi, label, each)
         back = codec.encode(lifted, roi, label, each)
@@ -183,8 +184,11 @@ def test_random_starts_all_converge_and_depth_leads() -> None:
 
 def test_in_the_papers_unit_depth_does_not_lead_from_the_start() -> None:
     """With z in metres ("the depth z is metric") the centroid has the largest slope, and extents still hardly matter."""
-    descent = descend(40, 400, lr=0.2)
-    assert float(descent.errors[0].mean()) > 10 and float(descent.errors[-1].median()) < 0.05
+    descent = descend(40, 600, lr=0.2)
+    assert float(descent.errors[0].mean()) > 10
+    assert (
+        float(descent.errors[-1].max()) < 1e-3
+    )  # all: also those whose extents fall to the smallest on the way
     share = dict(zip(PARTS, descent.shares[0].tolist(), strict=True))
     assert share["centroid"] > share["depth"] > share["rotation"] > 10 * share["extents"]
     assert descent.shares[:, 3].max() < 0.1

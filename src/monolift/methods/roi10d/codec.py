@@ -102,7 +102,7 @@ class ROI10DCodec:
         z = self._depth(numbers["depth"][:, 0], roi, label, camera)
         center = camera.cam_from_px(pixel, z)
         mean, deviation = self._sizes(label, roi)
-        size = torch.maximum(mean + deviation * numbers["extents"], SMALLEST * mean)
+        size = _at_least(mean + deviation * numbers["extents"], SMALLEST * mean)
         allocentric = matrix_from_quaternion(numbers["rotation"])
         rotation = egocentric_from_allocentric(allocentric, _ray(center, camera))
         return Lifted(center, size, rotation)
@@ -127,6 +127,11 @@ class ROI10DCodec:
 
     def _sizes(self, label: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         return like.new_tensor(self.config.sizes)[label], like.new_tensor(self.config.size_deviations)[label]
+
+
+def _at_least(value: Tensor, floor: Tensor) -> Tensor:
+    """The larger of both, with the gradient of ``value`` in either case: below the floor there would be no way back."""
+    return torch.where(value < floor, floor + (value - value.detach()), value)
 
 
 def _middle_side(roi: Tensor) -> tuple[Tensor, Tensor]:
