@@ -80,7 +80,7 @@ def _chosen(arguments: Sequence[str]) -> int:
         width = max(map(len, VERBS))
         print(
             HELP.format(subcommands="\n".join(f"  {name:<{width}}  {text}" for name, text in VERBS.items()))
-        )  # noqa: T201
+        )
         return 0 if verb else 2
     if verb in ("--version", "-V"):
         from monolift import __version__

@@ -12,7 +12,7 @@ from PIL import Image
 from monolift.data.sample import Objects
 from monolift.geometry import Boxes3D, Camera
 from monolift.render.draw.birds_eye import GROUND, VIEW, birds_eye
-from monolift.render.draw.canvas import Canvas, class_color, clip_polygon, clip_segment, cut_polygon
+from monolift.render.draw.canvas import INK, Canvas, class_color, clip_polygon, clip_segment, cut_polygon
 from monolift.render.draw.overlay import draw_result, overlay
 
 CAMERA = Camera(700.0, 700.0, 449.5, 199.5, width=900, height=400)
@@ -200,3 +200,26 @@ def test_a_strip_of_an_image_is_drawn_in_little_memory(size: tuple[int, int]) ->
     drawn = draw_result(image, camera, Objects.named(car(0.0, 1.0, 20.0, 0.0), ["Car"]))
     assert drawn.width >= width and drawn.height >= height
     assert drawn.width * drawn.height < 60_000_000
+
+
+def test_a_canvas_draws_parts_as_it_would_draw_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes that do not touch are enlarged apart; the pixels are those of one enlarged image."""
+    pixels = np.random.default_rng(3).integers(0, 256, (240, 400, 3), dtype=np.uint8)
+
+    def drawn() -> tuple[np.ndarray, int]:
+        canvas = Canvas(Image.fromarray(pixels))
+        for left in (-8.0, 60.0, 150.0, 380.0):
+            corner = np.array([[left, 20.0], [left + 31.3, 27.7], [left + 12.1, 61.2]])
+            canvas.polygon(corner, INK, 0.4)
+            canvas.line(corner, INK, 2.2, dash=5.0 if left == 60.0 else None)
+            canvas.label([(left + 10, 120.0)], "Car", 12.0, INK)
+        canvas.arc(np.array([300.0, 200.0]), 33.0, INK, 1.2)
+        groups = len(canvas._groups())
+        return np.asarray(canvas.finish()), groups
+
+    parts, several = drawn()
+    monkeypatch.setattr(Canvas, "_groups", lambda self: [self._shapes])
+    whole, one = drawn()
+    assert several > 4 and one == 1
+    np.testing.assert_array_equal(parts, whole)
+    assert (parts[130:160] == pixels[130:160]).all()

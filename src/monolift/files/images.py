@@ -183,6 +183,9 @@ def write_image(
     if kind == "JPEG":
         options.setdefault("quality", JPEG_QUALITY)
     encoded = image if isinstance(image, Image.Image) else Image.fromarray(np.ascontiguousarray(image))
+    if kind == "PNG" and encoded.mode == "RGB":
+        # a photograph repeats itself in runs at most: deflate's search finds no more and takes four times as long
+        options.setdefault("compress_type", zlib.Z_RLE)
     with partial_file(path, parents) as partial:
         encoded.save(partial, kind, **options)
 

@@ -6,6 +6,7 @@ Coordinates are pixels with centres at integers, as everywhere: the image spans 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -46,17 +47,39 @@ def font(size: float) -> Any:
     return ImageFont.load_default(size)
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """One call of Pillow's: ``kind`` of its methods, (K, 2) pixels of the enlarged image, and its other arguments.
+
+    area: x1, y1, x2, y2 of all the pixels that it may touch, enlarged.
+    """
+
+    number: int
+    kind: str
+    points: Points
+    options: dict[str, Any]
+    area: Rectangle
+
+    def draw(self, canvas: ImageDraw.ImageDraw, left: int, top: int) -> None:
+        """Draws on the part of the enlarged image that begins at (left, top)."""
+        flat = (self.points - (left, top)).ravel().tolist()
+        getattr(canvas, self.kind)(flat, **self.options)
+
+
 class Canvas:
-    """Shapes are drawn enlarged and reduced at the end, which smooths them; text is set after that, so it stays sharp."""
+    """Shapes are drawn enlarged and reduced at the end, which smooths them; text is set after that, so it stays sharp.
+
+    Only the parts of the image that shapes touch are enlarged: on a large image with a few boxes that is most of the time.
+    """
 
     def __init__(self, image: Image.Image) -> None:
         self.width, self.height = image.size
         area = self.width * self.height
         self._zoom = 3 if area <= 1_500_000 else 2 if area <= 6_000_000 else 1
-        # nearest here and the mean in `finish`: what is not drawn on comes back unchanged
-        size = (self.width * self._zoom, self.height * self._zoom)
-        self._image = image.convert("RGB").resize(size, Image.Resampling.NEAREST)
-        self._draw = ImageDraw.Draw(self._image, "RGBA")
+        self._image = image.convert("RGB")
+        if self._image is image:  # convert made no copy
+            self._image = image.copy()
+        self._shapes: list[_Shape] = []
         self._texts: list[tuple[tuple[float, float], str, float, Color, str]] = []
         self._taken: list[Rectangle] = []
 
@@ -72,27 +95,25 @@ class Canvas:
                 self._stroke(start, end, (*color, round(255 * alpha)), width)
 
     def _stroke(self, start: Points, end: Points, color: tuple[int, ...], width: float) -> None:
-        a, b = self._px(start), self._px(end)
+        ends = self._px(np.stack([start, end]))
         thick = max(1, round(width * self._zoom))
-        self._draw.line([*a, *b], fill=color, width=thick)
+        self._add("line", ends, thick, fill=color, width=thick)
         if thick >= 3 and color[3] == 255:  # round ends, so that edges meet without notches
             r = thick / 2 - 0.5
-            for x, y in (a, b):
-                self._draw.ellipse([x - r, y - r, x + r, y + r], fill=color)
+            for point in ends:
+                self._add("ellipse", np.stack([point - r, point + r]), fill=color)
 
     def polygon(self, points: Points, color: Color, alpha: float = 1.0) -> None:
         """A filled polygon of (K, 2) points, cut to the image."""
         inside = clip_polygon(points, (-9.0, -9.0, self.width + 9.0, self.height + 9.0))
         if len(inside) >= 3:
-            self._draw.polygon([self._px(p) for p in inside], fill=(*color, round(255 * alpha)))
+            self._add("polygon", self._px(inside), fill=(*color, round(255 * alpha)))
 
     def arc(self, center: Points, radius: float, color: Color, width: float = 1.0) -> None:
         """A circle; what lies outside the image is not seen."""
-        x, y = self._px(center)
-        r = radius * self._zoom
-        self._draw.ellipse(
-            [x - r, y - r, x + r, y + r], outline=(*color, 255), width=max(1, round(width * self._zoom))
-        )
+        middle, r = self._px(center), radius * self._zoom
+        thick = max(1, round(width * self._zoom))
+        self._add("ellipse", np.stack([middle - r, middle + r]), outline=(*color, 255), width=thick)
 
     def text(
         self, position: tuple[float, float], text: str, size: float, color: Color, anchor: str = "la"
@@ -118,8 +139,8 @@ class Canvas:
                 continue
             self._taken.append(spot)
             if color:
-                a, b = self._px(np.array(spot[:2])), self._px(np.array(spot[2:]))
-                self._draw.rounded_rectangle([*a, *b], radius=0.28 * size * self._zoom, fill=(*color, 240))
+                corners = self._px(np.array(spot).reshape(2, 2))
+                self._add("rounded_rectangle", corners, radius=0.28 * size * self._zoom, fill=(*color, 240))
             self.text((left + width / 2, top + height / 2), text, size, ink, "mm")
             return spot
         return None
@@ -129,15 +150,54 @@ class Canvas:
         self._taken.append(area)
 
     def finish(self) -> Image.Image:
-        image = self._image.reduce(self._zoom) if self._zoom > 1 else self._image
-        draw = ImageDraw.Draw(image)
+        """The image with all that was drawn."""
+        for shapes in self._groups():
+            self._draw_group(shapes)
+        draw = ImageDraw.Draw(self._image)
         for (x, y), text, size, color, anchor in self._texts:
             draw.text((x + 0.5, y + 0.5), text, font=font(size), fill=color, anchor=anchor)
-        return image
+        return self._image
 
-    def _px(self, point: Points) -> tuple[float, float]:
+    def _add(self, kind: str, points: Points, reach: float = 0.0, **options: Any) -> None:
+        """Takes down a shape; ``reach``: how far it goes beyond its points, enlarged pixels."""
+        low, high = points.min(0) - reach - 2, points.max(0) + reach + 2
+        area = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+        self._shapes.append(_Shape(len(self._shapes), kind, points, options, area))
+
+    def _groups(self) -> list[list[_Shape]]:
+        """The shapes in sets whose areas do not meet, so that each can be drawn without the others."""
+        groups: list[tuple[Rectangle, list[_Shape]]] = []
+        for shape in self._shapes:
+            area, members = shape.area, [shape]
+            if groups and _covers(groups[-1][0], area):  # mostly another line of the same box
+                groups[-1][1].append(shape)
+                continue
+            while met := [k for k, group in enumerate(groups) if _overlap(area, group[0])]:
+                for k in reversed(met):
+                    other, others = groups.pop(k)
+                    area, members = _union(area, other), members + others
+            groups.append((area, members))
+        return [sorted(members, key=lambda shape: shape.number) for _, members in groups]
+
+    def _draw_group(self, shapes: list[_Shape]) -> None:
         z = self._zoom
-        return float(point[0] * z + (z - 1) / 2), float(point[1] * z + (z - 1) / 2)
+        low = np.min([shape.area[:2] for shape in shapes], 0) // z
+        high = -(-np.max([shape.area[2:] for shape in shapes], 0) // z)
+        left, top = (int(v) for v in np.maximum(low, 0))
+        right, bottom = (int(v) for v in np.minimum(high, (self.width, self.height)))
+        if left >= right or top >= bottom:
+            return
+        # nearest here and the mean below: what is not drawn on comes back unchanged
+        size = ((right - left) * z, (bottom - top) * z)
+        part = self._image.crop((left, top, right, bottom)).resize(size, Image.Resampling.NEAREST)
+        draw = ImageDraw.Draw(part, "RGBA")
+        for shape in shapes:
+            shape.draw(draw, left * z, top * z)
+        self._image.paste(part.reduce(z) if z > 1 else part, (left, top))
+
+    def _px(self, points: Points) -> Points:
+        """(..., 2) pixels of the enlarged image."""
+        return points * self._zoom + (self._zoom - 1) / 2
 
 
 def clip_segment(a: Points, b: Points, area: Rectangle) -> tuple[Points, Points] | None:
@@ -190,3 +250,11 @@ def _dashes(a: Points, b: Points, dash: float | None) -> list[tuple[Points, Poin
 
 def _overlap(a: Rectangle, b: Rectangle) -> bool:
     return bool(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
+
+
+def _covers(a: Rectangle, b: Rectangle) -> bool:
+    return bool(a[0] <= b[0] and a[1] <= b[1] and a[2] >= b[2] and a[3] >= b[3])
+
+
+def _union(a: Rectangle, b: Rectangle) -> Rectangle:
+    return (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
