@@ -78,9 +78,8 @@ def _chosen(arguments: Sequence[str]) -> int:
     verb = arguments[0] if arguments else ""
     if verb in ("", "-h", "--help", "help"):
         width = max(map(len, VERBS))
-        print(
-            HELP.format(subcommands="\n".join(f"  {name:<{width}}  {text}" for name, text in VERBS.items()))
-        )
+        subcommands = "\n".join(f"  {name:<{width}}  {text}" for name, text in VERBS.items())
+        print(HELP.format(subcommands=subcommands))  # noqa: T201
         return 0 if verb else 2
     if verb in ("--version", "-V"):
         from monolift import __version__

@@ -186,6 +186,7 @@ def write_image(
     if kind == "PNG" and encoded.mode == "RGB":
         # a photograph repeats itself in runs at most: deflate's search finds no more and takes four times as long
         options.setdefault("compress_type", zlib.Z_RLE)
+        options.setdefault("compress_level", 1)
     with partial_file(path, parents) as partial:
         encoded.save(partial, kind, **options)
 
