@@ -26,6 +26,7 @@ FORMATS = {
     "glb": ".glb",
     "omni3d": ".omni3d.json",
 }
+READ_AHEAD = 2  # images at least that are read while the network runs
 SHOWN_IN_FULL = 3  # with more images than this each gets a line instead of a table
 
 
@@ -82,6 +83,7 @@ def run(options: Detect) -> int:
         check_writable(Path(options.json).parent)
     from monolift.data.sources import expand, is_video
     from monolift.inference.model import load
+    from monolift.inference.pipeline import Behind
 
     files = [path for source in options.source for path in expand(source)]
     model = load(options.model, options.device)
@@ -91,17 +93,19 @@ def run(options: Detect) -> int:
         report = _Report(progress, options, in_full)
         job = _Job(_Writer(options.out, formats), report, options.hints)
         try:
-            results = model.stream(
-                files,
-                options.camera,
-                calib=options.calib,
-                fov=options.fov,
-                score=options.score,
-                batch=options.batch,
-                on_error=job.failed,
-            )
-            for result in results:
-                job.done(result.filter(classes=classes))
+            with Behind(job.outcome) as write:  # drawing and encoding, while the next image is detected
+                results = model.stream(
+                    files,
+                    options.camera,
+                    calib=options.calib,
+                    fov=options.fov,
+                    score=options.score,
+                    batch=options.batch,
+                    on_error=lambda source, error: write((source, error)),
+                    read_ahead=max(READ_AHEAD, options.batch),
+                )
+                for result in results:
+                    write(result.filter(classes=classes))
             report.turn(None)
         finally:  # whatever stops the job: what is done is told
             if options.json is not None and (job.rows or sys.exc_info()[0] is None):
@@ -136,6 +140,13 @@ class _Job:
         self.rows: list[dict[str, Any]] = []
         self.images = self.objects = 0
         self.failures: set[str] = set()
+
+    def outcome(self, outcome: Results3D | tuple[str, Exception]) -> None:
+        """A result, or the source and the exception of an image that could not be used."""
+        if isinstance(outcome, tuple):
+            self.failed(*outcome)
+        else:
+            self.done(outcome)
 
     def done(self, result: Results3D) -> None:
         source = str(result.path or result.name)

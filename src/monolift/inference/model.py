@@ -19,6 +19,7 @@ from monolift.geometry import Camera
 from monolift.inference import checkpoint, zoo
 from monolift.inference.detect import detect_samples
 from monolift.inference.device import pick_device
+from monolift.inference.pipeline import ahead
 from monolift.inference.results import Results3D
 from monolift.methods.base import Detector
 from monolift.typing import Tensor
@@ -153,6 +154,7 @@ class Model:
         score: float | None = None,
         batch: int = 1,
         on_error: Callable[[str, Exception], None] | None = None,
+        read_ahead: int = 0,
     ) -> Iterator[Results3D]:
         """One result after the other, in order: of a folder, a glob, a video, an image, or a list of any of these.
 
@@ -161,6 +163,7 @@ class Model:
         batch: images that are read ahead; those that agree in network size go through the network together.
         on_error: called with the source and the exception of an image or video that cannot be used, when its turn comes; the
             others are still done. Without it the exception is raised there.
+        read_ahead: images that another thread reads while the network runs; 0: each is read when its turn comes.
 
         Raises InputError at once for arguments that cannot be used, MissingExtraError for a video without PyAV.
         """
@@ -170,7 +173,10 @@ class Model:
         items: list[Any] = []
         for item in source if isinstance(source, (list, tuple)) else [source]:
             items += expand(item) if _is_path(item) else [item]
-        return self._stream(_shots(items, choice), score, batch, on_error)
+        shots = _shots(items, choice)
+        if read_ahead and (len(items) > 1 or any(_is_path(item) and is_video(item) for item in items)):
+            shots = ahead(shots, read_ahead)
+        return self._stream(shots, score, batch, on_error)
 
     def _stream(
         self,
