@@ -125,8 +125,8 @@ def video_scenes(root: str | Path, table: str | Path) -> list[Scene]:
         except (IndexError, ValueError):
             raise InputError(f"{table}:{number}: expected id, sequence and a frame's number") from None
     scenes = []
-    for (sequence, frame), name in sorted(ids.items()):
-        around = [ids.get((sequence, frame + step)) for step in (-1, 1)]
+    for place, name in sorted(ids.items()):
+        around = [ids.get((place[0], place[1] + step)) for step in (-1, 1)]
         if None in around:
             continue
         image = find_image(root, name)
