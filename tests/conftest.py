@@ -10,7 +10,11 @@ os.environ.setdefault(
 
 import importlib.util
 import random
+import tempfile
 from pathlib import Path
+
+# what a user's cache holds must not decide how a test detects
+os.environ["MONOLIFT_CACHE"] = os.path.join(tempfile.gettempdir(), "monolift-tests-no-cache")
 
 # Every annotated call of the package is checked: shapes by jaxtyping, types by beartype. The hook must stand before the
 # first import of monolift.

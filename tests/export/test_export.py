@@ -16,8 +16,10 @@ from torch import nn
 from monolift import export as exporting
 from monolift.cli import main
 from monolift.errors import InputError
+from monolift.export.backend import with_backend
 from monolift.export.folder import write_folder, write_triton
 from monolift.geometry import Camera
+from monolift.inference.backends import exported_file
 from monolift.inference.model import Model
 from monolift.methods.smoke import Smoke, SmokeConfig
 from monolift.nn.deform import DeformConv2d
@@ -97,6 +99,36 @@ def test_the_file_describes_itself(exported: tuple[Model, Path, exporting.Report
     assert found.description["method"] == "smoke"
     assert found.config["input_width"] == 192
     assert [p.name for p in path.parent.iterdir()] == ["small.onnx"]  # nothing half-written beside it
+
+
+def test_a_model_runs_on_its_exported_file(
+    exported: tuple[Model, Path, exporting.Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, path, _ = exported
+    image, camera = some_images()[0]
+    expected = model.detect(image, camera)
+    monkeypatch.setenv("MONOLIFT_CACHE", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "mine" / name).touch()
+    shutil.copyfile(path, exported_file(tmp_path / "mine"))
+    for given in (path, None):
+        other = with_backend(model, "onnx", tmp_path / "mine", given)
+        assert (model.backend, other.backend) == ("torch", "onnx")
+        found = other.detect(image, camera)
+        assert len(found) == len(expected) > 0 and found.classes == expected.classes
+        assert (found.boxes.center - expected.boxes.center).abs().max() < exporting.TOLERANCE
+        assert (found.scores - expected.scores).abs().max() < exporting.TOLERANCE
+
+
+def test_an_exported_file_of_another_model_is_refused(
+    exported: tuple[Model, Path, exporting.Report], tmp_path: Path
+) -> None:
+    model, path, _ = exported
+    other = Model(Smoke(SmokeConfig(input_width=224, input_height=64)), "wider")
+    with pytest.raises(InputError, match="exported from another model than wider"):
+        with_backend(other, "onnx", tmp_path, path)
+    assert model.backend == "torch"
 
 
 def test_a_disagreement_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

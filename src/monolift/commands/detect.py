@@ -16,6 +16,7 @@ from monolift.files.json_text import format_json
 from monolift.files.progress import Progress
 
 if TYPE_CHECKING:
+    from monolift.inference.model import Model
     from monolift.inference.results import Results3D
 
 FORMATS = {
@@ -54,6 +55,10 @@ class Detect:
     """Only these classes."""
     device: str = "auto"
     """cpu, cuda, cuda:1 or auto."""
+    backend: str = "auto"
+    """What computes the network: torch, onnx or openvino, or auto: onnx where its exported file is there already."""
+    onnx: Annotated[Path | None, tyro.conf.arg(metavar="FILE-or-DIR")] = None
+    """An exported file of this model (`monolift export`), or its folder; by default one in the user's cache."""
     batch: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Images that go through the network together at most; those of one size."""
     out: Path = Path("out")
@@ -82,11 +87,10 @@ def run(options: Detect) -> int:
     if options.json not in (None, "-"):
         check_writable(Path(options.json).parent)
     from monolift.data.sources import expand, is_video
-    from monolift.inference.model import load
     from monolift.inference.pipeline import Behind
 
     files = [path for source in options.source for path in expand(source)]
-    model = load(options.model, options.device)
+    model = _loaded(options, len(files))
     classes = _classes(options.classes, model.classes)
     in_full = len(files) <= SHOWN_IN_FULL and not any(map(is_video, files))
     with Progress(len(files), "files", options.quiet or in_full) as progress:
@@ -110,8 +114,32 @@ def run(options: Detect) -> int:
         finally:  # whatever stops the job: what is done is told
             if options.json is not None and (job.rows or sys.exc_info()[0] is None):
                 write_json(options.json, job.rows)
-    report.say(job.summary(len(files), options.out))
+    report.say(f"{job.summary(len(files), options.out)}; backend {model.backend}")
     return 2 if job.failures else 0
+
+
+def _loaded(options: Detect, files: int) -> Model:
+    """The model on the backend that the options name, or on the best one."""
+    from monolift.inference import zoo
+    from monolift.inference.backends import choose
+    from monolift.inference.model import load
+
+    wanted = "onnx" if options.onnx is not None and options.backend == "auto" else options.backend
+    if options.onnx is not None and wanted == "torch":
+        raise InputError("--onnx is for the backends onnx and openvino, got --backend torch")
+    checkpoint = zoo.resolve(options.model)
+    choose(wanted, checkpoint, "cpu", 0)  # a wrong name is reported before anything is loaded
+    model = load(checkpoint, options.device)
+    backend = choose(wanted, checkpoint, str(model.device), files)
+    if backend == "torch":
+        return model
+    from monolift.export.backend import with_backend
+
+    def say(text: str) -> None:
+        if not options.quiet:
+            sys.stderr.write(f"monolift: {text}\n")
+
+    return with_backend(model, backend, checkpoint, options.onnx, say)
 
 
 def _formats(save: str) -> list[str]:

@@ -5,6 +5,7 @@ deformable layer becomes the standard operator DeformConv (opset 19). What is wr
 and agreed with PyTorch; else there is no file.
 
     graph       the graph, and the layer's name where ONNX cannot express it
+    backend     a model whose network an exported file computes
     agreement   both on the same images: raw maps, boxes, AP
     int8        static quantisation
     folder      a folder that runs without torch and monolift; a Triton model repository

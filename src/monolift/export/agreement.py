@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from monolift import runtime
 from monolift.data.kitti import KittiDataset
-from monolift.data.sample import Objects, Sample
+from monolift.data.sample import Objects
+from monolift.export.backend import Exported
 from monolift.files.renamed import renamed
 from monolift.geometry import Camera
 from monolift.inference.detect import decode, finish, run_network
 from monolift.inference.model import Model
-from monolift.methods.base import Detector, DetectorConfig, Targets
+from monolift.methods.base import Detector
 from monolift.training.validate import validate
-from monolift.typing import Float, Tensor, UInt8
+from monolift.typing import Tensor, UInt8
 
 SAME_METRES = 2.0  # centres further apart are different objects
 
@@ -45,36 +45,6 @@ class Agreement:
     yaw: float
     score: float
     seconds: tuple[float, float]
-
-
-class Exported(Detector[DetectorConfig, Targets]):
-    """An exported model in a detector's place: PyTorch's preparation and decoding round the other network."""
-
-    method = "exported"
-
-    def __init__(self, detector: Detector, network: runtime.Model) -> None:
-        super().__init__()
-        self.config = detector.config
-        self.network = detector.network
-        self._exported = network
-        self._encode, self._loss, self._decode = detector.encode, detector.loss, detector.decode
-
-    def normalise(self, image: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
-        """The pixels as they are: the exported graph normalises them itself."""
-        return image.float()
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        raw = self._exported.run(images.to(torch.uint8).cpu().numpy())
-        return {name: torch.from_numpy(maps) for name, maps in raw.items()}
-
-    def encode(self, samples: Sequence[Sample]) -> Targets:
-        return self._encode(samples)
-
-    def loss(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        return self._loss(raw, targets)
-
-    def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Objects]:
-        return list(self._decode(raw, cameras))
 
 
 def agreement(model: Model, exported: runtime.Model, images: Sequence[CameraImage]) -> Agreement:

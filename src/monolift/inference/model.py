@@ -59,8 +59,15 @@ class Model:
     other), `detect_known` (images whose cameras are known already).
     """
 
-    def __init__(self, detector: Detector, name: str = "model", card: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        name: str = "model",
+        card: dict[str, Any] | None = None,
+        backend: str = "torch",
+    ) -> None:
         self.detector = detector
+        self.backend = backend
         self.name = name
         self.card = card or {}
 
