@@ -124,7 +124,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"files": {"image": image_bytes(8, 8, None)}}, 422, "image"),
     ({"files": {"image": image_bytes(1000, 600, None, "JPEG")}}, 413, "image"),
     ({"files": {"image": b"x" * 400_000}}, 413, "body"),
-    ({"files": {"image": image_bytes()}}, 422, "image"),
+    ({"files": {"photo": image_bytes()}}, 422, "photo"),
     ({"data": {"image": "text"}, "files": {"other": ("", b"")}}, 422, "image"),
     ({"data": {"camera": "1,2"}}, 422, "camera"),
     ({"data": {"camera": "nan,nan,nan,nan"}}, 422, "camera"),
