@@ -121,7 +121,7 @@ def _plan(
     yaw = wrap(torch.tensor(cutout.alpha + math.atan2(x, z) + options.turn * turn))
     plan = _Plan(cutout, center, yaw, torch.zeros(4))
     whole = plan.boxes.projected(camera, clip=False)[0]
-    inside = plan.boxes.projected(camera)[0]
+    inside = camera.clip(whole)
     area = [float((b[2:] - b[:2]).clamp_min(0).prod()) for b in (inside, whole)]
     if float(inside[3] - inside[1]) < options.min_height or area[0] < (1 - options.max_truncation) * area[1]:
         return None

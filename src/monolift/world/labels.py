@@ -73,6 +73,9 @@ def bounds_inside(pixels: FloatArray, width: int, height: int) -> FloatArray | N
     triangle covers.
     """
     limit = np.array([width - 1.0, height - 1.0])
+    low, high = pixels.min((0, 1), initial=np.inf), pixels.max((0, 1), initial=-np.inf)
+    if (low >= 0).all() and (high <= limit).all() and len(pixels):
+        return np.concatenate([low, high])  # most objects: no edge meets the border
     found = [pixels.reshape(-1, 2)]
     start, end = pixels.reshape(-1, 2), np.roll(pixels, -1, 1).reshape(-1, 2)
     for axis in (0, 1):
