@@ -111,6 +111,8 @@ class Objects:
     covariance: (N, 7, 7) of x, y, z, log length, log height, log width, yaw, where the method knows it
     meshes:     N meshes, metres, camera frame, None for an object without one
     evidence:   the named measurements behind each box, where the method fits boxes through such
+    tracks:     (N,) ids from 1 that an object keeps through a video, where it was tracked
+    velocity:   (N, 3) m/s, camera frame, as seen from the camera, where it was tracked
 
     Indexing by an integer, a slice, a mask or indices gives the objects chosen, as Objects; so does iteration, one at a
     time. Raises ValueError where the counts differ.
@@ -124,6 +126,8 @@ class Objects:
     covariance: Float[Tensor, "n 7 7"] | None = None
     meshes: tuple[Mesh | None, ...] | None = None
     evidence: Evidence | None = None
+    tracks: Int[Tensor, " n"] | None = None
+    velocity: Float[Tensor, "n 3"] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)

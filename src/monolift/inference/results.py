@@ -131,6 +131,19 @@ class Results3D:
     def _kitti_rows(self) -> KittiLabels:
         return labels_from_detections(self.objects, self.objects.names)
 
+    def to_kitti_tracking(self, frame: int) -> str:
+        """The rows of KITTI's tracking benchmark: frame and track id, then the 15 fields of a label, then the score.
+
+        Raises ValueError for a result that was not tracked.
+        """
+        if self.objects.tracks is None:
+            raise ValueError(
+                f"Results3D {self.name}: expected tracked objects, see monolift.inference.tracking"
+            )
+        rows = self.to_kitti().splitlines()
+        ids = self.objects.tracks.tolist()
+        return "".join(f"{frame} {k} {row}\n" for k, row in zip(ids, rows, strict=True))
+
     def to_dict(self, hints: bool = False) -> dict[str, Any]:
         """The content of :meth:`to_json`. hints: each object also with its evidence, where the method has such."""
         camera = {name: float(getattr(self.camera, name)) for name in ("fx", "fy", "cx", "cy")}
@@ -163,6 +176,11 @@ class Results3D:
         }
         if self.covariance is not None:
             row["standard_deviation"] = _standard_deviation(self.covariance[i], self.boxes.size[i])
+        if self.objects.tracks is not None:
+            row["track"] = int(self.objects.tracks[i])
+        if self.objects.velocity is not None:
+            row["velocity"] = _rounded(self.objects.velocity[i])
+            row["speed"] = round(float(self.objects.velocity[i].norm()), 4)
         if hints and self.evidence is not None:
             row["hints"] = self.evidence.rows(i)
         return row
@@ -174,7 +192,8 @@ class Results3D:
         K (X + translation), origin: where it came from}; objects, best first: class, score, center [x right, y down, z
         forward] of the box's middle and size {length, height, width} in metres, yaw and alpha in radians (KITTI's
         rotation_y and alpha), distance along the ground in metres, box2d [x1, y1, x2, y2] in pixels, and where the method
-        knows them the standard_deviation of center, size and yaw; seconds by stage; warnings.
+        knows them the standard_deviation of center, size and yaw; of tracked objects track (an id from 1), velocity in m/s in
+        the camera frame as seen from the camera, and speed, its length; seconds by stage; warnings.
         """
         return format_json(self.to_dict())
 
