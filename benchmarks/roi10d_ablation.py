@@ -14,6 +14,10 @@ there already are not run again, and one that was stopped goes on.
     kendall    separate terms with learnt uncertainties
     nodepth    lifting, without depth stream
     syn        lifting, with cars pasted into half of the images
+
+With --published every variant has the paper's choices besides (`PUBLISHED`): z in metres from the mean, uniform terms, the 2D
+score alone, regions of the detector; "lifting" is then eq. 2 for all of a box, and "eq2" the same again. Without it they have
+the default preset's, which favour separate terms (weighted by hand) and "nodepth" (depth counts from the region's height).
 """
 
 from __future__ import annotations
@@ -37,6 +41,13 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "nodepth": ("depth=none",),
     "syn": ("augmentation.paste=0.5",),
 }
+PUBLISHED = (
+    "depth_start=metric",
+    "term_weights=[1,1,1,1]",
+    "confidence=false",
+    "regions=detections",
+    "lift_extents=true",
+)
 METRICS = ("car_bbox_0.7", "car_bev_0.5", "car_bev_0.7", "car_3d_0.5", "car_3d_0.7")
 
 
@@ -57,6 +68,7 @@ def run(options: argparse.Namespace, variant: str, seed: int) -> dict[str, float
                 f"lr={options.lr:g}",
                 "batch_size=4",
                 f"warmup_steps={options.warmup_steps}",
+                *(PUBLISHED if options.published else ()),
                 *options.settings,
                 *VARIANTS[variant],
             ),
@@ -106,6 +118,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--height", type=int, default=160)
     parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--published", action="store_true", help="the paper's choices in every variant")
     parser.add_argument("--init", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="settings", help="as in monolift train")
     parser.add_argument("--only", default=",".join(VARIANTS))
