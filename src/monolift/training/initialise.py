@@ -119,7 +119,7 @@ def _from_checkpoint(detector: Detector, path: Path, partial: bool) -> str:
 
 def _refusal(path: Path, other: Detector, detector: Detector, taken: Taken, share: float, part: str) -> str:
     what = "its backbone's weights" if part else "its weights"
-    shapes = (_backbone_of(other), _backbone_of(detector))
+    shapes = (other.config.backbone, detector.config.backbone)
     why = (
         f"it has the backbone {shapes[0]}, this training {shapes[1]}"
         if shapes[0] != shapes[1]
@@ -135,10 +135,6 @@ def _refusal(path: Path, other: Detector, detector: Detector, taken: Taken, shar
         f"{path}: this {other.method} checkpoint fills {share:.0%} of {what}, expected at least {LEAST_SHARE:.0%}: {why}: "
         f"{advice}"
     )
-
-
-def _backbone_of(detector: Detector) -> str:
-    return str(getattr(detector.config, "backbone", type(detector).__name__))
 
 
 def _first(names: list[str], most: int = 3) -> str:
