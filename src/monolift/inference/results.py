@@ -229,6 +229,34 @@ class Results3D:
             )
         return table
 
+    def to_pandas(self) -> Any:
+        """A pandas.DataFrame with one row per object; of several results: ``conversions.to_pandas(results)``."""
+        from monolift.inference.conversions import to_pandas
+
+        return to_pandas(self)
+
+    def to_supervision(self) -> Any:
+        """supervision.Detections of the 2D boxes, with centres, sizes and yaw in its ``data``."""
+        from monolift.inference.conversions import to_supervision
+
+        return to_supervision(self)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows for a result."""
+        from monolift.inference.conversions import png
+
+        return png(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows for a result: the drawn image and a table."""
+        from monolift.inference.conversions import html_text
+
+        return html_text(self)
+
+    def show(self) -> None:
+        """Open :meth:`plot` in the system's image viewer."""
+        self.plot().show(title=self.name)
+
     def to_omni3d(self) -> str:
         """An Omni3D file of this one image, objects with "score": the conventions stand in ``data.omni3d``."""
         from monolift.data.formats.frames import Frame
