@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ class InputImage:
     """One image to look at.
 
     name: its file's stem, or "image"; image: (3, H, W) uint8 RGB, upright; path: where it came from, if from disk;
-    film_mm: 35 mm-equivalent focal length from EXIF, if it is there and the image was not cropped since.
+    film_mm: 35 mm-equivalent focal length from EXIF, if it is there and the image was not cropped since;
+    time: seconds since the beginning, of a video's frame.
     """
 
     name: str
@@ -36,6 +37,7 @@ class InputImage:
     path: Path | None = None
     film_mm: float | None = None
     warnings: tuple[str, ...] = ()
+    time: float | None = None
 
 
 def is_video(path: str | os.PathLike[str]) -> bool:
@@ -126,7 +128,8 @@ def frames(path: str | os.PathLike[str]) -> Iterator[InputImage]:
             container.streams.video[0].thread_type = "AUTO"
             for index, frame in enumerate(container.decode(video=0)):
                 pixels = np.array(_upright(frame))
-                yield input_image(pixels, f"{path.stem}_{index:06d}", path)
+                image = input_image(pixels, f"{path.stem}_{index:06d}", path)
+                yield replace(image, time=None if frame.time is None else float(frame.time))
     except av.error.FFmpegError as error:
         raise InputError(f"{path}: not a readable video ({error})") from None
 

@@ -236,6 +236,7 @@ class Model:
                 path=shot.photo.path,
                 timings={"read": shot.read_seconds, **one.seconds},
                 warnings=shot.photo.warnings + shot.camera.warnings,
+                time=shot.photo.time,
             )
             for shot, one in zip(shots, found, strict=True)
         ]

@@ -36,7 +36,8 @@ class Results3D:
 
     objects: N detections, see :class:`Objects`; their columns are properties of the result, too.
     camera: of this image, and ``camera_origin`` where it came from; image: (3, H, W) uint8 RGB, upright.
-    timings: seconds by stage; warnings: what makes the result doubtful, for example a guessed camera.
+    timings: seconds by stage; warnings: what makes the result doubtful, for example a guessed camera;
+    time: seconds since the beginning, of a video's frame.
 
     Indexing by an integer, a slice, a mask or indices gives the result with those objects only; iteration gives results of
     one object each. Raises ValueError for objects without scores or 2D boxes.
@@ -50,6 +51,7 @@ class Results3D:
     path: Path | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    time: float | None = None
 
     def __post_init__(self) -> None:
         columns = ("scores", "labels", "boxes2d")
@@ -151,6 +153,7 @@ class Results3D:
             "schema": SCHEMA,
             "name": self.name,
             "source": str(self.path) if self.path else None,
+            **({} if self.time is None else {"time": round(self.time, 4)}),
             "image": {"width": self.image.shape[2], "height": self.image.shape[1]},
             "camera": {
                 **camera,
@@ -188,8 +191,8 @@ class Results3D:
     def to_json(self) -> str:
         """One JSON object; fields are added in later versions, never renamed.
 
-        schema; name; source; image {width, height}; camera {fx, fy, cx, cy in pixels, translation in metres: pixels are
-        K (X + translation), origin: where it came from}; objects, best first: class, score, center [x right, y down, z
+        schema; name; source; time in seconds, of a video's frame; image {width, height}; camera {fx, fy, cx, cy in pixels,
+        translation in metres: pixels are K (X + translation), origin: where it came from}; objects, best first: class, score, center [x right, y down, z
         forward] of the box's middle and size {length, height, width} in metres, yaw and alpha in radians (KITTI's
         rotation_y and alpha), distance along the ground in metres, box2d [x1, y1, x2, y2] in pixels, and where the method
         knows them the standard_deviation of center, size and yaw; of tracked objects track (an id from 1), velocity in m/s in

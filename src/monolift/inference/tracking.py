@@ -260,7 +260,7 @@ def track(
     """Track through the frames of one video.
 
     Args:
-        results: of successive frames, ``fps`` of them a second.
+        results: of successive frames; their ``time`` where they have one, else ``fps`` of them a second.
         fps: frames per second.
 
     Yields:
@@ -268,9 +268,13 @@ def track(
     """
     if not fps > 0:
         raise InputError(f"fps: expected more than 0, got {fps:g}")
-    tracker = Tracker(settings)
+    tracker, last = Tracker(settings), -math.inf
     for index, result in enumerate(results):
-        yield replace(result, objects=tracker.update(result.objects, result.camera, index / fps))
+        seconds = index / fps if result.time is None else result.time
+        if seconds <= last:  # damaged videos repeat a time
+            seconds = last + 1 / fps
+        last = seconds
+        yield replace(result, objects=tracker.update(result.objects, result.camera, seconds))
 
 
 def _numbers(values: Any) -> Array:
