@@ -1,18 +1,20 @@
 """What MonoDR's fit finds on cars of known ground truth, and what it costs.
 
-    python benchmarks/monodr.py [escape] [hidden] [scale] [tables] [cost] [--objects 96] [--images 300] [--cars 5]
-        [--out runs/monodr]
+    python benchmarks/monodr.py [escape] [hidden] [scale] [tables] [masks] [boxes] [cost] [--objects 96] [--images 300]
+        [--cars 5] [--out runs/monodr]
 
 escape  yaw and overlap with the paper's constants, with and without trying other rotations; and of the default preset
 hidden  the same with 35 % of each car behind something
 scale   images of five cars, depth maps wrong by 1, 4 and 10 %: with and without calibrating the scale from the cars' sizes
 tables  the paper's ablations of losses (table 2) and confidences (table 3), by the project's KITTI evaluator
+masks   masks of five grades (in place of table 4's two networks): exact, on grids of 14 and 7 cells, eroded, dilated
+boxes   2D boxes of which one side lies 10 or 25 % too far out (figure 5b), the paper's constants and the default
 cost    process CPU seconds of one thread, by number of objects; the second half of the table is what five cars cost
 
 Cars are of the procedural family, unseen in the decoder's training, on random patterns (``tests/monodr_cars.py``): figures
 compare ways of fitting and say nothing about KITTI. The paper does not give its crops' size: ``--crop`` sets that of the paper
 preset. Everything but cost is kept under ``--out`` in portions of about 16 objects: after a kill, or with larger numbers, it
-goes on from there. In "no depth" nothing of the depth map but the start is used.
+resumes there. In "no depth" nothing of the depth map but the start is used.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
@@ -35,6 +38,7 @@ import monolift
 from monodr_cars import KnownCars, Noise, known_cars
 from monolift.data.formats.kitti_format import from_numbers, write_atomically, write_labels
 from monolift.geometry import Boxes3D, iou_bev_paired, wrap
+from monolift.methods.fitter import OWN, Observation
 from monolift.methods.monodr import MonoDR, MonoDRConfig, paper
 
 PORTION = 16  # objects, about
@@ -49,6 +53,8 @@ class Case:
     per_image: int = 1
     hidden: float = 0.0
     noise: Noise = field(default_factory=Noise)
+    grade: str = "exact"
+    """Of masks and boxes, see `graded`."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +78,8 @@ class Found:
 def portion(case: Case, number: int, folder: Path) -> dict[str, Any]:
     """The fit of one portion, from its file if it was done before with the same configuration."""
     path = folder / f"{case.name.replace(' ', '-').replace(',', '')}" / f"{number:03d}.json"
-    setting = json.loads(
-        json.dumps({"config": asdict(case.config), "hidden": case.hidden, "noise": asdict(case.noise)})
-    )
+    told = {"config": asdict(case.config), "hidden": case.hidden, "noise": asdict(case.noise)}
+    setting = json.loads(json.dumps(told if case.grade == "exact" else {**told, "grade": case.grade}))
     if path.exists():
         done = json.loads(path.read_text())
         if done["setting"] == setting:
@@ -82,7 +87,7 @@ def portion(case: Case, number: int, folder: Path) -> dict[str, Any]:
         raise SystemExit(f"{path} was made with another configuration: remove it or name another --out")
     images = images_of(case)
     cars = known_cars(images, per_image=case.per_image, seed=number, noise=case.noise, hidden=case.hidden)
-    rows = measured(case, cars)
+    rows = measured(case, cars, number)
     rows["image"] = [p + images * number for p in rows["image"]]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps({"setting": setting, "rows": rows}).encode())
@@ -95,8 +100,46 @@ def images_of(case: Case) -> int:
     return max(PORTION // case.per_image, 1)
 
 
-def measured(case: Case, cars: KnownCars) -> dict[str, Any]:
-    fitted = MonoDR(case.config).fit(cars.observations)
+def graded(observation: Observation, grade: str, draw: torch.Generator) -> Observation:
+    """An observation as a worse 2D detector would give it. Where the mask changes, the 2D box is drawn round it, as panoptic
+    segmentation does.
+
+    grade: "exact"; "grid N": the mask on N x N cells of its box (Mask R-CNN: 28); "eroded P %", "dilated P %": the outline
+    moved by a share of the box's height; "box +P %": a random side of the box moved outwards by a share of its extent
+    """
+    kind, _, amount = grade.partition(" ")
+    if kind == "exact":
+        return observation
+    if kind == "box":
+        side, box = int(torch.randint(4, (), generator=draw)), observation.box2d.clone()
+        extent = float(box[2 + side % 2] - box[side % 2])
+        box[side] += (1 if side > 1 else -1) * float(amount.strip("+ %")) / 100 * extent
+        return replace(observation, box2d=box)
+    x1, y1, x2, y2 = (round(v) for v in observation.box2d.tolist())
+    own = (observation.mask == OWN).float()[None, None]
+    if kind == "grid":
+        cells = int(amount)
+        window = own[..., max(y1, 0) : y2 + 1, max(x1, 0) : x2 + 1]
+        coarse = F.adaptive_avg_pool2d(window, cells)
+        fine = F.interpolate(coarse, window.shape[-2:], mode="bilinear", align_corners=False)
+        own = torch.zeros_like(own)
+        own[..., max(y1, 0) : y2 + 1, max(x1, 0) : x2 + 1] = (fine > 0.5).float()
+    else:
+        reach = max(round(float(amount.strip(" %")) / 100 * (y2 - y1)), 1)
+        sign = 1 if kind == "dilated" else -1
+        own = sign * F.max_pool2d(sign * own, 2 * reach + 1, 1, reach)
+    mask = torch.where(own[0, 0] > 0.5, OWN, observation.mask.clamp_max(0)).to(torch.int8)
+    rows, columns = (mask == OWN).nonzero(as_tuple=True)
+    if not len(rows):
+        return observation
+    ends = [columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5]
+    return replace(observation, mask=mask, box2d=torch.stack(ends).float())
+
+
+def measured(case: Case, cars: KnownCars, seed: int) -> dict[str, Any]:
+    draw = torch.Generator().manual_seed(seed)
+    observations = [graded(o, case.grade, draw) for o in cars.observations]
+    fitted = MonoDR(case.config).fit(observations)
 
     def rows(boxes: Boxes3D) -> list[list[float]]:
         return torch.cat([boxes.center, boxes.size, boxes.yaw[:, None]], 1).tolist()
@@ -107,7 +150,7 @@ def measured(case: Case, cars: KnownCars) -> dict[str, Any]:
         "truth": rows(cars.boxes),
         "image": cars.image,
         "visible": cars.visible,
-        "boxes2d": [o.box2d.tolist() for o in cars.observations],
+        "boxes2d": [o.box2d.tolist() for o in observations],
         "score": fitted.score2d.tolist(),
         "silhouette": fitted.residuals["silhouette"].tolist(),
         "protrusion": fitted.residuals["protrusion"].tolist(),
@@ -225,8 +268,8 @@ def scale(options: argparse.Namespace) -> None:
     print_boxes(run(cases, -(-options.objects // 5), options.out / "scale"))
 
 
-def tables(options: argparse.Namespace) -> None:
-    full = MonoDRConfig() if options.preset == "default" else paper(crop=options.crop)
+def loss_cases(full: MonoDRConfig, per_image: int) -> list[Case]:
+    """The arms of table 2, and those its text speaks of: without silhouettes, 2D boxes, colours."""
     only_depth = {"pixel_weight": 0.0, "box_weight": 0.0, "silhouette_weight": 0.0, "size_weight": 0.0}
     changes: dict[str, dict[str, float]] = {
         "full": {},
@@ -234,12 +277,17 @@ def tables(options: argparse.Namespace) -> None:
         "depth only": only_depth,
         "no silhouette": {"silhouette_weight": 0.0},
         "no box": {"box_weight": 0.0},
+        "no pixel": {"pixel_weight": 0.0},
     }
-    noise = Noise(scale=0.02)
-    cases = [
-        Case(name, replace(full, **change), per_image=options.cars, noise=noise)  # type: ignore[arg-type]
+    return [
+        Case(name, replace(full, **change), per_image=per_image, noise=Noise(scale=0.02))  # type: ignore[arg-type]
         for name, change in changes.items()
     ]
+
+
+def tables(options: argparse.Namespace) -> None:
+    full = MonoDRConfig() if options.preset == "default" else paper(crop=options.crop)
+    cases = loss_cases(full, options.cars)
     folder = options.out / f"tables-{options.preset}"
     results = run(cases, options.images, folder)
     print_boxes(results)
@@ -262,6 +310,28 @@ def confidence(found: Found, silhouette: float = 0.1, protrusion: float = 0.03) 
     return found.score * np.exp(-silhouette * found.silhouette - protrusion * found.protrusion)
 
 
+MASKS = ("exact", "grid 14", "grid 7", "eroded 6 %", "dilated 6 %")
+BOXES = ("exact", "box +10 %", "box +25 %")
+
+
+def masks(options: argparse.Namespace) -> None:
+    full = MonoDRConfig() if options.preset == "default" else paper(crop=options.crop)
+    cases = [Case(g, full, per_image=options.cars, noise=Noise(scale=0.02), grade=g) for g in MASKS]
+    folder = options.out / f"masks-{options.preset}"
+    results = run(cases, options.images, folder)
+    print_boxes(results)
+    print_aps({name: (found, confidence(found)) for name, found in results.items()}, folder)
+
+
+def boxes(options: argparse.Namespace) -> None:
+    cases = [
+        Case(f"{name}, {grade}", config, grade=grade)
+        for name, config in (("paper", paper(crop=options.crop)), ("default", MonoDRConfig()))
+        for grade in BOXES
+    ]
+    print_boxes(run(cases, options.objects, options.out / "boxes"))
+
+
 def cost(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     cars = known_cars(options.most)
@@ -281,7 +351,7 @@ def cost(options: argparse.Namespace) -> None:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "escape": escape, "hidden": hidden, "scale": scale, "tables": tables, "cost": cost,
+    "escape": escape, "hidden": hidden, "scale": scale, "tables": tables, "masks": masks, "boxes": boxes, "cost": cost,
 }  # fmt: skip
 
 
@@ -291,11 +361,11 @@ def main() -> None:
     )
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     parser.add_argument("--objects", type=int, default=96, help="cars of the parts escape, hidden and scale")
-    parser.add_argument("--images", type=int, default=300, help="images of the part tables")
+    parser.add_argument("--images", type=int, default=300, help="images of the parts tables and masks")
     parser.add_argument("--cars", type=int, default=5, help="in each of these images")
     parser.add_argument("--crop", type=int, default=128, help="pixels, of the paper preset")
     parser.add_argument(
-        "--preset", choices=("default", "paper"), default="default", help="of the part tables"
+        "--preset", choices=("default", "paper"), default="default", help="of the parts tables and masks"
     )
     parser.add_argument("--most", type=int, default=32, help="objects of the part cost")
     parser.add_argument("--out", type=Path, default=Path("runs/monodr"))

@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from monolift.autolabel import Job, Selection, run
+from monolift.autolabel import SELECTIONS, Job, Selection, run
 from monolift.autolabel.job import image_names, shard_of
 from monolift.cli import main
 from monolift.data.formats.kitti_format import read_labels
@@ -283,6 +283,32 @@ def test_selection_drops_what_cannot_be_fitted_but_keeps_it_as_someone_else(worl
     assert one.box2d.tolist() == [99.5, 59.5, 179.5, 99.5]
     (file_box,) = observe(photo, masks, depth, Selection(score=0.5, box="file")).observations
     assert file_box.box2d.tolist() == [95, 55, 185, 105]
+    published = observe(photo, masks, depth, SELECTIONS["paper"]())
+    assert published.ids == ("1", "2", "3") and published.observations[0].box2d.tolist() == [95, 55, 185, 105]
+
+
+def test_a_semantic_segmentation_divides_foreground_from_background(world: Path) -> None:
+    """It overrules the masks: pixels that it does not hold are background, those beyond the masks another object's."""
+    from monolift.autolabel.observe import DepthFiles, ForegroundFiles, MaskFiles, observe, read_calibrated
+    from monolift.data.formats.masks import open_masks
+
+    folder = world / "training"
+    ids, semantic = np.zeros(SIZE[::-1], np.uint8), np.zeros(SIZE[::-1], np.uint8)
+    ids[60:100, 100:180] = 1
+    semantic[60:100, 120:220] = 7
+    Image.fromarray(ids).save(folder / "instance_2" / "000001.png")
+    (world / "semantic").mkdir()
+    Image.fromarray(semantic).save(world / "semantic" / "000001.png")
+    masks = MaskFiles(open_masks(folder / "instance_2"))
+    photo, depth = read_calibrated(folder, "000001"), DepthFiles(folder / "depth_2")
+    foreground = ForegroundFiles(world / "semantic")
+    (one,) = observe(photo, masks, depth, Selection(), foreground).observations
+    assert one.mask[80, [110, 130, 170, 190, 230]].tolist() == [0, 1, 1, -1, 0]
+    Image.fromarray(semantic[:50]).save(world / "semantic" / "000001.png")
+    with pytest.raises(InputError, match=rf"000001.png: expected {SIZE[0]} x {SIZE[1]} pixels"):
+        foreground.find(photo)
+    with pytest.raises(InputError, match="no such folder"):
+        ForegroundFiles(world / "nothing")
 
 
 def test_a_image_without_objects_gets_an_empty_label_file(world: Path) -> None:

@@ -11,6 +11,7 @@ from monolift.geometry import Boxes3D, Camera, iou_bev_paired, wrap
 from monolift.methods.monodr import FittedObjects, MonoDR, MonoDRConfig, Observation, paper
 from monolift.methods.monodr.crops import crop
 from monolift.methods.monodr.fit import align, screen_boxes
+from monolift.methods.monodr.loss import depth_loss
 from monolift.typing import Tensor
 
 QUICK = MonoDRConfig(iterations=40, escape_until=25)
@@ -198,6 +199,41 @@ def test_crops_keep_areas() -> None:
         union.foreground.sum() > 1.05 * crops.foreground.sum()
     )  # the paper: someone else's pixels are foreground
     assert bool((union.valid == 1).all()) and bool((crops.valid < 0.01).any())
+
+
+def test_the_paper_compares_depths_over_the_union_of_the_masks() -> None:
+    """Eq. 7: where something 4 m in front hides a part of the object, the published loss is 4 m, and ours nothing."""
+    mask = torch.zeros(375, 1242, dtype=torch.int8)
+    mask[180:200, 610:650] = 1
+    mask[180:200, 626:650] = -1  # 60 % hidden
+    depth = torch.where(mask == -1, 16.0, 20.0)
+    one = [blank(mask=mask, depth=depth, box2d=torch.tensor([609.5, 179.5, 649.5, 199.5]))]
+    whole = (mask != 0).float().sum() / (mask == 1).float().sum()
+
+    def loss(config: MonoDRConfig) -> tuple[Tensor, float]:
+        crops = crop(one, config)
+        rendered = torch.where(crops.compared_share > 0.01, 20.0, 0.0)  # the object at its depth, whole
+        return crops.compared_share.sum(), depth_loss(
+            rendered, crops.compared_depth, crops.compared_share
+        ).item()
+
+    (own, ours), (union, papers) = loss(MonoDRConfig()), loss(paper(crop=64))
+    assert ours == pytest.approx(0, abs=1e-5)
+    assert union / own == pytest.approx(float(whole), rel=0.02)
+    assert papers == pytest.approx(4 * 0.6 * float(union) / 64**2, rel=0.02)
+    # the fit still begins at the object's own mean depth
+    assert crop(one, paper(crop=64)).depth.max() == pytest.approx(20)
+
+
+def test_sparse_depth_weighs_what_it_is_in_the_paper() -> None:
+    mask = torch.zeros(375, 1242, dtype=torch.int8)
+    mask[180:200, 610:650] = 1
+    points = torch.zeros(375, 1242)
+    points[180:200:4, 610:650:4] = 20.0
+    one = [blank(mask=mask, depth=points, box2d=torch.tensor([609.5, 179.5, 649.5, 199.5]))]
+    ours, papers = crop(one, MonoDRConfig()), crop(one, paper(crop=64))
+    assert ours.compared_share.sum() == pytest.approx(float(ours.foreground.sum()), rel=1e-3)
+    assert papers.compared_share.sum() == pytest.approx(float(papers.foreground.sum()) / 16, rel=0.02)
 
 
 def test_open_sides() -> None:

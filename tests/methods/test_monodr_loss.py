@@ -124,6 +124,8 @@ def crops_with(depth: Tensor) -> Crops:
         ones,
         depth,
         ones,
+        depth,
+        ones,
         torch.ones(n, 4),
         flags,
         cameras,

@@ -10,7 +10,7 @@
 `run` does a `Job`; ``monolift autolabel`` is the same on the command line.
 """
 
-from monolift.autolabel.job import FORMATS, Job, Selection
+from monolift.autolabel.job import FORMATS, SELECTIONS, Job, Selection
 from monolift.autolabel.label import Labeller, Outcome, run
 
-__all__ = ["FORMATS", "Job", "Labeller", "Outcome", "Selection", "run"]
+__all__ = ["FORMATS", "SELECTIONS", "Job", "Labeller", "Outcome", "Selection", "run"]

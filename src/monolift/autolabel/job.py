@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,19 +31,29 @@ class Selection:
     classes: tuple[str, ...] = ("Car",)
     """Classes that are fitted; the bundled decoder makes cars."""
     score: float = 0.1
-    """Lowest score of the 2D detector (the paper's)."""
+    """Lowest score of the 2D detector (the paper's). Masks below it are not fitted, but their pixels count as another object's;
+    the paper's union holds the masks above it only."""
     min_height: float = 12.0
-    """Lowest height of the 2D box, pixels: below it a rotation can no longer be seen."""
+    """Lowest height of the 2D box, pixels (ours): below it a rotation can no longer be seen. Published: none, 0."""
     min_pixels: int = 60
-    """Fewest pixels of the mask."""
+    """Fewest pixels of the mask (ours). Published: none, 1."""
     box: str = "mask"
-    """Where the 2D box comes from: mask (round its pixels) or file (the detector's, where it gives one)."""
+    """Where the 2D box comes from: mask (ours: round its pixels) or file (published: the detector's, where it gives one)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.score <= 1:
             raise InputError(f"score: expected a number from 0 to 1, got {self.score:g}")
         if self.box not in ("mask", "file"):
             raise InputError(f"box: expected mask or file, got {self.box!r}")
+
+
+def paper_selection() -> Selection:
+    """The paper's: every detection from 0.1 on, with the detector's own 2D box."""
+    return Selection(min_height=0.0, min_pixels=1, box="file")
+
+
+SELECTIONS: dict[str, Callable[[], Selection]] = {"default": Selection, "paper": paper_selection}
+"""The selection that goes with each preset of MonoDR."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,9 @@ class Job:
     masks:       what ``data.masks.open_masks`` reads, or ``model:NAME``, see ``adapters``
     depth:       folder of NAME.npy or NAME.png, see ``data.depth_maps``, or ``model:NAME``
     depth_scale: metres per stored unit of the depth maps; None: metres in .npy, metres * 256 in .png, and checked
+    decoder:     a file of `monolift shapes build --kind textured`; None: the bundled decoder
+    foreground:  folder of NAME.png of a semantic segmentation, not 0 where a pixel shows an object of the classes: it, and not
+                 the union of the masks, then divides foreground from background (MonoDR section 3)
     """
 
     data: Path
@@ -65,6 +78,8 @@ class Job:
     formats: tuple[str, ...] = ("kitti", "json", "glb", "image")
     depth_scale: float | None = None
     seed: int = 0
+    decoder: Path | None = None
+    foreground: Path | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
@@ -97,6 +112,12 @@ class Job:
             "masks": self.masks,
             "depth": self.depth,
             "depth_scale": self.depth_scale,
+        }
+        # Only where they are given: notes of jobs without them stay equal to those of earlier versions.
+        inputs |= {
+            name: str(path)
+            for name, path in (("decoder", self.decoder), ("foreground", self.foreground))
+            if path is not None
         }
         return note_of(
             inputs,

@@ -14,10 +14,11 @@ import torch
 from monolift.autolabel.adapters import open_depth, open_mask_finder
 from monolift.autolabel.files import write_outputs
 from monolift.autolabel.job import Job, image_names, shard_of
-from monolift.autolabel.observe import View, observe, read_calibrated
+from monolift.autolabel.observe import ForegroundFiles, View, observe, read_calibrated
 from monolift.errors import InputError
 from monolift.methods.fitter import runs
 from monolift.methods.monodr import MonoDR
+from monolift.shapes.textured import load_textured
 
 GROUP = 16
 """Images that a process takes at a time."""
@@ -42,7 +43,8 @@ class Labeller:
         self.job = job
         self.masks = open_mask_finder(job.masks)
         self.depth = open_depth(job.depth, job.depth_scale)
-        self.model = MonoDR(job.config)
+        self.foreground = None if job.foreground is None else ForegroundFiles(job.foreground)
+        self.model = MonoDR(job.config, None if job.decoder is None else load_textured(job.decoder))
 
     def names(self, split: Path | None = None) -> list[str]:
         """The images to label, see `image_names`."""
@@ -66,9 +68,8 @@ class Labeller:
         """The images that can be used; ``failed`` takes the others."""
         for name in names:
             try:
-                yield observe(
-                    read_calibrated(self.job.root, name), self.masks, self.depth, self.job.selection
-                )
+                photo = read_calibrated(self.job.root, name)
+                yield observe(photo, self.masks, self.depth, self.job.selection, self.foreground)
             except InputError as error:
                 failed.append(Outcome(name, error=str(error)))
 

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import torch
+
 from monolift.autolabel.job import Selection
-from monolift.data.formats.depth_maps import SUFFIXES, checked_depth, find_depth
-from monolift.data.formats.masks import Instances, MaskSource
+from monolift.data.formats.depth_maps import SUFFIXES, checked_depth, find_depth, read_numbers
+from monolift.data.formats.masks import BACKGROUND, OTHER, Instances, MaskSource
 from monolift.data.kitti import find_image, read_camera, read_image
 from monolift.errors import InputError
 from monolift.files.folders import listed, text_file
 from monolift.files.renamed import renamed
 from monolift.geometry import Camera
 from monolift.methods.monodr import Observation
-from monolift.typing import Float, Tensor, UInt8
+from monolift.typing import Bool, Float, Int, Tensor, UInt8
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,26 @@ class DepthFiles:
         return checked_depth(find_depth(self.folder, photo.name), photo.size, photo.camera, self.scale)
 
 
+class ForegroundFiles:
+    """Semantic segmentations from a folder of NAME.png: not 0 where a pixel shows an object of the classes."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise InputError(f"{folder}: no such folder of semantic masks")
+
+    def find(self, photo: CalibratedImage) -> Bool[Tensor, "H W"]:
+        """Foreground pixels. Raises InputError for a file that is missing, unreadable or of another size."""
+        path = self.folder / f"{photo.name}.png"
+        values = read_numbers(path)
+        width, height = photo.size
+        if tuple(values.shape) != (height, width):
+            raise InputError(
+                f"{path}: expected {width} x {height} pixels, as the image has, got {values.shape[1]} x {values.shape[0]}"
+            )
+        return values != 0
+
+
 @dataclass(frozen=True)
 class View:
     """An image and its objects that are fitted.
@@ -102,12 +124,23 @@ def read_calibrated(root: Path, name: str) -> CalibratedImage:
     )
 
 
-def observe(photo: CalibratedImage, masks: Masks, depth: Depth, selection: Selection) -> View:
-    """The image's objects, each with its three-state mask. Raises InputError where masks or depth cannot be had."""
+def observe(
+    photo: CalibratedImage,
+    masks: Masks,
+    depth: Depth,
+    selection: Selection,
+    foreground: ForegroundFiles | None = None,
+) -> View:
+    """The image's objects, each with its three-state mask. Raises InputError where masks or depth cannot be had.
+
+    foreground: a semantic segmentation that overrules the masks: what it does not hold is background, what it holds beyond the
+    masks is another object's.
+    """
     instances = masks.find(photo)
     metres = depth.find(photo)
     boxes = instances.boxes2d if selection.box == "file" else instances.mask_boxes()
     pixels = instances.pixels.tolist()
+    semantic = None if foreground is None else foreground.find(photo)
     chosen, dropped = [], list(instances.dropped)
     for k, name in enumerate(instances.ids):
         reason = _unfit(instances, k, pixels[k], float(boxes[k, 3] - boxes[k, 1]), selection)
@@ -119,7 +152,7 @@ def observe(photo: CalibratedImage, masks: Masks, depth: Depth, selection: Selec
         Observation(
             image=photo.image,
             camera=photo.camera,
-            mask=instances.three_states(k),
+            mask=_divided(instances.three_states(k), semantic),
             depth=metres,
             box2d=boxes[k],
             score=float(instances.scores[k]),
@@ -128,6 +161,14 @@ def observe(photo: CalibratedImage, masks: Masks, depth: Depth, selection: Selec
         for k in chosen
     )
     return View(photo, observations, tuple(instances.ids[k] for k in chosen), tuple(dropped))
+
+
+def _divided(mask: Int[Tensor, "H W"], semantic: Bool[Tensor, "H W"] | None) -> Int[Tensor, "H W"]:
+    """A three-state mask with foreground and background as the semantic segmentation has them."""
+    if semantic is None:
+        return mask
+    beyond = torch.where(mask == BACKGROUND, OTHER, mask)
+    return torch.where(semantic, beyond, BACKGROUND).to(mask.dtype)
 
 
 def _unfit(instances: Instances, k: int, pixels: int, height: float, selection: Selection) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +33,11 @@ class Autolabel:
     out: Path
     """Folder of the labels; a run that was interrupted goes on here."""
     preset: str = "default"
-    """default (ours: faster, knows hidden pixels) or paper."""
+    """default (ours: faster, ignores occluded pixels) or paper (published constants, the detector's 2D boxes)."""
+    decoder: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Generator of cars that `monolift shapes build --kind textured` wrote; without it the bundled one."""
+    foreground: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Semantic segmentation, NAME.png with 0 for background, that divides foreground from background in place of the masks."""
     settings: Annotated[
         tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")
     ] = ()
@@ -85,14 +89,17 @@ def run(options: Autolabel) -> int:
 
 
 def _job(options: Autolabel) -> Job:
-    from monolift.autolabel import Job, Selection
+    from monolift.autolabel import SELECTIONS, Job
     from monolift.files.settings import apply_settings
     from monolift.methods.monodr import PRESETS
 
     presets: dict[str, Any] = dict(PRESETS)
     if options.preset not in presets:
         raise InputError(f"--preset: expected {' or '.join(presets)}, got {options.preset!r}")
-    preset, selection = presets[options.preset](), Selection(score=options.score)
+    preset, selection = (
+        presets[options.preset](),
+        replace(SELECTIONS[options.preset](), score=options.score),
+    )
     config, selection = apply_settings((preset, selection), options.settings)
     return Job(
         data=options.data,
@@ -104,6 +111,8 @@ def _job(options: Autolabel) -> Job:
         formats=tuple(dict.fromkeys(name.strip() for name in options.save.split(",") if name.strip())),
         depth_scale=options.depth_scale,
         seed=options.seed,
+        decoder=options.decoder,
+        foreground=options.foreground,
     )
 
 

@@ -13,6 +13,7 @@ from monolift.render.renderer import EdgeRule
 
 CHOICES = {
     "others": ("unknown", "foreground"),
+    "depth_pixels": ("own", "foreground"),
     "box_sides": ("one-sided", "all"),
     "depth_loss": ("robust", "l1"),
     "size_loss": ("gaussian", "l1"),
@@ -49,7 +50,7 @@ RANGES = {
 
 @dataclass(frozen=True)
 class MonoDRConfig:
-    """Defaults are ours: faster, and not misled by what stands before an object. ``paper()`` follows the publication."""
+    """Defaults are ours: faster, and not misled by what stands before an object. ``paper()`` has the published constants."""
 
     size_mean: tuple[float, ...] = CAR_SIZE
     """Mean length, height, width, metres; where the fit starts and what its sizes are held to. KITTI's cars: statistics, not
@@ -59,7 +60,7 @@ class MonoDRConfig:
     crop: int = 64
     """Side of an object's image, pixels (ours in both presets: the paper does not say)."""
     margin: float = 0.1
-    """Share of the 2D box's longer side that the crop shows round it."""
+    """Share of the 2D box's longer side that the crop shows round it (ours in both presets: the paper does not say)."""
     iterations: int = 100
     """Steps of Adam (published: 150)."""
     lr: float = 0.03
@@ -85,6 +86,12 @@ class MonoDRConfig:
     """robust (grows like L1, but no further than ``depth_cut``) or l1 (published)."""
     depth_cut: float = 2.0
     """Metres at which the robust depth loss saturates."""
+    depth_pixels: str = "own"
+    """Where depths are compared: own (the object's own mask), or foreground (published, eq. 7: the union of all masks, so that
+    the depth of an occluder counts where the object is rendered)."""
+    depth_balance: bool = True
+    """Points of a laser weigh as much as a dense depth map, each as many times as the mask has more pixels than points; False
+    (published): a pixel without a depth adds nothing to eq. 7, and the depth of a sparse map weighs little."""
     others: str = "unknown"
     """What pixels of other instances and beyond the image's border are: unknown, so that they say nothing about this
     object, or foreground and background (published: the union of all masks is foreground)."""
@@ -117,7 +124,8 @@ class MonoDRConfig:
     escape_aligned: bool = False
     """Bring the trial's 2D box to the place and area of the observed one before comparing (published)."""
     metric: str = "multiscale"
-    """How trials are compared: multiscale (ours, without weights) or lpips:FILE."""
+    """How trials are compared: multiscale (ours, without weights, also in the paper preset: LPIPS needs a file of weights) or
+    lpips:FILE (published)."""
     silhouette_confidence: float = 0.1
     """alpha_m of eq. 8."""
     protrusion_confidence: float = 0.03
@@ -139,11 +147,20 @@ class MonoDRConfig:
 
 
 def paper(**changes: Any) -> MonoDRConfig:
-    """The paper's constants; the crop's size, which it does not give, is 128."""
+    """The constants of the publication: sections 3 and 4, eqs. 2 to 8.
+
+    Four things of the paper are no constants and not in here. The decoder is the one that `MonoDR` is given: the bundled one is
+    a linear basis of procedural cars; the published generator, `shapes.textured_conv`, has to be trained on ShapeNet's cars.
+    The metric of the rotations is ours unless ``metric="lpips:FILE"``. Crops are 128 pixels with a margin of 0.1, codes of zero
+    length cannot occur, and a jump to another rotation resets Adam's moments: the paper does not say. The 2D boxes are whatever
+    the observations hold; `monolift autolabel --preset paper` takes the detector's.
+    """
     base = MonoDRConfig(
         crop=128,
         iterations=150,
         depth_loss="l1",
+        depth_pixels="foreground",
+        depth_balance=False,
         size_weight=0.1,
         size_loss="l1",
         size_after=0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +25,9 @@ class Crops:
     foreground: (N, S, S) share of the pixel that is the object
     valid:      (N, S, S) share of the pixel of which that is known
     depth:      (N, S, S) metres, mean over the object's own pixels of known depth; where there are none, 0
-    depth_share: (N, S, S) share of the pixel that these are, times as many as the object's pixels are to those of them with a
-                depth: the points of a laser weigh as much as a dense map
+    depth_share: (N, S, S) share of the pixel that these are; with ``depth_balance`` times as many as the object's pixels are to
+                those of them with a depth: the points of a laser weigh as much as a dense map
+    compared_depth, compared_share: the same of the pixels that eq. 7 compares, ``depth_pixels``
     boxes:      (N, 4) the 2D boxes in the crops' pixels
     open_sides: (N, 4) sides (x1, y1, x2, y2) behind which the object may go on
     cameras:    (N,) of the crops
@@ -38,6 +39,8 @@ class Crops:
     valid: Float[Tensor, "n s s"]
     depth: Float[Tensor, "n s s"]
     depth_share: Float[Tensor, "n s s"]
+    compared_depth: Float[Tensor, "n s s"]
+    compared_share: Float[Tensor, "n s s"]
     boxes: Float[Tensor, "n 4"]
     open_sides: Bool[Tensor, "n 4"]
     cameras: Camera
@@ -61,8 +64,12 @@ def crop(observations: Sequence[Observation], config: MonoDRConfig) -> Crops:
     corner = (boxes[:, :2] + boxes[:, 2:]) / 2 - side[:, None] / 2
     views = [_view(o, c, float(s), size) for o, c, s in zip(observations, corner, side, strict=True)]
     colour, own, other, beyond, depth, depth_share = (torch.stack(v) for v in zip(*views, strict=True))
-    known, area = depth_share.sum((1, 2)), own.sum((1, 2))
-    depth_share = depth_share * (area / known.clamp_min(1e-6))[:, None, None]
+    if config.depth_balance:
+        known, area = depth_share.sum((1, 2)), own.sum((1, 2))
+        depth_share = depth_share * (area / known.clamp_min(1e-6))[:, None, None]
+    compared = depth, depth_share
+    if config.depth_pixels == "foreground":
+        compared = _union_depth(observations, corner, side, config)
     hidden = other + beyond
     if config.others == "unknown":
         foreground, valid = own, (1 - hidden).clamp(0, 1)
@@ -74,13 +81,44 @@ def crop(observations: Sequence[Observation], config: MonoDRConfig) -> Crops:
     in_crop = (boxes - corner.repeat(1, 2)) * (size / side)[:, None] - 0.5
     keys = {key: k for k, key in enumerate(dict.fromkeys(o.image.data_ptr() for o in observations))}
     image = torch.tensor([keys[o.image.data_ptr()] for o in observations])
-    return Crops(colour, foreground, valid, depth, depth_share, in_crop.float(), open_sides, cameras, image)
+    return Crops(
+        colour, foreground, valid, depth, depth_share, *compared, in_crop.float(), open_sides, cameras, image
+    )
+
+
+def _union_depth(
+    observations: Sequence[Observation], corner: Tensor, side: Tensor, config: MonoDRConfig
+) -> tuple[Tensor, Tensor]:
+    """Depth and share of all masks' pixels, MonoDR eq. 7: I^F is the union of the masks, so pixels of whatever stands before
+    or beside the object count where the object is rendered."""
+    views = []
+    for o, c, s in zip(observations, corner, side, strict=True):
+        resample = _resampler(o, c, float(s), config.crop)[0]
+        foreground = (o.mask == OWN) | (o.mask == OTHER)
+        depth, share = _mean_depth(o, foreground, resample)
+        if config.depth_balance:
+            share = share * resample(foreground).sum() / share.sum().clamp_min(1e-6)
+        views.append((depth, share))
+    depths, shares = zip(*views, strict=True)
+    return torch.stack(depths), torch.stack(shares)
 
 
 def _view(
     observation: Observation, corner: Tensor, side: float, size: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """colour, own, other, beyond the border, depth, depth_share of one object. corner (2,): x, y where the window begins."""
+    resample, inside = _resampler(observation, corner, side, size)
+    mask = observation.mask
+    metres, share = _mean_depth(observation, mask == OWN, resample)
+    colour = resample(observation.image) / 255 / inside.clamp_min(1e-6)
+    return colour, resample(mask == OWN), resample(mask == OTHER), 1 - inside, metres, share
+
+
+def _resampler(
+    observation: Observation, corner: Tensor, side: float, size: int
+) -> tuple[Callable[[Tensor], Tensor], Float[Tensor, "s s"]]:
+    """What brings values of the image's pixels (..., H, W) to the crop's, and the share of each crop pixel that is inside the
+    image."""
     height, width = observation.mask.shape
     across, columns = _weights(float(corner[0]), side, size, width)
     down, rows = _weights(float(corner[1]), side, size, height)
@@ -88,14 +126,17 @@ def _view(
     def resample(values: Tensor) -> Tensor:
         return down @ values[..., rows, columns].float() @ across.T
 
-    mask = observation.mask
-    inside = down.sum(1)[:, None] * across.sum(1)
+    return resample, down.sum(1)[:, None] * across.sum(1)
+
+
+def _mean_depth(
+    observation: Observation, where: Bool[Tensor, "H W"], resample: Callable[[Tensor], Tensor]
+) -> tuple[Float[Tensor, "s s"], Float[Tensor, "s s"]]:
+    """Mean of the known depths of the pixels ``where``, metres, and the share of each crop pixel that they are."""
     depth = observation.depth
-    known = (mask == OWN) & (depth > 0) & depth.isfinite()
+    known = where & (depth > 0) & depth.isfinite()
     share = resample(known)
-    colour = resample(observation.image) / 255 / inside.clamp_min(1e-6)
-    metres = resample(torch.where(known, depth, 0)) / share.clamp_min(1e-6)
-    return colour, resample(mask == OWN), resample(mask == OTHER), 1 - inside, metres, share
+    return resample(torch.where(known, depth, 0)) / share.clamp_min(1e-6), share
 
 
 def _weights(start: float, side: float, size: int, length: int) -> tuple[Float[Tensor, "s p"], slice]:

@@ -24,7 +24,7 @@ from monolift.shapes.textured import CODE, TexturedDecoder, on_sphere
 from monolift.typing import Float, Tensor
 
 BETAS = (0.5, 0.9)
-# What a step may not pass: metres from the camera; metres of length, height, width.
+# What a step may not pass (ours): metres from the camera; metres of length, height, width.
 NEAREST, SMALLEST = 1.5, 0.3
 
 

@@ -100,8 +100,8 @@ def terms(
     """The five terms of eq. 2, unweighted. box: round the projected vertices, in the crops' pixels; size_off: size minus the
     mean size, metres."""
     # Eq. 7: the silhouette says where depths are compared and gets no gradient from it.
-    where = crops.depth_share * rendering.silhouette.detach() * (rendering.face >= 0)
-    observed = crops.depth * depth_scale[:, None, None]
+    where = crops.compared_share * rendering.silhouette.detach() * (rendering.face >= 0)
+    observed = crops.compared_depth * depth_scale[:, None, None]
     return {
         "pixel": pixel_loss(rendering.colour, crops.colour, crops.foreground),
         "box": box_loss(box, crops.boxes, config.box_tolerance, crops.open_sides),
