@@ -28,6 +28,7 @@ from monolift.data.kitti import read_camera
 from monolift.errors import InputError
 from monolift.methods.monodr import MonoDRConfig
 from monolift.render.glb import read_glb
+from shapenet_cars import write_box_car
 from toy_kitti import write_toy
 
 NAMES = ["000001", "000002", "000003"]
@@ -309,6 +310,38 @@ def test_a_semantic_segmentation_divides_foreground_from_background(world: Path)
         foreground.find(photo)
     with pytest.raises(InputError, match="no such folder"):
         ForegroundFiles(world / "nothing")
+
+
+def test_from_models_of_cars_to_labels(world: Path) -> None:
+    """The route of the paper: models in ShapeNet's layout, one of them broken, are rendered, the convolutional generator learns
+    from the views, and the labels are made with it."""
+    cars = world.parent / "02958343"
+    for k, paint in enumerate([(0.8, 0.1, 0.1), (0.1, 0.2, 0.7), (0.5, 0.5, 0.5)]):
+        path = write_box_car(cars / f"{k:032x}", paint)
+    path.write_text("v 0 0 0\nf 1 2 3\n")
+    decoder, report = world.parent / "cars.safetensors", world.parent / "report.json"
+    build = [
+        "shapes",
+        "build",
+        "--kind",
+        "textured",
+        "--meshes",
+        str(cars),
+        "--axes",
+        "shapenet",
+        "--views",
+        "3",
+    ]
+    assert main([*build, "--steps", "2", "--out", str(decoder), "--json", str(report), "--quiet"]) == 0
+    told = json.loads(report.read_text())
+    assert told["models"] == 2 and told["skipped"] == [str(path)]
+    words = arguments(world, "--decoder", str(decoder), "--limit", "1", "--quiet")
+    assert main(words) == 0
+    meshes = read_glb(world.parent / "labels" / "meshes" / "000001.glb")
+    assert len(meshes) == 2 and meshes[0].faces.shape[0] == 2700
+    note = json.loads((world.parent / "labels" / "autolabel.json").read_text())
+    assert note["inputs"]["decoder"] == str(decoder)
+    assert main(arguments(world, "--decoder", str(world / "nothing.safetensors"))) == 2
 
 
 def test_a_image_without_objects_gets_an_empty_label_file(world: Path) -> None:

@@ -83,7 +83,15 @@ def test_an_augmented_set_from_the_command_line(tmp_path: Path, capsys: pytest.C
         (["shapes", "build", "--out", "x", "--steps", "0"], "--steps: expected 1 or more, got 0"),
         (
             ["shapes", "build", "--out", "x", "--kind", "textured", "--preset", "paper"],
-            "belong to --kind tsdf",
+            "needs --meshes",
+        ),
+        (
+            ["shapes", "build", "--out", "x", "--kind", "textured", "--meshes", "."],
+            "expected two or more models",
+        ),
+        (
+            ["shapes", "build", "--out", "x", "--kind", "textured", "--meshes", ".", "--axes", "up"],
+            "axes: expected front and up",
         ),
         (["shapes", "build", "--out", "x", "--meshes", "."], "expected two or more meshes"),
     ],

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from monolift.data.kitti_facts import CAR_SIZE
 from monolift.errors import InputError
@@ -11,8 +13,9 @@ from monolift.geometry import Camera
 from monolift.render.mesh import Mesh
 from monolift.render.renderer import render
 from monolift.shapes.textured import BUNDLED, decode_mesh, load_textured, on_sphere, save_textured
-from monolift.shapes.textured_conv import ConvDecoder, Views, train_on_views
+from monolift.shapes.textured_conv import ConvDecoder, cube_topology
 from monolift.shapes.textured_training import Family, principal_components, sphere_regulariser, train_textured
+from monolift.shapes.textured_views import Views, ViewTraining, inflation, train_on_views
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +129,93 @@ def test_the_convolutional_generator_learns_from_views() -> None:
     rotation = torch.stack([torch.stack([yaw.cos(), 0 * yaw, yaw.sin()], 1), torch.tensor([[0.0, 1, 0]]).expand(count, 3),
                             torch.stack([-yaw.sin(), 0 * yaw, yaw.cos()], 1)], 1)  # fmt: skip
     cameras = Camera.stack([Camera(60.0, 60.0, 15.5, 15.5, width=size, height=size)] * count)
-    box = decoder.sphere.sign() * decoder.sphere.abs() ** 0.4 * torch.tensor([0.7, 0.3, 0.3])
+    ball = 2 * decoder.sphere.detach()  # of radius one half
+    box = ball.sign() * ball.abs() ** 0.4 * torch.tensor([0.7, 0.3, 0.3])
     posed = box @ rotation.mT + torch.tensor([0.0, 0, 2.0])
     seen = render(Mesh(posed, decoder.faces), cameras).silhouette
-    views = Views(torch.zeros(count).long(), torch.zeros(count, 3, size, size), seen, rotation,
-                  torch.tensor([[0.0, 0, 2.0]]).expand(count, 3), cameras)  # fmt: skip
+    rgba = torch.cat([torch.zeros(count, 3, size, size), 255 * seen[:, None]], 1).round().to(torch.uint8)
+    views = Views(
+        torch.zeros(count).long(), rgba, rotation, torch.tensor([[0.0, 0, 2.0]]).expand(count, 3), cameras
+    )
     losses: list[float] = []
-    train_on_views(decoder, views, steps=12, batch=4, lr=3e-3, on_step=lambda _, loss: losses.append(loss))
+    training = ViewTraining(width=16, size=size, steps=12, batch=4, lr=3e-2)
+    train_on_views(decoder, views, training, on_step=lambda _, loss: losses.append(loss))
     assert min(losses[-3:]) < 0.8 * losses[0]
+
+
+def test_the_layers_of_the_released_code() -> None:
+    """Numbers of weights of view_prior_learning's `conv` decoders, but for the first layers, which take eight numbers; the
+    start is its sphere of radius one half, halved."""
+    decoder = ConvDecoder()
+    width, codes = (512, 256, 128, 64), 8
+    shape = (
+        codes * width[0] * 4 + sum(9 * a * b for a, b in pairwise(width)) + 9 * 64 * 3 + 3 + 2 * sum(width)
+    )
+    texture = codes * width[0] * 16 + sum(25 * a * b for a, b in pairwise((*width, 3))) + 3 + 2 * sum(width)
+    counts = [sum(p.numel() for p in net.parameters()) for net in (decoder.shape_net, decoder.texture_net)]
+    assert counts == [6 * shape, 6 * texture]
+    assert decoder.texture_base.shape == (3, 64, 384) and decoder.shape_base.shape == (1352, 3)
+    assert decoder.sphere.norm(dim=1).tolist() == pytest.approx([0.25] * 1352, abs=2e-6)
+    with torch.no_grad():
+        moved = decoder.plain_vertices(torch.randn(2, 8)) - decoder.sphere
+    assert 0 < moved.abs().max() < 0.2  # vertex_scaling 0.01: it begins as a ball, not as a crumpled sheet
+    assert decoder.vertices(torch.randn(1, 8)).abs().max().item() == pytest.approx(0.5)
+
+
+def test_the_cube_of_the_released_code() -> None:
+    """Vertices in the order of its loops over z, y, x; faces as its init_faces makes them, whatever their order and winding."""
+    lattice, _, faces, _ = cube_topology()
+    ours = ((lattice + 1) * 15 / 2).round().long()
+    ends = (0, 15)
+    published = [
+        (x, y, z)
+        for z in range(16)
+        for y in range(16)
+        for x in range(16)
+        if x in ends or y in ends or z in ends
+    ]
+    assert sorted(map(tuple, ours.tolist())) == sorted(published)
+    theirs = set()
+    for axis in range(3):
+        for end in ends:
+            for i in range(15):
+                for j in range(15):
+                    square = [(i, j), (i + 1, j), (i, j + 1), (i + 1, j + 1)]
+                    corners = [tuple(torch.tensor([a, b, end]).roll(axis).tolist()) for a, b in square]
+                    theirs.add(frozenset(corners))
+    squares = [frozenset(tuple(ours[v].tolist()) for v in face) for face in faces]
+    assert len(squares) == 2700 == 2 * len(theirs)
+    assert all(any(face < square for square in theirs) for face in squares[:200])
+
+
+def test_inflation_pulls_along_the_normals_by_the_released_rule() -> None:
+    points = torch.rand(2, 6, 3, dtype=torch.float64).requires_grad_()
+    faces = torch.tensor([[0, 1, 2], [2, 3, 4], [4, 5, 0]])
+    corners = points[:, faces]
+    a, b, c = corners.unbind(2)
+    normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=-1)
+    released = sum(((v + normal).detach() - v).square().sum(-1).add(1e-5).sqrt().sum() for v in (a, b, c)) / 2
+    (expected,) = torch.autograd.grad(released, points)
+    (found,) = torch.autograd.grad(inflation(points, faces), points)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_files_of_the_convolutional_generator_come_back(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    decoder = ConvDecoder(width=16).eval()
+    decoder.middle_shape = torch.nn.functional.normalize(torch.randn(8), dim=0)
+    save_textured(decoder, tmp_path / "conv.safetensors")
+    back = load_textured(tmp_path / "conv.safetensors")
+    assert isinstance(back, ConvDecoder) and back.width == 16 and not back.training
+    codes = torch.randn(2, 8)
+    with torch.no_grad():
+        assert (back.vertices(codes) - decoder.vertices(codes)).abs().max() < 0.01
+        assert (back.textures(codes) - decoder.textures(codes)).abs().max() < 0.01
+    torch.testing.assert_close(back.middle_shape, decoder.middle_shape, atol=1e-3, rtol=0)
+    assert torch.equal(back.faces, decoder.faces)
+    tensors = load_file(tmp_path / "conv.safetensors")
+    header = {"format": "monolift-textured-1", "generator": "conv", "config": '{"width": 16}'}
+    for broken in ({"faces": tensors["faces"]}, {**tensors, "more": tensors["faces"].clone()}):
+        save_file(broken, tmp_path / "broken.safetensors", header)
+        with pytest.raises(InputError, match="expected a textured decoder"):
+            load_textured(tmp_path / "broken.safetensors")

@@ -40,7 +40,8 @@ class Shapes:
     """build: the space's file (.safetensors). show: a folder for the image and the meshes. label: a file of shape labels, for
     `monolift train roi10d --set shape_labels=FILE`."""
     kind: Literal["tsdf", "textured"] = "tsdf"
-    """tsdf: ROI-10D's autoencoder of signed distances. textured: MonoDR's decoder of shape and texture."""
+    """tsdf: ROI-10D's autoencoder of signed distances. textured: MonoDR's decoder of shape and texture, for
+    `monolift autolabel --decoder`."""
     model: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """show, label: a file that "build" wrote; without it the space that ships with the package."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="ROOT")] = None
@@ -52,16 +53,24 @@ class Shapes:
     code: int | None = None
     """build --kind tsdf: numbers of a code, 2 to 64; 6 without it, as published."""
     meshes: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """build --kind tsdf: learn from the watertight meshes (OBJ, STL, GLB; y up, front to +z) of this folder, whose subfolders
-    are classes, instead of the procedural cars."""
+    """build: learn from the meshes below this folder instead of the procedural cars. tsdf: watertight OBJ, STL or GLB, y up,
+    front to +z; subfolders are classes. textured: OBJ with materials (ShapeNetCore's folder of cars) or GLB, rendered from all
+    round to train the convolutional generator of Kato and Harada."""
+    axes: str = "gltf"
+    """build --kind textured --meshes: front and up of the models: gltf (z,y), shapenet (-z,y), or such a pair."""
+    views: int | None = None
+    """build --kind textured --meshes: views per model; 20 without it."""
     preset: Literal["default", "paper"] = "default"
-    """build --kind tsdf: a grid of 64 x 32 x 32, or the published 256 x 128 x 128."""
+    """build: tsdf: a grid of 64 x 32 x 32, or the published 256 x 128 x 128. textured --meshes: a small generator on views of
+    64 pixels, or the released size and recipe (a GPU)."""
     cars: int | None = None
     """build: procedural cars to learn from; 50 (tsdf) or 300 (textured) without it."""
     steps: int | None = None
     """build: steps of training; the method's own number without it."""
+    device: str = "cpu"
+    """build --kind textured --meshes: cpu or cuda."""
     seed: int = 0
-    """Of everything random."""
+    """Random seed."""
     json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """What was made, as JSON in this file, or on standard output with "-"."""
     quiet: bool = False
@@ -69,7 +78,7 @@ class Shapes:
 
 
 def run(options: Shapes) -> int:
-    for name in ("cars", "steps"):
+    for name in ("cars", "steps", "views"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise InputError(f"--{name}: expected 1 or more, got {value}")
     for path in (options.model, options.meshes, options.data, options.split):
@@ -160,9 +169,11 @@ def _build_textured(options: Shapes) -> dict[str, Any]:
     from monolift.shapes.textured import save_textured
     from monolift.shapes.textured_training import Family, train_textured
 
-    if options.meshes is not None or options.preset != "default":
+    if options.meshes is not None:
+        return _build_from_models(options, options.meshes)
+    if options.preset != "default":
         raise InputError(
-            "--meshes and --preset belong to --kind tsdf: the textured decoder learns from procedural cars"
+            "--preset paper with --kind textured needs --meshes: the published generator learns from models"
         )
     cars = options.cars or 300
     steps = options.steps or 3000
@@ -206,6 +217,58 @@ def _label(options: Shapes) -> dict[str, Any]:
             count = write_shape_labels(data, space, options.out, on_sample=lambda _: progress.advance())
         progress.say(f"{options.out}: {count} cars labelled in {len(data)} images")
     return {"out": str(options.out), "images": len(data), "labels": count, "code": space.config.code}
+
+
+def _build_from_models(options: Shapes, folder: Path) -> dict[str, Any]:
+    """The route of the paper: models, views, the convolutional generator."""
+    from dataclasses import replace
+
+    import torch
+
+    from monolift.files.progress import Progress
+    from monolift.shapes.textured import save_textured
+    from monolift.shapes.textured_conv import ConvDecoder
+    from monolift.shapes.textured_obj import find_models, frame_of, read_model
+    from monolift.shapes.textured_views import ViewTraining, paper, render_views, train_on_views
+
+    if options.device != "cpu" and not torch.cuda.is_available():
+        raise InputError(f"--device {options.device}: no such device here, cpu is")
+    frame_of(options.axes)
+    training = paper() if options.preset == "paper" else ViewTraining()
+    given = {"steps": options.steps, "views": options.views}
+    training = replace(training, **{k: v for k, v in given.items() if v is not None})
+    files, models, skipped = find_models(folder), [], []
+    with Progress(len(files), "models read", options.quiet) as progress:
+        for file in files:
+            try:
+                models.append(read_model(file, options.axes))
+            except InputError as error:  # a few of ShapeNet's are broken
+                skipped.append(str(file))
+                progress.complain(f"monolift: skipped {' '.join(str(error).split())}")
+            progress.advance(1, file.parent.name)
+    if len(models) < 2:
+        raise InputError(f"{folder}: expected two or more models that can be read, got {len(models)}")
+    with Progress(len(models), "models rendered", options.quiet) as progress:
+        views = render_views(models, training.views, training.size, options.seed, progress.advance)
+    torch.manual_seed(options.seed)
+    decoder = ConvDecoder(training.width).to(options.device)
+    with Progress(training.steps, "steps", options.quiet) as progress:
+        losses: list[float] = []
+
+        def step(_: int, loss: float) -> None:
+            losses.append(loss)
+            progress.advance(1, f"loss {loss:.3f}")
+
+        train_on_views(decoder, views, training, options.seed, step)
+        save_textured(decoder, options.out)
+        last = losses[-max(len(losses) // 10, 1) :]
+        progress.say(f"{options.out}: {len(models)} models, loss {sum(last) / len(last):.3f}")
+    return {
+        "out": str(options.out),
+        "models": len(models),
+        "skipped": skipped,
+        "loss": sum(last) / len(last),
+    }
 
 
 def _show(options: Shapes) -> dict[str, Any]:

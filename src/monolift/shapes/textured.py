@@ -1,7 +1,7 @@
 """Textured cars from two codes: what MonoDR fits, in place of Kato and Harada's generator.
 
 A shape code and a texture code, each a point of the unit sphere in eight dimensions, give a mesh of fixed topology in a box of
-size one and the image that it wears. Both go the same way: a small network turns the code into weights of a linear basis, the
+size one and its texture. Both go the same way: a small network turns the code into weights of a linear basis, the
 principal components of the family (`textured_training`). So decoding costs a matrix product, and its gradient another; the
 convolutional generator of the paper (`textured_conv`) offers the same and costs a hundred times as much.
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,9 @@ from monolift.errors import InputError
 from monolift.files.folders import partial_file
 from monolift.render.mesh import Mesh
 from monolift.typing import Float, Int, Tensor
+
+if TYPE_CHECKING:
+    from monolift.shapes.textured_conv import ConvDecoder
 
 CODE = 8
 """Numbers of a shape code and of a texture code."""
@@ -138,19 +141,24 @@ def decode_mesh(
 # --- files
 
 
-def save_textured(decoder: BasisDecoder, path: str | Path) -> None:
+def save_textured(decoder: BasisDecoder | ConvDecoder, path: str | Path) -> None:
     """Write weights and topology, 16-bit, as safetensors."""
     tensors = {}
     for name, value in decoder.state_dict().items():
-        # fp16 holds no index above 2048 exactly
-        tensors[name] = (value.half() if value.is_floating_point() else value.to(torch.int16)).contiguous()
-    header = {"hidden": decoder.shape_net[0].out_features}
+        if not name.endswith("num_batches_tracked"):  # counts nothing that decoding needs
+            # fp16 holds no index above 2048 exactly
+            tensors[name] = value.half() if value.is_floating_point() else value.to(torch.int16)
+    header = {"format": "monolift-textured-1"}
+    if isinstance(decoder, BasisDecoder):
+        header["config"] = json.dumps({"hidden": decoder.shape_net[0].out_features})
+    else:
+        header |= {"generator": "conv", "config": json.dumps({"width": decoder.width})}
     with partial_file(path, parents=True) as partial:
-        save_file(tensors, partial, {"format": "monolift-textured-1", "config": json.dumps(header)})
+        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, partial, header)
         partial.chmod(0o644)  # safetensors makes it unreadable for others
 
 
-def load_textured(path: str | Path | None = None) -> BasisDecoder:
+def load_textured(path: str | Path | None = None) -> BasisDecoder | ConvDecoder:
     """The bundled decoder, or one of `save_textured`; ready to use, without gradients of its own.
 
     Raises InputError when the file is missing or not of this kind.
@@ -167,12 +175,30 @@ def load_textured(path: str | Path | None = None) -> BasisDecoder:
             f"{path}: expected a file of format monolift-textured-1, got {header.get('format', 'none')!r}"
         )
     tensors = {k: v.float() if v.is_floating_point() else v.long() for k, v in tensors.items()}
-    decoder = BasisDecoder(
+    try:
+        decoder = _empty(header, tensors)
+        missing, unknown = decoder.load_state_dict(tensors, strict=False)
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise InputError(f"{path}: expected a textured decoder, got: {str(error).splitlines()[0]}") from None
+    lost = [*unknown, *(name for name in missing if not name.endswith("num_batches_tracked"))]
+    if lost:
+        raise InputError(
+            f"{path}: expected a textured decoder, got one with other entries (first: {lost[0]})"
+        )
+    return decoder.eval().requires_grad_(False)
+
+
+def _empty(header: dict[str, str], tensors: dict[str, Tensor]) -> BasisDecoder | ConvDecoder:
+    """A decoder of the kind that a file's header names, before its weights."""
+    config = json.loads(header["config"])
+    if header.get("generator") == "conv":
+        from monolift.shapes.textured_conv import ConvDecoder  # which needs the above
+
+        return ConvDecoder(**config)
+    return BasisDecoder(
         tensors["faces"],
         tensors["uvs"],
         (tensors["shape_mean"], tensors["shape_basis"]),
         (tensors["texture_mean"], tensors["texture_basis"]),
-        **json.loads(header["config"]),
+        **config,
     )
-    decoder.load_state_dict(tensors)
-    return decoder.eval().requires_grad_(False)
