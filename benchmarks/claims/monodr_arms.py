@@ -6,16 +6,28 @@ random seed draws the cars, their places, the noise of their 2D boxes and depth 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from benchmarks.claims.claim import Figures, Workspace
-from benchmarks.monodr import Case, Found, boxes_of, images_of, portion, write_corpus
+from benchmarks.monodr import (
+    Case,
+    Found,
+    boxes_of,
+    confidence,
+    images_of,
+    known_cars,
+    portion,
+    write_corpus,
+)
 
 import monolift
 from monolift.geometry import iou_bev_paired, wrap
+from monolift.methods.monodr import MonoDR, MonoDRConfig, paper
 
 LEVELS = ("easy", "moderate", "hard")
 APART = 100
@@ -81,8 +93,6 @@ def by_seed(
     workspace: Workspace, cases: Sequence[Case], portions: int, name: str, precision: bool = False
 ) -> Figures:
     """Geometry of each arm, and with ``precision`` its AP with the confidence of eq. 8: arm -> figure -> one value per seed."""
-    from benchmarks.monodr import confidence
-
     figures: dict[str, dict[str, list[object]]] = {case.name: {} for case in cases}
     for seed in workspace.seeds:
         folder = workspace.out / name
@@ -97,8 +107,6 @@ def by_seed(
 
 def confidences(workspace: Workspace, case: Case, portions: int, name: str) -> Figures:
     """Table 3: AP of one arm's boxes with the factors of eq. 8 left out in turn."""
-    from benchmarks.monodr import confidence
-
     figures: dict[str, dict[str, list[object]]] = {}
     for seed in workspace.seeds:
         found = fits([case], seed, portions, workspace.out / name)[case.name]
@@ -113,3 +121,29 @@ def confidences(workspace: Workspace, case: Case, portions: int, name: str) -> F
             for key, value in average_precision(found, score, folder).items():
                 figures.setdefault(arm, {}).setdefault(key, []).append(value)
     return figures
+
+
+CROP = 64
+"""Pixels of the crops of the paper preset: the paper gives no size."""
+
+
+def published() -> MonoDRConfig:
+    """The paper's constants."""
+    return paper(crop=CROP)
+
+
+def both_presets() -> list[tuple[str, MonoDRConfig]]:
+    return [("paper", published()), ("default", MonoDRConfig())]
+
+
+def share_of_the_rotations(seed: int) -> float:
+    """Share of the processor time of a fit that goes into trying other rotations."""
+    cars = known_cars(16, seed=seed).observations
+    config = replace(published(), iterations=20)
+    MonoDR(replace(config, iterations=2)).fit(cars)  # what is compiled or read once
+    spent = []
+    for until in (20, 0):
+        began = time.process_time()
+        MonoDR(replace(config, escape_until=until)).fit(cars)
+        spent.append(time.process_time() - began)
+    return 1 - spent[1] / spent[0]
