@@ -12,6 +12,7 @@ from monolift.geometry import Boxes3D, Camera, wrap
 from monolift.methods.smoke import SmokeConfig, official, paper
 from monolift.methods.smoke.assign import Targets
 from monolift.methods.smoke.codec import SmokeCodec
+from monolift.methods.smoke.depth import log_apparent_height
 
 KITTI = Camera(721.5377, 721.5377, 609.5593, 172.854, 0.0598, -0.0004, 0.0027, width=1242, height=375)
 
@@ -71,6 +72,12 @@ def perfect_raw(codec: SmokeCodec, targets: Targets) -> dict[str, torch.Tensor]:
         numbers = torch.cat([numbers, middle - column_row, side.log()], 1)
     if codec.config.location_scale:
         numbers = torch.cat([numbers, torch.full((len(near), 1), -4.0)], 1)
+    if codec.config.extensions.ray_terms:
+        numbers = torch.cat([numbers, torch.zeros(len(near), codec.height_at - codec.rays_at)], 1)
+    if codec.config.extensions.height_depth:
+        boxes = targets.boxes[near]
+        height = log_apparent_height(boxes.size[:, 1], boxes.center[:, 2], camera.fy.float(), 4)
+        numbers = torch.cat([numbers, torch.stack([height, torch.full_like(height, -5.0)], 1)], 1)
     maps[targets.image[near], :, column_row[:, 1], column_row[:, 0]] = numbers
     logits = torch.logit(targets.heatmap.clamp(1e-4, 0.999))
     return {"heatmap": logits, "regression": maps}

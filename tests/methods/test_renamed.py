@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from monolift.errors import InputError
+from monolift.files.settings import changed
 from monolift.inference import checkpoint
 from monolift.methods import METHODS, get_method
 from monolift.methods.base import Renamed
 from monolift.methods.smoke import Smoke, SmokeConfig, official, paper
-from monolift.methods.smoke.config import Quirks
+from monolift.methods.smoke.config import Extensions, Quirks
 from monolift.runtime.smoke import settings
 
 EARLIER: dict[str, Any] = {
@@ -29,6 +30,13 @@ EARLIER: dict[str, Any] = {
     "height_leak": False,
     "regression_per_object": True,
     "suppress": 0.5,
+    "head_norm": "group",
+    "depth": "linear",
+    "depth_calibration": [0.0, 0.0, 0.0],
+    "heading_bins": 12,
+    "ray_terms": False,
+    "height_depth": False,
+    "dense_depth": 0.0,
 }
 PUBLISHED = {"radius": "corrected", "keep_outside": False, "ignore_unlabelled": False, "suppress": 0.0}
 RELEASED = {
@@ -42,7 +50,7 @@ RELEASED = {
 
 def earlier(config: SmokeConfig, changes: dict[str, Any]) -> dict[str, Any]:
     """The fields of a configuration as an earlier version wrote them."""
-    plain = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("quirks", "nms")}
+    plain = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("quirks", "extensions", "nms")}
     return {**plain, **EARLIER, **changes}
 
 
@@ -96,9 +104,10 @@ def test_every_table_leads_to_fields_that_are_there(name: str) -> None:
     for old, new in method.renamed.items():
         assert isinstance(new, Renamed)
         assert old not in {f.name for f in dataclasses.fields(method.config)}
-        place: Any = method.config()
-        for part in new.name.split("."):
-            place = getattr(place, part)
+        for present in (new, *new.also):
+            place: Any = method.config()
+            for part in present.name.split("."):
+                place = getattr(place, part)
 
 
 def test_present_names_take_precedence() -> None:
@@ -115,3 +124,21 @@ def test_ss3d_settings_of_an_earlier_version_load() -> None:
         "likelihood_weight": 0.005,
         "beta": 0.5,
     }
+
+
+@pytest.mark.parametrize("extensions, changes", [
+    (
+        Extensions(log_depth=True, head_norm="batch", ray_terms=True, height_depth=True, dense_depth=0.5),
+        {"depth": "log", "head_norm": "batch", "ray_terms": True, "height_depth": True, "dense_depth": 0.5},
+    ),
+    (
+        Extensions(binned_heading=True, heading_bins=8, depth_calibration=(0.1, 0.0, 0.2)),
+        {"orientation": "bins", "heading_bins": 8, "depth_calibration": [0.1, 0.0, 0.2]},
+    ),
+])  # fmt: skip
+def test_smoke_options_that_were_not_yet_extensions_load(
+    extensions: Extensions, changes: dict[str, Any]
+) -> None:
+    config = SmokeConfig(extensions=extensions)
+    found = changed(SmokeConfig(), get_method("smoke").up_to_date(earlier(config, changes)))
+    assert found == config

@@ -23,7 +23,7 @@ from monolift.inference.results import Results3D
 from monolift.methods.base import in_source
 from monolift.methods.smoke import SmokeConfig, official, paper
 from monolift.methods.smoke.codec import SmokeCodec
-from monolift.methods.smoke.config import Quirks
+from monolift.methods.smoke.config import Extensions, Quirks
 from monolift.methods.smoke.decode import decode_maps
 from monolift.runtime import Model, RuntimeInputError, load, read_camera, smoke
 from monolift.runtime.lens import Lens, best_of_rivals, rectangles
@@ -34,6 +34,12 @@ CONFIGS = {
     "default": SmokeConfig(),
     "paper": paper(),
     "official": official(),
+    "log depth": SmokeConfig(
+        extensions=Extensions(log_depth=True, depth_calibration=(0.02, 0.03, -0.1), height_depth=True)
+    ),
+    "bins and rays": SmokeConfig(
+        extensions=Extensions(binned_heading=True, heading_bins=8, ray_terms=True, height_depth=True)
+    ),
     "quaternion": SmokeConfig(quirks=Quirks(quaternion=True), boxes2d=False, location_scale=False, nms=0.0),
 }
 

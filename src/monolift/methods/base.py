@@ -69,10 +69,12 @@ class Renamed:
 
     name:   of the field, "nms", or of one of a field's own, "quirks.bgr"
     values: its value for each earlier one, where they differ
+    also:   other fields that the earlier one decided
     """
 
     name: str
     values: Mapping[Any, Any] | None = None
+    also: tuple[Renamed, ...] = ()
 
     def value(self, earlier: Any, name: str) -> Any:
         """The present value. Raises InputError for one that the field, ``name``, never had."""
@@ -97,7 +99,7 @@ class Method(Generic[Config]):
     statistics:      (config, samples, keep) -> config with the constants measured on a training split, of all fields but
                      those named in ``keep``, which the user has set
     fixed:           presets whose constants are published and are never measured
-    learns_depth:    whether training uses ``Sample.depth`` where there is one
+    learns_depth:    (config) -> whether its training uses ``Sample.depth`` where there is one
     renamed:         fields of earlier versions' configurations: a checkpoint that has them still loads
     """
 
@@ -109,7 +111,7 @@ class Method(Generic[Config]):
     recipes: Mapping[str, Recipe]
     statistics: Callable[[Config, Sequence[Sample], Collection[str]], Config]
     fixed: frozenset[str] = frozenset()
-    learns_depth: bool = False
+    learns_depth: Callable[[Config], bool] = lambda config: False
     renamed: Mapping[str, Renamed] = field(default_factory=dict)
 
     def up_to_date(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,11 +124,12 @@ class Method(Generic[Config]):
         for name, value in values.items():
             if name not in self.renamed:
                 continue
-            *outer, last = self.renamed[name].name.split(".")
-            level = now
-            for part in outer:
-                level = level.setdefault(part, {})
-            level[last] = self.renamed[name].value(value, name)
+            for present in (self.renamed[name], *self.renamed[name].also):
+                *outer, last = present.name.split(".")
+                level = now
+                for part in outer:
+                    level = level.setdefault(part, {})
+                level[last] = present.value(value, name)
         for name, value in values.items():
             if name not in self.renamed:
                 nested = isinstance(value, Mapping) and isinstance(now.get(name), Mapping)

@@ -21,7 +21,7 @@ from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.files.progress import Progress
 from monolift.methods import method_of
-from monolift.methods.base import Detector, DetectorConfig, Method, Targets
+from monolift.methods.base import Detector, DetectorConfig, Targets
 from monolift.training.processes import Processes
 from monolift.typing import Float, Tensor, UInt8
 
@@ -31,17 +31,18 @@ Source = str | Path | KittiDataset
 
 
 def open_data(
-    method: Method, data: Source | Sequence[Source], split: Any, val_split: Any
+    depth: bool, data: Source | Sequence[Source], split: Any, val_split: Any
 ) -> tuple[list[KittiDataset], KittiDataset | None]:
     """The training sets, and the validation set where there is one.
 
-    split and val_split belong to the first of ``data``; further ones are used whole. Raises InputError where folders or
+    depth: whether training uses depth maps where there are some. split and val_split belong to the first of ``data``; further
+    ones are used whole. Raises InputError where folders or
     files are missing, or an image stands in both splits.
     """
     sources = [data] if isinstance(data, str | Path | KittiDataset) else list(data)
     if not sources:
         raise InputError("data: expected at least one KITTI folder, got none")
-    parts = [_training_set(source, split if k == 0 else None, method) for k, source in enumerate(sources)]
+    parts = [_training_set(source, split if k == 0 else None, depth) for k, source in enumerate(sources)]
     if val_split is None:
         return parts, None
     val = val_split if isinstance(val_split, KittiDataset) else KittiDataset(parts[0].root, val_split)
@@ -53,15 +54,15 @@ def open_data(
     return parts, val
 
 
-def _training_set(source: Source, split: Any, method: Method) -> KittiDataset:
-    """A data set with its depth maps where there are some and the method learns from them."""
+def _training_set(source: Source, split: Any, depth: bool) -> KittiDataset:
+    """A data set, with its depth maps where there are some and ``depth`` asks for them."""
     if isinstance(source, KittiDataset):
         if split is not None:
             raise InputError(
                 "split: belongs to a folder; the first of data is a data set that has its ids already"
             )
         return source
-    depth = method.learns_depth and (training_folder(source) / "depth_2").is_dir()
+    depth = depth and (training_folder(source) / "depth_2").is_dir()
     return KittiDataset(source, split, depth=depth)
 
 

@@ -107,7 +107,7 @@ def train(
         resume, overwrite, tensorboard, quiet,
     )  # fmt: skip
     weights = None if init is None else find_weights(init)
-    parts, val = open_data(method, data, split, val_split)
+    parts, val = open_data(method.learns_depth(config), data, split, val_split)
     processes = Processes.join(device)
     with contextlib.ExitStack() as stack:
         stack.callback(processes.leave)

@@ -147,5 +147,5 @@ METHOD = Method(
     presets=PRESETS,
     recipes=RECIPES,
     statistics=with_statistics,
-    learns_depth=True,
+    learns_depth=lambda config: True,
 )

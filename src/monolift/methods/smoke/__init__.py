@@ -8,7 +8,7 @@ disentangled: one group of numbers at a time with the labels of the others.
 
     config    every choice, with presets: default (ours), paper, official (the released code's quirks)
     network   DLA-34 with a deformable up-path as published, or a small CPU network; two heads
-    codec     box <-> eight numbers at a cell
+    codec     box <-> eight numbers at a cell; its depth and heading have options, in modules of these names
     assign    labelled objects -> heatmap and cells that train the regression
     loss      focal loss; disentangled corner loss
     decode    peaks, ranking, 2D boxes, NMS
@@ -56,6 +56,8 @@ class Smoke(Detector[SmokeConfig, Targets]):
             self.config.head_channels,
             self.config.norm,
             self.config.deformable,
+            self.config.extensions.dense_depth > 0,
+            self.config.extensions.head_norm,
         )
 
     def normalise(self, image: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
@@ -82,5 +84,6 @@ METHOD = Method(
     recipes=RECIPES,
     statistics=with_statistics,
     fixed=frozenset({"official"}),  # the released code's constants
+    learns_depth=lambda config: config.extensions.dense_depth > 0,
     renamed=RENAMED,
 )

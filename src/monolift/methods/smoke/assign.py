@@ -8,12 +8,15 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from monolift.data.kitti_facts import NEIGHBOURS
 from monolift.data.sample import Sample
 from monolift.geometry import Boxes3D, Camera
-from monolift.methods.smoke.codec import STRIDE, SmokeCodec, columns_rows
-from monolift.nn.heatmap import draw_gaussian, radius_centernet, radius_corrected
+from monolift.methods.base import focal_ratio
+from monolift.methods.smoke.codec import STRIDE, SmokeCodec
+from monolift.methods.smoke.config import SmokeConfig
+from monolift.nn.heatmap import columns_rows, draw_gaussian, radius_centernet, radius_corrected
 from monolift.typing import Float, Int, Tensor
 
 MAX_REACH = 5  # cells, of the neighbourhood in which the regression is trained
@@ -29,6 +32,8 @@ class Targets:
     near_object, near_cell, near_weight: (M,) the cells that train the regression: index of the object, flat cell, and a weight;
     the weights of an object sum to 1 (as published, M = N and each object has its keypoint's cell only)
     names: for messages
+    depth: (B, h, w) metres at the reference focal length of the nearest thing in a cell, 0 where unknown; None where no depth
+    map is trained
     """
 
     heatmap: Float[Tensor, "b k h w"]
@@ -43,11 +48,11 @@ class Targets:
     near_weight: Float[Tensor, " m"]
     cameras: Camera
     names: tuple[str, ...]
+    depth: Float[Tensor, "b h w"] | None = None
 
     def to(self, device: torch.device | str) -> Targets:
-        fixed = ("cameras", "names")
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name not in fixed}
-        return replace(self, **moved)
+        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("cameras", "names")}
+        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
 
 
 def assign_targets(codec: SmokeCodec, samples: Sequence[Sample]) -> Targets:
@@ -83,7 +88,22 @@ def assign_targets(codec: SmokeCodec, samples: Sequence[Sample]) -> Targets:
         near_weight=near_weight,
         cameras=Camera.stack([s.camera for s in samples]),
         names=tuple(s.name for s in samples),
+        depth=_cell_depths(codec.config, samples, w, h) if codec.config.extensions.dense_depth else None,
     )
+
+
+def _cell_depths(
+    config: SmokeConfig, samples: Sequence[Sample], width: int, height: int
+) -> Float[Tensor, "b h w"]:
+    """The nearest known depth in each cell, metres at the reference focal length; 0 where none is known."""
+    depths = torch.zeros(len(samples), height, width)
+    for b, sample in enumerate(samples):
+        if sample.depth is not None:
+            inverse = torch.where(sample.depth > 0, 1 / sample.depth.clamp_min(0.1), 0.0)
+            nearest = F.max_pool2d(inverse[None, None], STRIDE)[0, 0]
+            metres = 1 / nearest.clamp_min(1e-3) / focal_ratio(sample.camera.fx, config.focal).to(nearest)
+            depths[b] = torch.where(nearest > 0, metres, 0.0)
+    return depths
 
 
 def _draw(codec: SmokeCodec, sample: Sample, heat: Tensor, weight: Tensor) -> list[tuple[int, int, int, int]]:

@@ -19,6 +19,7 @@ from monolift.files.settings import (
     SHARE,
     SIDE,
     Limit,
+    Range,
     check_fields,
 )
 from monolift.methods.base import DetectorConfig, Renamed, keeping
@@ -81,6 +82,35 @@ RELEASED = replace(PUBLISHED, bgr=True, intrinsics_only=True, height_leak=True, 
 
 
 @dataclass(frozen=True)
+class Extensions:
+    """What neither the paper nor our default does: the defaults are none of it."""
+
+    log_depth: bool = False
+    """z = mean exp(std / mean d_z) instead of eq. 1: a number is the same share of any distance."""
+    height_depth: bool = False
+    """Predict the apparent height too; with the height in metres it gives a second depth, and both are averaged by their
+    predicted uncertainty (Zhang et al., CVPR 2021). Two channels; needs ``location_scale``."""
+    ray_terms: bool = False
+    """Two more channels for each number of depth and heading, multiplied by the direction of the cell's ray: a network sees a
+    cell's surroundings and not where it lies, yet what is parallel to the road looks different at every bearing."""
+    dense_depth: float = 0.0
+    """Weight of an auxiliary depth map, log metres, trained by L1 where the data has depth (depth_2); not used to detect."""
+    binned_heading: bool = False
+    """The heading as a bin and a residual instead of a vector (Mousavian et al., CVPR 2017)."""
+    heading_bins: int = 12
+    """Bins of ``binned_heading``; the first is centred on alpha = 0."""
+    head_norm: str = "group"
+    """Norm of the heads: group (published), with the statistics of one image, or batch."""
+    depth_calibration: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Added to the logarithm of a predicted depth: a constant, a factor on the logarithm of depth over its mean, and one on
+    that of the focal length over the reference. Measured after training."""
+
+    def __post_init__(self) -> None:
+        ranges: dict[str, Limit] = {"dense_depth": NOT_NEGATIVE, "heading_bins": Range(2, 360)}
+        check_fields("smoke extensions", self, {"head_norm": ("group", "batch")}, ranges)
+
+
+@dataclass(frozen=True)
 class SmokeConfig(DetectorConfig):
     """Defaults are ours: small, for CPUs, the known issues of the sources fixed. ``paper()`` and ``official()`` follow them."""
 
@@ -93,7 +123,7 @@ class SmokeConfig(DetectorConfig):
     deformable: bool = True
     """DLA-34's up-path with deformable convolutions, as published, or plain ones."""
     norm: str = "group"
-    """group (published) or batch, for backbones that come in both; the heads always have group norm."""
+    """group (published) or batch, for backbones that come in both; that of the heads is ``extensions.head_norm``."""
     head_channels: int = 64
     """Channels between the two convolutions of a head (published: 256)."""
     input_width: int = 832
@@ -140,6 +170,8 @@ class SmokeConfig(DetectorConfig):
     """Detections per image before the score threshold (paper 100, released code 50)."""
     quirks: Quirks = field(default_factory=Quirks)
     """What only the paper, its released code and ablations do."""
+    extensions: Extensions = field(default_factory=Extensions)
+    """What neither the paper nor our default does."""
 
     def __post_init__(self) -> None:
         check_fields("smoke", self, CHOICES, {"classes": NAMES})
@@ -152,6 +184,12 @@ class SmokeConfig(DetectorConfig):
         check_fields("smoke", self, CHOICES, RANGES)
         if self.head_channels % max(1, self.head_channels // 8):  # group norm, eight channels to a group
             raise InputError(f"smoke head_channels must be a multiple of 8, got {self.head_channels}")
+        if self.extensions.height_depth and not self.location_scale:
+            raise InputError(
+                "smoke extensions.height_depth needs location_scale=true: it weighs the two depths"
+            )
+        if self.extensions.binned_heading and self.quirks.quaternion:
+            raise InputError("smoke extensions.binned_heading and quirks.quaternion exclude each other")
 
 
 def paper(**changes: Any) -> SmokeConfig:
@@ -201,8 +239,24 @@ RENAMED = {
     "ignore_unlabelled": Renamed("quirks.unlabelled_background", NOT),
     "height_leak": Renamed("quirks.height_leak"),
     "regression_per_object": Renamed("quirks.summed_regression", NOT),
-    "orientation": Renamed("quirks.quaternion", {"vector": False, "quaternion": True}),
+    "orientation": Renamed(
+        "quirks.quaternion",
+        {"vector": False, "quaternion": True, "bins": False},
+        also=(Renamed("extensions.binned_heading", {"vector": False, "quaternion": False, "bins": True}),),
+    ),
     "regression": Renamed("quirks.regression"),
+    "depth": Renamed("extensions.log_depth", {"linear": False, "log": True}),
+    **{
+        name: Renamed(f"extensions.{name}")
+        for name in (
+            "height_depth",
+            "ray_terms",
+            "dense_depth",
+            "heading_bins",
+            "head_norm",
+            "depth_calibration",
+        )
+    },
 }
 """Fields of earlier versions, whose checkpoints and run folders still load."""
 
