@@ -27,7 +27,7 @@ from monolift.data.sample import Objects
 from monolift.geometry import Boxes3D, Camera, yaw_from_alpha
 from monolift.methods.smoke import Smoke
 from monolift.methods.smoke.assign import Targets
-from monolift.methods.smoke.codec import STRIDE
+from monolift.methods.smoke.cells import STRIDE
 from monolift.methods.smoke.loss import corner_losses
 from monolift.nn.heatmap import find_peaks, gather
 from monolift.render.draw.canvas import class_color

@@ -14,7 +14,8 @@ from monolift.errors import InputError
 from monolift.geometry import Camera, wrap
 from monolift.methods.smoke import METHOD, Smoke, SmokeConfig, official, paper
 from monolift.methods.smoke.assign import assign_targets
-from monolift.methods.smoke.codec import STRIDE, SmokeCodec
+from monolift.methods.smoke.cells import STRIDE
+from monolift.methods.smoke.codec import SmokeCodec
 from monolift.methods.smoke.config import Extensions, Quirks
 from monolift.methods.smoke.decode import decode_maps
 from monolift.methods.smoke.depth import depth_with_height, log_apparent_height

@@ -53,7 +53,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected config to hold named options, got {show_value(config)}")
     card = optional(content, "card", object_of, str(path))
     if card is not None:
-        optional(card, "score", _score, f"{path}: card")
+        for name in ("score", "averaged_score"):
+            optional(card, name, _score, f"{path}: card")
     return dict(content)
 
 

@@ -15,13 +15,14 @@ import torch
 
 from monolift.data.sample import Objects
 from monolift.geometry import Camera
+from monolift.inference.averaging import Averaging, Look, average
 from monolift.methods.base import Detector, Prepared, in_source
 from monolift.typing import Tensor, UInt8
 
 
 @dataclass(frozen=True)
 class Detected:
-    """The objects of one image, and the seconds by stage; "network" and "decode" are those of its batch."""
+    """The objects of one image, and the seconds by stage; "network" and "decode" are those of its batches."""
 
     objects: Objects
     seconds: dict[str, float]
@@ -35,32 +36,46 @@ def detect_samples(
     score: float | None = None,
     batch: int | None = None,
     meshes: bool = True,
+    averaging: Averaging | None = None,
 ) -> list[Detected]:
     """The objects of images of any sizes, in their order; 2D boxes in pixels of the images, tensors on the CPU.
 
     Images whose network images agree in size share a batch.
 
     score: the lowest score that is kept; None keeps all. batch: images in one batch at most; None: no limit. meshes: with the
-    meshes of methods that know shapes.
+    meshes of methods that know shapes. averaging: several views of each image, whose detections are averaged; None: one.
     """
-    prepared, seconds = [], []
-    for image, camera in zip(images, cameras, strict=True):
+    looks: list[Look] = []
+    owner: list[int] = []  # of each look: the index of its image
+    seconds: list[dict[str, float]] = []
+    for i, (image, camera) in enumerate(zip(images, cameras, strict=True)):
         start = time.perf_counter()
-        prepared.append(detector.prepare(image, camera))
-        seconds.append(time.perf_counter() - start)
-    results: dict[int, Detected] = {}
-    for members in batches([p.image.shape for p in prepared], batch):
-        together = [prepared[i] for i in members]
+        own = (
+            averaging.looks(detector, image, camera) if averaging else [Look(detector.prepare(image, camera))]
+        )
+        seconds.append({"prepare": time.perf_counter() - start, "network": 0.0, "decode": 0.0})
+        looks += own
+        owner += [i] * len(own)
+    views: list[dict[int, Objects]] = [{} for _ in images]
+    for members in batches([look.prepared.image.shape for look in looks], batch):
+        together = [looks[k].prepared for k in members]
         clock = [time.perf_counter()]
         raw = run_network(detector, together)
         clock.append(time.perf_counter())
         found = decode(detector, raw, together)
         clock.append(time.perf_counter())
-        network, decoding = (b - a for a, b in pairwise(clock))
-        for i, one in zip(members, found, strict=True):
-            objects = finish(detector, one, prepared[i], images[i], cameras[i], score, meshes)
-            results[i] = Detected(objects, {"prepare": seconds[i], "network": network, "decode": decoding})
-    return [results[i] for i in range(len(images))]
+        for i in {owner[k] for k in members}:
+            for stage, (begin, end) in zip(("network", "decode"), pairwise(clock), strict=True):
+                seconds[i][stage] += end - begin
+        for k, one in zip(members, found, strict=True):
+            _, height, width = images[owner[k]].shape
+            views[owner[k]][k] = looks[k].objects(one, width, height)
+    results = []
+    for image, camera, seen, spent in zip(images, cameras, views, seconds, strict=True):
+        ordered = [seen[k] for k in sorted(seen)]
+        objects = average(ordered) if averaging else ordered[0]
+        results.append(Detected(_complete(detector, objects, image, camera, score, meshes), spent))
+    return results
 
 
 def batches(keys: Sequence[Hashable], largest: int | None = None) -> Iterator[list[int]]:
@@ -102,5 +117,18 @@ def finish(
     meshes: bool = True,
 ) -> Objects:
     """The decoded objects of one image as its own: 2D boxes in its pixels, at least this score, with meshes."""
-    found = in_source(found, prepared.view, image.shape[2], image.shape[1]).filter(score)
+    found = in_source(found, prepared.view, image.shape[2], image.shape[1])
+    return _complete(detector, found, image, camera, score, meshes)
+
+
+@torch.no_grad()
+def _complete(
+    detector: Detector,
+    found: Objects,
+    image: UInt8[Tensor, "3 H W"],
+    camera: Camera,
+    score: float | None,
+    meshes: bool,
+) -> Objects:
+    found = found.filter(score)
     return detector.with_meshes(found, image, camera) if meshes else found

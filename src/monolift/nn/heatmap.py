@@ -73,8 +73,3 @@ def gather(
     b, c, h, w = maps.shape
     row = torch.div(cell, w, rounding_mode="floor")
     return maps[image, :, row, cell % w]
-
-
-def columns_rows(cell: Int[Tensor, " n"], width: int) -> Int[Tensor, "n 2"]:
-    """Column and row of flat cells. Integer division: true division would add column / width to the row."""
-    return torch.stack([cell % width, torch.div(cell, width, rounding_mode="floor")], 1)

@@ -62,6 +62,7 @@ class ROI10D(Detector[ROI10DConfig, Targets]):
     """
 
     method = "roi10d"
+    averages = False  # shapes
     network: ROI10DNetwork
 
     def __init__(self, config: ROI10DConfig | None = None) -> None:

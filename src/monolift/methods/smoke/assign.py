@@ -14,9 +14,10 @@ from monolift.data.kitti_facts import NEIGHBOURS
 from monolift.data.sample import Sample
 from monolift.geometry import Boxes3D, Camera
 from monolift.methods.base import focal_ratio
-from monolift.methods.smoke.codec import STRIDE, SmokeCodec
+from monolift.methods.smoke.cells import STRIDE, columns_rows
+from monolift.methods.smoke.codec import SmokeCodec
 from monolift.methods.smoke.config import SmokeConfig
-from monolift.nn.heatmap import columns_rows, draw_gaussian, radius_centernet, radius_corrected
+from monolift.nn.heatmap import draw_gaussian, radius_centernet, radius_corrected
 from monolift.typing import Float, Int, Tensor
 
 MAX_REACH = 5  # cells, of the neighbourhood in which the regression is trained

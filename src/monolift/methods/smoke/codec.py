@@ -19,12 +19,10 @@ import torch
 from monolift.geometry import Boxes3D, Camera, yaw_from_alpha
 from monolift.methods.base import focal_ratio
 from monolift.methods.smoke import depth as depths
+from monolift.methods.smoke.cells import STRIDE, columns_rows
 from monolift.methods.smoke.config import SmokeConfig
 from monolift.methods.smoke.heading import decode_heading, encode_heading, heading_channels
-from monolift.nn.heatmap import columns_rows
 from monolift.typing import Float, Int, Tensor
-
-STRIDE = 4
 
 
 @dataclass(frozen=True)

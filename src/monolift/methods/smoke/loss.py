@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from monolift.geometry import Boxes3D, yaw_from_alpha
 from monolift.methods.smoke.assign import Targets
-from monolift.methods.smoke.codec import STRIDE, SmokeCodec
+from monolift.methods.smoke.cells import STRIDE
+from monolift.methods.smoke.codec import SmokeCodec
 from monolift.methods.smoke.config import SmokeConfig
 from monolift.methods.smoke.depth import log_apparent_height
 from monolift.methods.smoke.heading import angle_in_bin, encode_heading, nearest_bin
