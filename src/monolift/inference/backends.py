@@ -47,8 +47,8 @@ def exported_file(checkpoint: Path) -> Path:
 def choose(backend: str, checkpoint: Path, device: str, images: int) -> str:
     """The backend for so many images on a device: "torch", "onnx" or "openvino".
 
-    "auto" is ONNX Runtime on a CPU if it is installed and the exported file is there or worth writing, else torch. OpenVINO is
-    as fast and takes longer to start, so it has to be named.
+    "auto" is ONNX Runtime on a CPU if it is installed and the exported file is there or worth writing, else torch. OpenVINO
+    has to be named: it computes some networks faster, but starts more slowly and lacks deformable layers.
     Raises InputError for another name, and MissingExtraError for a package that is not installed.
     """
     if backend not in BACKENDS:

@@ -101,7 +101,8 @@ class Batch:
 
     def network_images(self, detector: Detector) -> Float[Tensor, "b 3 h w"]:
         """Recoloured and normalised, on the batch's device."""
-        return detector.normalise(recolored(self.images, self.colours))
+        images = detector.normalise(recolored(self.images, self.colours))
+        return images.contiguous(memory_format=torch.channels_last) if images.is_cuda else images
 
 
 class Encoder:

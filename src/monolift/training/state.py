@@ -45,12 +45,16 @@ class State:
     summed: int = 0
 
     def count(self, losses: dict[str, float]) -> None:
-        """Takes one more step in."""
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+        """Takes one more step in, and its losses, or those of the step before it."""
+        self.add(losses)
         self.step += 1
         self.done += 1
         self.summed += 1
+
+    def add(self, losses: dict[str, float]) -> None:
+        """Takes losses of a counted step in."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
 
     def next_epoch(self) -> None:
         """The present epoch is done."""

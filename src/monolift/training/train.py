@@ -11,6 +11,7 @@ random is drawn from (seed, epoch, image) or (seed, step), so a run that is kill
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -32,13 +33,15 @@ from monolift.training.run_folder import claim, locked
 from monolift.training.setup import Training, set_up
 from monolift.training.state import LAST, PREVIOUS, save_checkpoint, save_last, tidy
 from monolift.training.validate import draw_some, validate
+from monolift.typing import Tensor
 
 
 @dataclass(frozen=True)
 class Step:
     """What ``on_step`` is told after each optimiser step, its checkpoint written if one was due.
 
-    epoch, step: done so far, the step counted over all epochs; names: of the images; losses: their values
+    epoch, step: done so far, the step counted over all epochs; names: of the images; losses: their values, on a GPU
+    those of the step before, and none after the first
     """
 
     epoch: int
@@ -127,6 +130,7 @@ def _run(t: Training, val_every: int, save_seconds: float, on_step: Callable[[St
     state, recipe = t.state, t.recipe
     total = recipe.epochs * t.loader.steps
     saved = time.monotonic()
+    late = _LateLosses(t)
     while state.epoch < recipe.epochs:
         t.detector.train()
         for part in t.frozen:
@@ -134,16 +138,18 @@ def _run(t: Training, val_every: int, save_seconds: float, on_step: Callable[[St
         for batch in t.loader.epoch(state.epoch, skip=state.done):
             torch.manual_seed(t.identity.seed + state.step)  # some losses draw: alike after resuming
             set_rate(t.optimizer, recipe.rate(state.step / total))
-            losses = _step(t, batch.to(t.processes.device))
+            losses = late.known(batch.targets.names, _step(t, batch.to(t.processes.device)))
             t.average.update(state.step)
             state.count(losses)
-            remark = f"epoch {state.epoch + 1}  loss {losses['total']:.3f}"
+            remark = f"epoch {state.epoch + 1}" + (f"  loss {losses['total']:.3f}" if losses else "")
             t.progress.advance(recipe.batch_size * t.processes.world, remark)
             if time.monotonic() - saved > save_seconds:
+                state.add(late.rest())
                 _save(t)
                 saved = time.monotonic()
             if on_step is not None:
                 on_step(Step(state.epoch, state.step, batch.targets.names, losses, t.detector))
+        state.add(late.rest())
         row = {"epoch": state.epoch + 1, "step": state.step, **_mean_losses(t)}
         state.next_epoch()
         if state.epoch % val_every == 0 or state.epoch == recipe.epochs:
@@ -155,17 +161,13 @@ def _run(t: Training, val_every: int, save_seconds: float, on_step: Callable[[St
         saved = time.monotonic()
 
 
-def _step(t: Training, batch: Batch) -> dict[str, float]:
-    """One step of the optimiser; the losses before it. Raises FloatingPointError, naming the images, for one not finite."""
+def _step(t: Training, batch: Batch) -> dict[str, Tensor]:
+    """One step of the optimiser; the losses before it, on the device. On a CPU raises FloatingPointError for one not finite."""
     with torch.autocast(t.processes.device.type, torch.bfloat16, enabled=t.recipe.precision == "bfloat16"):
         raw = t.model(batch.network_images(t.detector))
     losses = t.detector.loss(raw, batch.targets)
-    if not bool(torch.isfinite(losses["total"])):
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        raise FloatingPointError(
-            f"loss is not finite in epoch {t.state.epoch + 1}, images {', '.join(batch.targets.names)}: {values}; "
-            f"{_checkpoints(t.out)}"
-        )
+    if not losses["total"].is_cuda:  # there asking would wait for the GPU: `_LateLosses` asks one step later
+        _check_finite(t, batch.targets.names, {name: float(value.detach()) for name, value in losses.items()})
     t.optimizer.zero_grad(set_to_none=True)
     losses["total"].backward()
     if t.recipe.clip:
@@ -173,7 +175,46 @@ def _step(t: Training, batch: Batch) -> dict[str, float]:
         nn.utils.clip_grad_norm_(trained, t.recipe.clip)
     t.optimizer.step()
     t.detector.after_step()
-    return {name: float(value.detach()) for name, value in losses.items()}
+    return {name: value.detach() for name, value in losses.items()}
+
+
+def _check_finite(t: Training, names: tuple[str, ...], losses: dict[str, float]) -> None:
+    """Raises FloatingPointError, naming the images, for a total that is not finite."""
+    if not math.isfinite(losses["total"]):
+        raise FloatingPointError(
+            f"loss is not finite in epoch {t.state.epoch + 1}, images {', '.join(names)}: {losses}; {_checkpoints(t.out)}"
+        )
+
+
+class _LateLosses:
+    """Losses as numbers. Of a GPU they are read one step late, so that the CPU prepares a step while the GPU computes the one
+    before, and never waits for what it has just queued."""
+
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._waiting: tuple[tuple[str, ...], list[str], Tensor] | None = None
+
+    def known(self, names: tuple[str, ...], losses: dict[str, Tensor]) -> dict[str, float]:
+        """The losses that can be told after this step of the images ``names``: its own, or those of the step before."""
+        if not losses["total"].is_cuda:
+            return {name: float(value) for name, value in losses.items()}
+        before = self.rest()
+        values = torch.stack([value.float() for value in losses.values()])
+        self._waiting = (names, list(losses), values.to("cpu", non_blocking=True))
+        self._event = torch.cuda.Event()
+        self._event.record()
+        return before
+
+    def rest(self) -> dict[str, float]:
+        """The losses that have not been told yet. Raises FloatingPointError for one that is not finite."""
+        if self._waiting is None:
+            return {}
+        names, keys, values = self._waiting
+        self._event.synchronize()
+        self._waiting = None
+        losses = dict(zip(keys, values.tolist(), strict=True))
+        _check_finite(self._training, names, losses)
+        return losses
 
 
 def _checkpoints(out: Path) -> str:
