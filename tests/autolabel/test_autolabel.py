@@ -288,6 +288,46 @@ def test_selection_drops_what_cannot_be_fitted_but_keeps_it_as_someone_else(worl
     assert published.ids == ("1", "2", "3") and published.observations[0].box2d.tolist() == [95, 55, 185, 105]
 
 
+def test_the_cars_velocity_gives_the_depth_maps_scale(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Depth maps in a unit of 20 m, as a network that learnt from video leaves them: the same boxes as from metres."""
+    metres = job(world)
+    list(run(metres)[1])
+    units, motion = world.parent / "units", world.parent / "motion.txt"
+    units.mkdir()
+    for name in NAMES:
+        stored = np.array(Image.open(world / "training" / "depth_2" / f"{name}.png")) / 256
+        np.save(units / f"{name}.npy", (stored / 20).astype(np.float32))
+    motion.write_text("# metres driven, translation in the network's unit\n1.2 0.06\n1.0 0.05\n0.02 0.4\n")
+    words = [
+        "autolabel",
+        "--data",
+        str(world),
+        "--masks",
+        metres.masks,
+        "--depth",
+        str(units),
+        *QUICKLY,
+        "--quiet",
+    ]
+    out = world.parent / "scaled"
+    assert main([*words, "--motion", str(motion), "--out", str(out)]) == 0
+    for name in NAMES:
+        a, b = (read_labels(f / "label_2" / f"{name}.txt") for f in (metres.out, out))
+        np.testing.assert_allclose(a.bottom, b.bottom, atol=0.02)
+    for text, said in (
+        ("1.2 fast\n", "motion.txt:1: expected two numbers"),
+        ("0 1\n", "motion.txt: expected frames"),
+    ):
+        motion.write_text(text)
+        assert main([*words, "--motion", str(motion), "--out", str(world.parent / "x")]) == 2
+        assert said in capsys.readouterr().err
+    assert (
+        main([*words, "--motion", str(motion), "--depth-scale", "2", "--out", str(world.parent / "x")]) == 2
+    )
+
+
 def test_a_semantic_segmentation_divides_foreground_from_background(world: Path) -> None:
     """It overrules the masks: pixels that it does not hold are background, those beyond the masks another object's."""
     from monolift.autolabel.observe import DepthFiles, ForegroundFiles, MaskFiles, observe, read_calibrated

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from monolift.errors import InputError
 from monolift.geometry import Camera
 from monolift.methods.monodr import MonoDRConfig, paper
 from monolift.methods.monodr.crops import Crops
@@ -20,7 +21,7 @@ from monolift.methods.monodr.loss import (
     total,
 )
 from monolift.methods.monodr.perceptual import MultiscaleMetric
-from monolift.methods.monodr.scale import scale_correction
+from monolift.methods.monodr.scale import scale_correction, velocity_scale
 from monolift.render.renderer import Rendering
 from monolift.typing import Tensor
 
@@ -193,6 +194,17 @@ def test_the_metric_sees_place_and_ignores_what_is_not_known() -> None:
 
 
 # --- the depth map's scale
+
+
+def test_the_velocity_gives_the_scale() -> None:
+    """Speed times time over the network's translation: the median, of the frames in which the car moves."""
+    translation = torch.tensor([0.5, 0.4, 0.25, 0.3, 0.0, 0.001])
+    moved = torch.tensor(
+        [10.0, 8.2, 5.0, 30.0, 9.0, 0.05]
+    )  # one estimate of the motion is wrong, one is zero, one stands
+    assert velocity_scale(moved, translation) == pytest.approx(20.0, abs=0.6)
+    with pytest.raises(InputError, match=r"moved more than 0.1 m, got none of 2"):
+        velocity_scale(torch.tensor([0.0, 0.05]), torch.ones(2))
 
 
 def test_scale_by_hand() -> None:

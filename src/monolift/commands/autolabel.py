@@ -48,6 +48,9 @@ class Autolabel:
     """Lowest score of the 2D detector."""
     depth_scale: float | None = None
     """Metres per stored unit of the depth maps, where they are not in the usual ones; 0.001 for millimetres."""
+    motion: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Scale of depth maps from the car's velocity, in place of --depth-scale: per line the metres driven between two frames and
+    the length of the camera's translation between them in the depth network's unit."""
     save: str = "kitti,json,glb,image"
     """What to save, separated by commas: kitti, json, glb, image, animation."""
     limit: int | None = None
@@ -109,11 +112,41 @@ def _job(options: Autolabel) -> Job:
         config=config,
         selection=selection,
         formats=tuple(dict.fromkeys(name.strip() for name in options.save.split(",") if name.strip())),
-        depth_scale=options.depth_scale,
+        depth_scale=options.depth_scale if options.motion is None else _scale_of_motion(options),
         seed=options.seed,
         decoder=options.decoder,
         foreground=options.foreground,
     )
+
+
+def _scale_of_motion(options: Autolabel) -> float:
+    """Metres per stored unit, by the velocity."""
+    import torch
+
+    from monolift.files.text import read_text
+    from monolift.methods.monodr.scale import velocity_scale
+
+    assert options.motion is not None
+    if options.depth_scale is not None:
+        raise InputError(
+            "--motion and --depth-scale both give the scale of the depth maps: expected one of them"
+        )
+    rows = []
+    for number, line in enumerate(read_text(options.motion).splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            moved, translation = (float(word) for word in words)
+        except ValueError:
+            raise InputError(
+                f"{options.motion}:{number}: expected two numbers, metres driven and translation, got {line.strip()!r}"
+            ) from None
+        rows.append((moved, translation))
+    try:
+        return velocity_scale(*torch.tensor(rows, dtype=torch.float64).view(-1, 2).unbind(1))
+    except InputError as error:
+        raise InputError(f"{options.motion}: {error}") from None
 
 
 class _Summary:
