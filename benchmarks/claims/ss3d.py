@@ -186,8 +186,11 @@ CLAIMS: tuple[Claim, ...] = (
         "iou; Car, moderate, AP R40 in percent on val-558, seeds 0 and 1.",
         cost="long",
         judge=judge_second_stage,
-        script="monolift train ss3d --init smoke --set epochs=10 ..., then --preset iou --init RUN/best --set epochs=2 "
-        "(docs/ss3d.md)",
+        script="""\
+monolift train ss3d --init smoke --set input_width=512 --set input_height=160 --set epochs=10 --set batch_size=4 \\
+  --data KITTI --split train.txt --val-split val.txt --out runs/ss3d
+monolift train ss3d --preset iou --init runs/ss3d/best --set input_width=512 --set input_height=160 --set epochs=2 \\
+  --set batch_size=4 --data KITTI --split train.txt --val-split val.txt --out runs/ss3d_iou""",
     ),
     Claim(
         id="ss3d-ladder-on-images",

@@ -191,7 +191,9 @@ def test_what_is_not_run_is_at_least_known(page: str, monkeypatch: pytest.Monkey
                     arguments
                 )
             elif program == "python":
-                assert (ROOT / arguments[0]).is_file(), arguments
+                module = arguments[1].replace(".", "/") if arguments[0] == "-m" else ""
+                files = [f"{module}.py", f"{module}/__main__.py"] if module else [arguments[0]]
+                assert any((ROOT / file).is_file() for file in files), arguments
 
 
 def parses(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
