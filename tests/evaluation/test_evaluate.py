@@ -260,3 +260,18 @@ assert evaluate({str(labels)!r}, {str(predictions)!r}).to_json() == first.to_jso
 assert "torch" not in sys.modules, "the evaluator must not import torch"
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_subcommand_runs_without_torch(tmp_path: Path) -> None:
+    """Only the import graph shows it: whatever evaluate reads and prints, torch is never imported."""
+    row = "Car 0 0 0 100.00 100.00 200.00 180.00 1.5 1.6 3.9 1.0 1.7 20.0 0.1"
+    for folder, text in (("labels", row), ("found", f"{row} 0.9")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "000000.txt").write_text(text + "\n")
+    arguments = ["evaluate", "--labels", str(tmp_path / "labels"), "--predictions", str(tmp_path / "found")]
+    script = (
+        "import sys\nfrom monolift.cli import main\n"
+        f"code = main({arguments!r})\nassert 'torch' not in sys.modules\nsys.exit(code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from monolift.errors import InputError
-from monolift.files.images import Limits, image_size, opened, read_rgb, write_image
+from monolift.files.images import Limits, image_of_planes, image_size, opened, planes, read_rgb, write_image
 
 WIDTH, HEIGHT = 96, 64
 
@@ -278,3 +278,13 @@ def test_writes_whole_images(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no/c\.png: cannot write"):
         write_image(tmp_path / "no" / "c.png", scene())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.JPG"]
+
+
+def test_planes_and_back() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    colours = planes(pixels)
+    assert colours.flags.c_contiguous and (colours == pixels.transpose(2, 0, 1)).all()
+    assert (np.asarray(image_of_planes(colours)) == pixels).all()
+    assert (
+        np.asarray(image_of_planes(np.broadcast_to(pixels[:1, :1, 0], (3, 5, 7)))) == pixels[0, 0, 0]
+    ).all()

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from monolift.data.sample import Sample
+from monolift.files.images import image_of_planes, planes
 from monolift.geometry import Camera, clip_to_image
 from monolift.typing import Float, Int, Tensor, UInt8
 
@@ -73,10 +74,10 @@ class View:
                 v / self.scale for v in (x0 + self.left, y0 + self.top, x1 + self.left, y1 + self.top)
             )
             box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], width), min(box[3], height))  # rounding
-            source = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+            source = image_of_planes(image.numpy())
             part = source.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=box)
             out[y0:y1, x0:x1] = np.asarray(part)
-        return torch.from_numpy(out).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(planes(out))
 
     def nearest(self, values: Tensor) -> Tensor:
         """The window (h, w) of a map (H, W) whose values cannot be mixed, such as depth or object numbers: each pixel takes

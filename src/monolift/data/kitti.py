@@ -16,7 +16,7 @@ from monolift.data.formats.kitti_format import KittiLabels, read_calib, read_lab
 from monolift.data.sample import Detections, Sample
 from monolift.errors import InputError
 from monolift.files.folders import dataset_root, find_file, listed, text_file
-from monolift.files.images import IMAGE_SUFFIXES, image_size, read_rgb
+from monolift.files.images import IMAGE_SUFFIXES, image_size, planes, read_rgb
 from monolift.files.text import short_name
 from monolift.geometry import Boxes3D, Camera
 from monolift.typing import Tensor, UInt8
@@ -106,7 +106,7 @@ def find_image(root: str | Path, name: str) -> Path:
 
 def read_image(path: str | Path) -> UInt8[Tensor, "3 H W"]:
     """RGB, uint8, upright. Raises InputError as `monolift.files.images.read_rgb`."""
-    return torch.from_numpy(read_rgb(path).pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(planes(read_rgb(path).pixels))
 
 
 def read_camera(path: str | Path, width: int, height: int) -> Camera:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from monolift.errors import InputError, MissingExtraError
 from monolift.files.folders import is_hidden, listed
-from monolift.files.images import IMAGE_SUFFIXES, LIMITS, DecodedImage, Limits, read_rgb, rgb_of_array
+from monolift.files.images import IMAGE_SUFFIXES, LIMITS, DecodedImage, Limits, planes, read_rgb, rgb_of_array
 from monolift.files.renamed import renamed
 from monolift.typing import Tensor, UInt8
 
@@ -103,7 +103,7 @@ def _input_image(decoded: DecodedImage, name: str, path: Path | None) -> InputIm
         raise InputError(
             f"{path or name}: an image of {width} x {height} is too small: expected at least {SMALLEST} pixels each way"
         )
-    image = torch.from_numpy(np.ascontiguousarray(decoded.pixels)).permute(2, 0, 1).contiguous()
+    image = torch.from_numpy(planes(decoded.pixels))
     return InputImage(name, image, path, decoded.film_mm, decoded.warnings)
 
 

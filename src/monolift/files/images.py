@@ -191,6 +191,16 @@ def write_image(
         encoded.save(partial, kind, **options)
 
 
+def planes(pixels: UInt8Array) -> UInt8Array:
+    """(3, H, W) of (H, W, 3) pixels, contiguous; numpy copies them in a third of the time of torch."""
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def image_of_planes(colours: UInt8Array) -> Image.Image:
+    """The RGB image of (3, H, W) planes."""
+    return Image.merge("RGB", [Image.fromarray(np.ascontiguousarray(plane)) for plane in colours])
+
+
 # --- opening
 
 
