@@ -308,8 +308,9 @@ FIG7 = (
     "steps; z in metres (rate 0.2) and in standard deviations of 16.3 m (rate 0.02)."
 )
 SHAPES = (
-    f"{CARS} procedural cars to learn from, {UNSEEN} unseen ones; a coarse grid of 32 x 16 x 16 and {SHAPE_STEPS} steps for each "
-    "space. The bundled space (64 x 32 x 32, 1,000 steps) is better than the median car: docs/shapes.md."
+    f"{CARS} procedural cars to learn from, {UNSEEN} unseen ones; a coarse grid of 32 x 16 x 16, {SHAPE_STEPS} steps for each "
+    "space. Two samples of one surface lie about 53 mm apart, the floor of the distance. The bundled space (64 x 32 x 32, 1,000 "
+    "steps) is better than the median car: docs/shapes.md."
 )
 
 CLAIMS: tuple[Claim, ...] = (
