@@ -309,8 +309,8 @@ FIG7 = (
 )
 SHAPES = (
     f"{CARS} procedural cars to learn from, {UNSEEN} unseen ones; a coarse grid of 32 x 16 x 16, {SHAPE_STEPS} steps for each "
-    "space. Two samples of one surface lie about 53 mm apart, the floor of the distance. The bundled space (64 x 32 x 32, 1,000 "
-    "steps) is better than the median car: docs/shapes.md."
+    "space. Two samples of one surface lie about 53 mm apart, the floor of the distance. The bundled space (64 x 32 x 32, "
+    "1,000 steps) is better than the median car: docs/shapes.md."
 )
 
 CLAIMS: tuple[Claim, ...] = (
