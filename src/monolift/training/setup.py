@@ -81,7 +81,8 @@ def set_up(
     if processes.device.type == "cpu" and recipe.precision == "float32":
         train_faster(detector.network)
     if processes.device.type == "cuda":
-        detector = detector.to(memory_format=torch.channels_last)  # what its convolutions are fastest in
+        # what its convolutions are fastest in; torch's stubs do not know the keyword
+        detector = detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = Average(detector, method, recipe.ema)
     frozen = freeze(detector, recipe)
     optimizer = make_optimizer(detector, recipe)
