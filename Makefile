@@ -1,4 +1,4 @@
-# make demo   bundled model on the bundled picture, into ./out/demo
+# make demo   bundled model on the sample image, into ./out/demo
 # make test   all tests
 # make lint   ruff, mypy, import contracts
 # make docs   the documentation's site, into ./site

@@ -1,4 +1,4 @@
-"""``monolift VERB ...``: finds the subcommand, reads its options, turns errors into one line and an exit code.
+"""``monolift SUBCOMMAND ...``: finds the subcommand, reads its options, turns errors into one line and an exit code.
 
 0: done. 1: failed (out of memory, disk full, a training that diverged). 2: bad usage or bad input. 130: interrupted.
 """
@@ -9,39 +9,42 @@ import difflib
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from monolift.errors import InputError, MissingExtraError
 
-VERBS = {
-    "demo": "the bundled model on the bundled image: table beside the ground truth, images",
-    "detect": "3D boxes of images, folders, globs and videos",
+SUBCOMMANDS = {
+    "demo": "run the bundled model on a sample image; compare with ground truth",
+    "detect": "detect 3D boxes in images, folders, globs and videos",
     "train": "train a detector on KITTI-format data",
     "evaluate": "official KITTI AP of a folder of results",
-    "autolabel": "3D boxes and shapes from masks and depth, without any 3D label",
-    "inspect": "check a KITTI-format folder, draw its labels, count its objects",
-    "view": "images, boxes, points and meshes in the browser; review of labels",
-    "convert": "KITTI, nuScenes, Omni3D and COCO data sets, each as another",
-    "synth": "a synthetic KITTI-format world with exact labels, masks and depth",
-    "export": "a model as ONNX, compared with PyTorch; a folder that runs without torch",
-    "augment": "copies of labelled images with cars of other images pasted in, labelled exactly",
-    "shapes": "build the car shape spaces, show what lies between cars, label cars with codes",
-    "depth": "train a depth network on stereo pairs or video, write depth maps",
-    "serve": "an HTTP service round a model, and a page to try it",
-    "models": "the models that ship with the package",
+    "autolabel": "3D boxes from instance masks and depth, without 3D labels",
+    "inspect": "check a KITTI-format data set, plot its labels",
+    "view": "view boxes, points and meshes in the browser; review labels",
+    "convert": "convert between KITTI, nuScenes, Omni3D and COCO",
+    "synth": "render a synthetic KITTI with exact labels, masks and depth",
+    "export": "export to ONNX, checked against PyTorch",
+    "augment": "paste cars into labelled images",
+    "shapes": "train car shape spaces, interpolate, label cars with codes",
+    "depth": "train a depth network on stereo pairs or video",
+    "serve": "serve a model over HTTP, with a page to try it",
+    "models": "list the bundled models",
 }
 
+WIDTH = 80  # columns of help
+
 HELP = """\
-usage: monolift VERB ...
+usage: monolift SUBCOMMAND ...
 
 One image and its camera in, metric 3D boxes out.
 
 {subcommands}
 
-  monolift VERB --help      options and an example
-  monolift --version
+  monolift SUBCOMMAND --help   options and an example
+  monolift --version           the version
 
 Exit codes: 0 done, 1 failed, 2 bad usage or bad input.
 """
@@ -75,46 +78,58 @@ def main(arguments: Sequence[str]) -> int:
 
 def _chosen(arguments: Sequence[str]) -> int:
     """Runs the subcommand, or prints the help or the version."""
-    verb = arguments[0] if arguments else ""
-    if verb in ("", "-h", "--help", "help"):
-        width = max(map(len, VERBS))
-        subcommands = "\n".join(f"  {name:<{width}}  {text}" for name, text in VERBS.items())
-        print(HELP.format(subcommands=subcommands))  # noqa: T201
-        return 0 if verb else 2
-    if verb in ("--version", "-V"):
+    name = arguments[0] if arguments else ""
+    if name in ("", "-h", "--help", "help"):
+        width = max(map(len, SUBCOMMANDS))
+        lines = "\n".join(f"  {one:<{width}}  {text}" for one, text in SUBCOMMANDS.items())
+        print(HELP.format(subcommands=lines))  # noqa: T201
+        return 0 if name else 2
+    if name in ("--version", "-V"):
         from monolift import __version__
 
         print(f"monolift {__version__}")  # noqa: T201
         return 0
-    if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, 1)
+    if name not in SUBCOMMANDS:
+        near = difflib.get_close_matches(name, SUBCOMMANDS, 1)
         return _fail(
-            f"no subcommand {verb!r}"
-            + (f": did you mean {near[0]}?" if near else f": expected {', '.join(VERBS)}"),
+            f"no subcommand {name!r}"
+            + (f": did you mean {near[0]}?" if near else f": expected {', '.join(SUBCOMMANDS)}"),
             2,
         )
-    return _run(verb, arguments[1:])
+    return _run(name, arguments[1:])
 
 
-def _run(verb: str, arguments: Sequence[str]) -> int:
-    module: Any = importlib.import_module(f"monolift.commands.{verb}")
+def _run(name: str, arguments: Sequence[str]) -> int:
+    module: Any = importlib.import_module(f"monolift.commands.{name}")
     if hasattr(module, "page") and (page := module.page(arguments)):
         print(page, end="")  # noqa: T201
         return 0
-    options_type = getattr(module, verb.capitalize())
+    options_type = getattr(module, name.capitalize())
     import tyro
 
     sentence, _, example = inspect.cleandoc(options_type.__doc__).partition("\n\n")
-    example = "\n".join("  " + line.strip() for line in example.removeprefix("Example:").strip().splitlines())
+    example = _folded(example.removeprefix("Example:"))
     options = tyro.cli(
         options_type,
         default=module.defaults(arguments) if hasattr(module, "defaults") else None,
-        prog=f"monolift {verb}",
+        prog=f"monolift {name}",
         description=f"{sentence}\n\nexample:\n{example}",
         args=list(arguments),
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
     )
     return int(module.run(options))
+
+
+def _folded(command: str) -> str:
+    """A command line over as many lines as it takes, a backslash at the end of each but the last."""
+    first, *options = re.split(r"\s+(?=--)", command.strip())
+    lines = [f"  {first}"]
+    for option in options:
+        if len(lines[-1]) + len(option) + 3 > WIDTH:
+            lines[-1] += " \\"
+            lines.append("     ")
+        lines[-1] += f" {option}"
+    return "\n".join(lines)
 
 
 def _fail(message: str, code: int) -> int:

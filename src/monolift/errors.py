@@ -1,6 +1,6 @@
-"""The errors that are the user's to fix.
+"""User-facing errors: the command line prints them on one line, without a traceback.
 
-Everything else that is raised is a bug of ours.
+Any other exception is a bug in monolift.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from PIL import Image
 import monolift.commands
 import monolift.inference.model
 from fake_detector import FakeDetector
-from monolift.cli import VERBS, main
+from monolift.cli import SUBCOMMANDS, main
 from monolift.data.sources import InputImage
 from monolift.inference.model import Model
 from monolift.inference.results import Results3D
@@ -52,45 +52,52 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # -- help -----------------------------------------------------------------------------------------------------------------
 
 
-def test_every_verb_has_a_file_and_every_file_a_verb() -> None:
-    shared = ["output", "processes", "settings_page"]  # what several of them write with, and parts of train
-    assert sorted([*VERBS, *shared]) == sorted(
+def test_every_subcommand_has_a_file_and_every_file_a_subcommand() -> None:
+    shared = [
+        "option",
+        "output",
+        "processes",
+        "settings_page",
+    ]  # what several of them write with, and parts of train
+    assert sorted([*SUBCOMMANDS, *shared]) == sorted(
         m.name for m in pkgutil.iter_modules(monolift.commands.__path__)
     )
 
 
-def test_help_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_subcommands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"\n  {verb} " in text for verb in VERBS)
+    assert all(f"\n  {subcommand} " in text for subcommand in SUBCOMMANDS)
 
 
-def example_of(verb: str) -> tuple[Any, str]:
+def example_of(subcommand: str) -> tuple[Any, str]:
     """The subcommand's options and the command line that its help shows."""
-    module = importlib.import_module(f"monolift.commands.{verb}")
-    options = getattr(module, verb.capitalize())
+    module = importlib.import_module(f"monolift.commands.{subcommand}")
+    options = getattr(module, subcommand.capitalize())
     example = inspect.cleandoc(options.__doc__).partition("\n\n")[2].removeprefix("Example:").strip()
     return options, example
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
-def test_the_example_in_help_is_accepted_as_written(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("subcommand", sorted(SUBCOMMANDS))
+def test_the_example_in_help_is_accepted_as_written(
+    subcommand: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
-        main([verb, "--help"])
+        main([subcommand, "--help"])
     assert stop.value.code == 0
     assert "example:" in capsys.readouterr().out
-    options, example = example_of(verb)
+    options, example = example_of(subcommand)
     program, named, *arguments = shlex.split(example)
-    assert (program, named) == ("monolift", verb)
+    assert (program, named) == ("monolift", subcommand)
     tyro.cli(options, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
 
 
 def test_help_needs_no_torch() -> None:
     """Start-up stays quick because nothing heavy is imported before it is needed."""
-    verbs = [[verb, "--help"] for verb in VERBS]
+    helps = [[subcommand, "--help"] for subcommand in SUBCOMMANDS]
     script = (
         "import sys\nfrom monolift.cli import main\n"
-        f"for arguments in [['--help'], ['--version'], ['models'], *{verbs!r}]:\n"
+        f"for arguments in [['--help'], ['--version'], ['models'], *{helps!r}]:\n"
         "    try:\n        main(arguments)\n    except SystemExit:\n        pass\n"
         "heavy = {'torch', 'PIL', 'rich.progress'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -99,7 +106,9 @@ def test_help_needs_no_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_mistyped_verb_or_option_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistyped_subcommand_or_option_is_answered_with_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["detcet"]) == 2
     assert "did you mean detect?" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
@@ -108,13 +117,15 @@ def test_a_mistyped_verb_or_option_is_answered_with_the_nearest(capsys: pytest.C
     assert "--save" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
-def test_every_verb_suggests_the_nearest_option(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("subcommand", sorted(SUBCOMMANDS))
+def test_every_subcommand_suggests_the_nearest_option(
+    subcommand: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
-        main([*shlex.split(example_of(verb)[1])[1:], "--quite"])
+        main([*shlex.split(example_of(subcommand)[1])[1:], "--quite"])
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert "--quiet" in error and f"monolift {verb} --help" in error
+    assert "--quiet" in error and f"monolift {subcommand} --help" in error
 
 
 SOURCES = sorted(Path(monolift.commands.__path__[0]).parent.rglob("*.py"))

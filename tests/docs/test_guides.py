@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from camera_files import SAVED
-from monolift.cli import VERBS, main
+from monolift.cli import SUBCOMMANDS, main
 from monolift.data.formats.convert import convert
 from monolift.inference import zoo as model_zoo
 from nuscenes_tables import write_nuscenes
@@ -206,15 +206,15 @@ def parses(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_verbs_options_and_extras_in_the_text(page: str) -> None:
-    """``monolift VERB --option`` within a sentence names a subcommand and options that exist, ``monolift[extra]`` an extra."""
+def test_subcommands_options_and_extras_in_the_text(page: str) -> None:
+    """``monolift SUBCOMMAND --option`` in a sentence names what exists, ``monolift[extra]`` an extra."""
     text = (DOCS / page).read_text()
     for line in re.findall(r"`monolift ([^`]+)`", text):
-        verb, *rest = line.split()
-        if verb == "VERB" or verb.startswith("--"):
+        subcommand, *rest = line.split()
+        if subcommand == "SUBCOMMAND" or subcommand.startswith("--"):
             continue
-        assert verb in VERBS, (page, line)
-        options = getattr(importlib.import_module(f"monolift.commands.{verb}"), verb.capitalize())
+        assert subcommand in SUBCOMMANDS, (page, line)
+        options = getattr(importlib.import_module(f"monolift.commands.{subcommand}"), subcommand.capitalize())
         known = {field.name.replace("_", "-") for field in dataclasses.fields(options)} | {"help", "set"}
         for word in rest:
             if word.startswith("--"):

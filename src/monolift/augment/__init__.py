@@ -1,1 +1,1 @@
-"""Training views: crops, zoom, mirror, colour, and pasted cars."""
+"""Data augmentation: crop, scale, flip, colour jitter, pasted cars."""

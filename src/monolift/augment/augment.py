@@ -1,4 +1,4 @@
-"""Sample -> Sample: what happens to the image happens to camera, boxes and labels too.
+"""Augmentation of samples: image, camera, boxes and labels change together.
 
 An `Augmenter` pastes, mirrors, zooms, shifts and degrades one sample and draws its colour change. The colour change itself is
 applied later to a whole batch, by `recolored`, on the device that trains.

@@ -1,4 +1,4 @@
-"""How training varies its samples: the options alone, without torch, so that help can list them."""
+"""Augmentation options, without torch, so that help can list them."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ RANGES = {
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training does to a sample before it becomes a network image."""
+    """Data augmentation of training samples."""
 
     mirror: float = 0.5
-    """Probability of the mirror image."""
+    """Probability of a horizontal flip."""
     recolor: float = 0.3
-    """Strength of the colour changes, 0 for none."""
+    """Strength of the colour jitter; 0: none."""
     degrade: float = 0.0
-    """Probability that an image gets what other cameras do to it: tone curve, blur, noise, JPEG (``augment.degrade``)."""
+    """Probability of camera artefacts: tone curve, blur, noise, JPEG (``augment.degrade``)."""
     scale: tuple[float, float] = (0.85, 1.4)
-    """Range of the zoom against the plain view, log-uniform."""
+    """Range of the random scale relative to the full image, log-uniform."""
     shift: float = 0.15
-    """Largest shift of a window that shows less than the whole, or more, as a share of its size."""
+    """Maximum random shift of the crop window, as a fraction of its size."""
     paste: float = 0.0
-    """Probability that cars cut out of other training images are put into one (``augment.paste``)."""
+    """Probability of pasting cars of other training images into an image (``augment.paste``)."""
     paste_up_to: int = 3
-    """Most cars put into one image."""
+    """Maximum number of cars pasted into one image."""
     paste_masks: str = ""
-    """Folder of masks to cut out with; without it instance_2 beside the images, or the shapes' silhouettes."""
+    """Folder of instance masks to cut cars out with (default: instance_2, else silhouettes of the shape space)."""
 
     def __post_init__(self) -> None:
         check_fields("augmentation", self, limits=RANGES)

@@ -1,4 +1,4 @@
-"""What other cameras do to an image: tone curves, grey sensors, lens blur and sharpening, noise, JPEG compression."""
+"""Camera artefacts as augmentation: tone curves, grey sensors, blur and sharpening, noise, JPEG compression."""
 
 from __future__ import annotations
 

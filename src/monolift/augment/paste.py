@@ -1,7 +1,7 @@
-"""ROI-10D's synthetic 3D augmentation: cars cut out of some images, put into others at another place (section 3.4).
+"""ROI-10D's synthetic 3D augmentation: cars of one image pasted into another at a new place (section 3.4).
 
 A car is moved along a random ray to a random distance and seen as before: its observation angle stays, but for a small turn,
-so that the texture shows what was photographed. It stands on the ground, at the height of the original or, where the image's
+so that the texture shows what the image shows. It stands on the ground, at the height of the original or, where the image's
 own labels tell better, at theirs. The labels of what is pasted are complete and exact.
 
 Deviations from the paper: there the full allocentric rotation is kept, which tips a car that comes nearer on its road;
@@ -41,7 +41,7 @@ DEPTH_TOLERANCE = 0.3
 
 @dataclass(frozen=True)
 class PasteOptions:
-    """Where pasted cars may come to stand."""
+    """Limits on the placement of pasted cars."""
 
     up_to: int = 3
     """Cars per image."""
@@ -54,7 +54,7 @@ class PasteOptions:
     turn: float = math.radians(10)
     """Largest change of the observation angle, radians."""
     enlarge: float = 1.5
-    """How much larger than photographed a car may appear: beyond that it is blurred."""
+    """Maximum magnification of a pasted car; beyond it the texture is blurred."""
     min_height: float = 22.0
     """Of the pasted car in the image, pixels."""
     max_truncation: float = 0.5

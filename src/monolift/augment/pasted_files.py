@@ -66,7 +66,7 @@ def write_pasted(
 ) -> Iterator[int]:
     """Writes every version of every image below root/training and ImageSets/all.txt; yields the number of pasted cars.
 
-    Versions that are complete (the label file comes last) are left alone and yield -1, so a killed run goes on where it
+    Versions that are complete (the label file comes last) are left alone and yield -1, so a killed run resumes where it
     stopped. on_fault: called with the id and the reason where an image cannot be read, which is then left out; without it that
     raises. Depth and instances are written where ``data`` reads them. Raises InputError where the folder holds anything else.
     """

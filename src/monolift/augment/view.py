@@ -1,6 +1,6 @@
 """Windows on images: a `View` cuts and scales an image, and its camera and labels follow.
 
-Because the camera follows, 3D boxes need no change, and an object that is scaled up is the same object seen by a longer lens.
+Because the camera follows, 3D boxes need no change, and a scaled object is the same object at another focal length.
 That is why, unlike in SMOKE's published code, a scaled sample trains depth.
 """
 

@@ -1,6 +1,6 @@
-"""Labels without labelling: MonoDR over whole folders, from instance masks and depth maps to KITTI files.
+"""Auto-labelling: MonoDR over whole folders, from instance masks and depth maps to KITTI files.
 
-    job        what is to be done: inputs, selection, settings; the note that lets a run go on where it stopped
+    job        what is to be done: inputs, selection, settings; the note that lets a run resume
     observe    image, camera, masks and depth of one id -> what the fit is given
     label      the loop: objects of many images share a batch, images share processes
     files      what is written of an image

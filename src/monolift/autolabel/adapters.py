@@ -1,4 +1,4 @@
-"""Masks and depth: from files, or from models of the user's own, on the fly.
+"""Sources of masks and depth: files, or models run on the fly.
 
     model:maskrcnn:WEIGHTS.pth          torchvision's Mask R-CNN (ResNet-50 FPN v2, COCO classes): masks
     model:rfdetr-seg-medium:WEIGHTS.pth RF-DETR-Seg, nano to 2xlarge: masks

@@ -1,4 +1,4 @@
-"""What is written of a labelled image."""
+"""Output files of a labelled image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fits to look at: the cars painted into their image, before and after, and the way there."""
+"""Visualisations of fits: cars rendered into their image, before and after, and as an animation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be labelled, from what, how, and where to."""
+"""The description of an auto-labelling job: inputs, settings, outputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of an image's masks are fitted. The others are still known as someone else's pixels."""
+    """Which of an image's masks are fitted. The others remain known as pixels of other instances."""
 
     classes: tuple[str, ...] = ("Car",)
     """Classes that are fitted; the bundled decoder makes cars."""

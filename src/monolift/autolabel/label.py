@@ -1,4 +1,4 @@
-"""The loop: objects of many images share a batch, images share processes; what is done is not done again."""
+"""The auto-labelling loop: objects of many images share a batch; complete images are skipped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OnStep = Callable[[int, int, int], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one image: objects labelled, (id, why) of those left out, or why the image failed."""
+    """The outcome of one image: objects labelled, (id, reason) of those skipped, or why the image failed."""
 
     name: str
     objects: int = 0

@@ -1,4 +1,4 @@
-"""From the files of one image to what the fit is given."""
+"""From the files of one image to the observations of the fit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from monolift.typing import Bool, Float, Int, Tensor, UInt8
 
 @dataclass(frozen=True)
 class CalibratedImage:
-    """An image with its camera, as it is handed to whoever finds masks or depth in it."""
+    """An image with its camera, the input of mask and depth models."""
 
     name: str
     image: UInt8[Tensor, "3 H W"]

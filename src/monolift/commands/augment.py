@@ -9,36 +9,37 @@ from typing import Annotated
 
 import tyro
 
+from monolift.commands.option import option
 from monolift.errors import InputError
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Copies of labelled images with cars of other images put in at new places, labelled exactly, in KITTI's layout.
+    """Paste cars into labelled images: ROI-10D's synthetic 3D augmentation.
 
     monolift augment --data KITTI --split train.txt --out pasted --copies 2
     """
 
     data: Annotated[Path, tyro.conf.arg(metavar="ROOT")]
-    """KITTI folder: cars are cut out of its images and put into its images."""
+    """KITTI folder whose cars are cut out and pasted into its images."""
     out: Path
-    """The new data set's folder; a run that was interrupted goes on here."""
-    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Ids of the images to use; all of them without it. Give the training ids, or validation images leak into training."""
-    masks: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Masks ID.png to cut out with, numbers telling objects apart; without it instance_2 of the data, or shapes' outlines."""
+    """Output folder of the new data set; rerun the same command to resume."""
+    split: Annotated[Path | None, option("FILE")] = None
+    """Image ids to use, one per line (default: all). Give the training ids, or validation images leak into training."""
+    masks: Annotated[Path | None, option("DIR")] = None
+    """Folder of instance masks ID.png (default: instance_2 of the data set, else silhouettes of the shape space)."""
     copies: int = 1
-    """Versions of each image."""
+    """Augmented copies per image."""
     per_image: int = 3
-    """Most cars put into one image."""
+    """Maximum number of cars pasted into one image."""
     bank: int = 140
-    """Cars to cut out."""
+    """Number of cars to cut out."""
     seed: int = 0
-    """The same seed gives the same files."""
-    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """What was made, as JSON in this file, or on standard output with "-"."""
+    """Random seed; the same seed gives the same files."""
+    json: Annotated[str | None, option("FILE")] = None
+    """Write a summary as JSON to FILE, or to standard output with "-"."""
     quiet: bool = False
-    """Only errors."""
+    """Print errors only."""
 
 
 def run(options: Augment) -> int:

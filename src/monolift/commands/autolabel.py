@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from monolift.commands.option import option
 from monolift.errors import InputError
 from monolift.files.progress import Progress
 
@@ -19,56 +20,56 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Autolabel:
-    """3D boxes, shapes and textures of cars from instance masks and depth maps, without any 3D label (MonoDR).
+    """Label cars from instance masks and depth maps, without any 3D label (MonoDR).
 
     monolift autolabel --data world --masks world/training/instance_2 --depth world/training/depth_2 --out labels --limit 2
     """
 
     data: Annotated[Path, tyro.conf.arg(metavar="ROOT")]
-    """Folder with image_2 and calib (or with training/ holding them); labels are not read."""
+    """Folder with image_2 and calib, or with training/ that has them; labels are not read."""
     masks: Annotated[str, tyro.conf.arg(metavar="DIR-or-FILE")]
-    """Instance masks: folder of NAME.png (id maps, 8 or 16 bit) or NAME.npz, a COCO JSON file with RLE, or model:... ."""
+    """Instance masks: a folder of NAME.png (ids, 8 or 16 bit) or NAME.npz, a COCO JSON file with RLE, or model:... ."""
     depth: Annotated[str, tyro.conf.arg(metavar="DIR")]
-    """Depth maps: folder of NAME.npy (metres) or NAME.png (16 bit, metres * 256, 0 unknown), or model:... ."""
+    """Depth maps: a folder of NAME.npy (metres) or NAME.png (16 bit, metres * 256, 0 = unknown), or model:... ."""
     out: Path
-    """Folder of the labels; a run that was interrupted goes on here."""
+    """Output folder; rerun the same command to resume."""
     preset: str = "default"
-    """default (ours: faster, ignores occluded pixels) or paper (published constants, the detector's 2D boxes)."""
-    decoder: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Generator of cars that `monolift shapes build --kind textured` wrote; without it the bundled one."""
-    foreground: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Semantic segmentation, NAME.png with 0 for background, that divides foreground from background in place of the masks."""
+    """default (faster, occlusion-aware) or paper (published constants, the detector's 2D boxes)."""
+    decoder: Annotated[Path | None, option("FILE")] = None
+    """Car generator, written by `monolift shapes build --kind textured` (default: the bundled one)."""
+    foreground: Annotated[Path | None, option("DIR")] = None
+    """Folder of foreground maps NAME.png, 0 for background (default: the union of the masks)."""
     settings: Annotated[
         tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")
     ] = ()
-    """Change one value of the method or of the selection (score, classes, min_height, min_pixels, box); several times."""
-    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Ids, one per line; by default all images that have masks and depth."""
+    """Override one setting of the method or of the selection (score, classes, min_height, min_pixels, box)."""
+    split: Annotated[Path | None, option("FILE")] = None
+    """Image ids, one per line (default: all images that have masks and depth)."""
     score: float = 0.1
-    """Lowest score of the 2D detector."""
-    depth_scale: float | None = None
-    """Metres per stored unit of the depth maps, where they are not in the usual ones; 0.001 for millimetres."""
-    motion: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Scale of depth maps from the car's velocity, in place of --depth-scale: per line the metres driven between two frames and
-    the length of the camera's translation between them in the depth network's unit."""
+    """Score threshold on the 2D detections of the mask source."""
+    depth_scale: Annotated[float | None, option("NUMBER")] = None
+    """Metres per stored unit of the depth maps, for example 0.001 for millimetres (default: the file format's unit)."""
+    motion: Annotated[Path | None, option("FILE")] = None
+    """Scale of the depth maps from the car's velocity: per line the metres driven between two frames and the predicted camera
+    translation (instead of --depth-scale)."""
     save: str = "kitti,json,glb,image"
-    """What to save, separated by commas: kitti, json, glb, image, animation."""
-    limit: int | None = None
-    """Only the first so many images."""
-    shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
-    """This machine's part of the images, 1/8 to 8/8; all may write to one folder."""
+    """Output formats, comma-separated: kitti, json, glb, image, animation."""
+    limit: Annotated[int | None, option("N")] = None
+    """Maximum number of images."""
+    shard: Annotated[str | None, option("I/N")] = None
+    """Shard index I of N, as in 1/8 to 8/8; all shards may write to one output folder."""
     workers: int = 1
-    """Processes."""
+    """Number of worker processes."""
     seed: int = 0
-    """Of the first angles and random trials."""
-    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """Summary as JSON in this file, or on standard output with "-"."""
+    """Random seed of the initial angles and hypotheses."""
+    json: Annotated[str | None, option("FILE")] = None
+    """Write a summary as JSON to FILE, or to standard output with "-"."""
     quiet: bool = False
-    """Only errors."""
+    """Print errors only."""
 
 
 def run(options: Autolabel) -> int:
-    """Every image in turn; one that cannot be used is reported, and the others still get done."""
+    """Label every image; report and skip images that cannot be used."""
     for name in ("workers", "limit"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise InputError(f"--{name}: expected 1 or more, got {getattr(options, name)}")
@@ -150,7 +151,7 @@ def _scale_of_motion(options: Autolabel) -> float:
 
 
 class _Summary:
-    """Counts what happens and tells of it."""
+    """Counts and reports outcomes."""
 
     def __init__(self, out: Path) -> None:
         self.out = out

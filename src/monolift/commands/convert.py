@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from monolift.commands.option import option
 from monolift.errors import InputError
 
 SHOWN = 20  # images that cannot be used
@@ -17,44 +18,42 @@ SHOWN = 20  # images that cannot be used
 
 @dataclass(frozen=True)
 class Convert:
-    """KITTI folders, nuScenes folders, Omni3D and COCO files: each as a KITTI folder, an Omni3D file or a COCO file.
+    """Convert a KITTI, nuScenes, Omni3D or COCO data set to KITTI, Omni3D or COCO.
 
     monolift convert nuscenes --to kitti --out nuscenes-kitti
     """
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
-    """A KITTI or nuScenes folder, an Omni3D or COCO file; which one is told from what is there."""
+    """KITTI or nuScenes folder, Omni3D or COCO file; the format is detected."""
     to: Literal["kitti", "omni3d", "coco", "depth", "instances"]
-    """The format to write. depth: depth maps of a KITTI folder's scans (velodyne). instances: maps of its label rows, made of
-    --masks."""
+    """Output format. depth: depth maps from a KITTI folder's LiDAR. instances: instance maps by label row, from --masks."""
     out: Path
-    """A new folder for kitti (images are copied), a file for omni3d and coco (images stay where they are), a new folder of
-    ID.png for depth and instances: training looks for ROOT/depth_2 and ROOT/instance_2."""
-    masks: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """For instances: a detector's masks, as COCO JSON, NAME.png or NAME.npz."""
-    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Only these ids of a KITTI folder."""
-    images: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where the image paths in an Omni3D or COCO file start; by default beside the file."""
+    """Output folder for kitti (images are copied), depth (ROOT/depth_2) and instances (ROOT/instance_2); output file for omni3d
+    and coco (images are referenced)."""
+    masks: Annotated[Path | None, option("PATH")] = None
+    """For instances: instance masks of a detector, as COCO JSON, NAME.png or NAME.npz."""
+    split: Annotated[Path | None, option("FILE")] = None
+    """Image ids of a KITTI folder, one per line (default: all)."""
+    images: Annotated[Path | None, option("DIR")] = None
+    """Folder that image paths of an Omni3D or COCO file are relative to (default: the file's folder)."""
     channel: str = "CAM_FRONT"
-    """Camera of a nuScenes folder."""
-    version: Annotated[str | None, tyro.conf.arg(metavar="v1.0-...")] = None
-    """Tables of a nuScenes folder that has several."""
-    scenes: Annotated[str | None, tyro.conf.arg(metavar="NAMES")] = None
-    """Only these scenes of a nuScenes folder, separated by commas: scene-0061,scene-0103."""
+    """nuScenes camera channel."""
+    version: Annotated[str | None, option("v1.0-...")] = None
+    """nuScenes version, where the folder has several."""
+    scenes: Annotated[str | None, option("NAMES")] = None
+    """nuScenes scenes to convert, comma-separated: scene-0061,scene-0103 (default: all)."""
     skip_missing: bool = False
-    """Images that are not there are left out without being failures, as they always are of a nuScenes folder."""
-    camera: Annotated[str | None, tyro.conf.arg(metavar="FX,FY,CX,CY")] = None
-    """For data sets that know no cameras: intrinsics in pixels."""
-    fov: Annotated[float | None, tyro.conf.arg(metavar="DEGREES")] = None
-    """For data sets that know no cameras: horizontal field of view."""
+    """Skip missing images instead of failing (always on for nuScenes)."""
+    camera: Annotated[str | None, option("FX,FY,CX,CY")] = None
+    """Camera intrinsics in pixels, for data sets without cameras."""
+    fov: Annotated[float | None, option("DEGREES")] = None
+    """Horizontal field of view in degrees, for data sets without cameras."""
     rename: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="OLD=NEW")] = ()
-    """Another name for a class, person=Pedestrian; may be given several times. DontCare as the new name makes it a region
-    to ignore."""
-    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """What was written, as JSON in this file, or on standard output with "-"."""
+    """Rename a class, as in person=Pedestrian. DontCare as the new name makes its objects ignore regions."""
+    json: Annotated[str | None, option("FILE")] = None
+    """Write a summary as JSON to FILE, or to standard output with "-"."""
     quiet: bool = False
-    """Only warnings and errors."""
+    """Print warnings and errors only."""
 
 
 def run(options: Convert) -> int:

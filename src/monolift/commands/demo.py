@@ -1,4 +1,4 @@
-"""``monolift demo``: the bundled model on the bundled image, beside what is truly there."""
+"""``monolift demo``: the bundled model on the sample image, beside its ground truth."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
-
+from monolift.commands.option import option
 from monolift.commands.output import console, write_json
 from monolift.errors import InputError
 from monolift.inference import zoo as model_zoo
@@ -19,34 +18,33 @@ if TYPE_CHECKING:
     from monolift.data.sample import Sample
     from monolift.inference.results import Results3D
 
-PAIR_METRES = 4.0  # centres further apart are no longer called the same object
+PAIR_METRES = 4.0  # maximum distance of the centres of a match
 
 NEXT = """\
 Next:
-  monolift detect PHOTO.jpg --fov 70                  your own image
-  monolift detect KITTI/image_2 --calib KITTI/calib   a KITTI folder, with its own cameras
-  monolift detect --help"""
+  monolift detect {image} --fov 81
+  monolift detect --help     for your own image, and all options"""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """The bundled model on a bundled image whose ground truth is known: table, and an image in ./out/demo.
+    """Run the bundled model on a sample image and compare with ground truth.
 
     monolift demo
     """
 
     model: str = "smoke"
-    """A name that `monolift models` lists, or a checkpoint folder."""
-    score: float | None = None
-    """Score threshold; default: the model's own, best F1 on its validation split."""
+    """Bundled model, as listed by `monolift models`, or checkpoint folder."""
+    score: Annotated[float | None, option("NUMBER")] = None
+    """Score threshold (default: the model's own, best F1 on its validation split)."""
     device: str = "auto"
-    """cpu, cuda or auto."""
+    """Device: cpu, cuda or auto."""
     out: Path = Path("out/demo")
-    """Folder of the image and the results."""
-    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """Results and ground truth as JSON in this file, or on standard output with "-"."""
+    """Output folder."""
+    json: Annotated[str | None, option("FILE")] = None
+    """Write detections and ground truth as JSON to FILE, or to standard output with "-"."""
     quiet: bool = False
-    """No table."""
+    """Print no table."""
 
 
 def run(options: Demo) -> int:
@@ -67,6 +65,8 @@ def run(options: Demo) -> int:
     result.save_kitti(options.out / "demo.txt")
     result.save_json(options.out / "demo.json")
     page = options.out / "demo.html"
+    copy = options.out / "street.jpg"
+    write_atomically(copy, example_file().read_bytes())
     write_atomically(page, scene_html([scene_of(result, sample)], "monolift demo"))
     if options.json is not None:
         write_json(options.json, {**result.to_dict(), "pairs": [pair.to_dict() for pair in pairs]})
@@ -82,7 +82,8 @@ def run(options: Demo) -> int:
             highlight=False,
         )
         terminal.print(
-            f"image: {drawn} (white dashes: the ground truth)\nin 3D:   {page} (opens in any browser)\n\n{NEXT}",
+            f"image: {drawn} (white dashes: ground truth)\nin 3D: {page} (opens in any browser)\n\n"
+            + NEXT.format(image=copy),
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -95,20 +96,24 @@ def example() -> Sample:
     from monolift.data.formats.kitti_format import read_labels
     from monolift.data.kitti import read_camera, sample_from_labels
     from monolift.data.sources import read_input_image
-    from monolift.files.images import IMAGE_SUFFIXES
 
     folder = model_zoo.EXAMPLE
-    files = sorted(p for p in folder.glob("*") if p.suffix in IMAGE_SUFFIXES)
-    if not files:
-        raise InputError(f"{folder}: the example image is missing: this installation is incomplete")
-    photo = read_input_image(files[0])
-    camera = read_camera(folder / "calib.txt", photo.image.shape[2], photo.image.shape[1])
-    return sample_from_labels(photo.name, photo.image, camera, read_labels(folder / "label.txt"))
+    read = read_input_image(example_file())
+    camera = read_camera(folder / "calib.txt", read.image.shape[2], read.image.shape[1])
+    return sample_from_labels(read.name, read.image, camera, read_labels(folder / "label.txt"))
+
+
+def example_file() -> Path:
+    """The file of the bundled image. Raises InputError where it is not installed."""
+    file = model_zoo.EXAMPLE / "example.jpg"
+    if not file.is_file():
+        raise InputError(f"{file}: the example image is missing: this installation is incomplete")
+    return file
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An object that was found, that is there, or both: distances in metres along the ground, heading error in radians."""
+    """A detection, a ground-truth object, or a matched pair: ground distances in metres, heading error in radians."""
 
     name: str
     score: float | None = None
@@ -125,7 +130,7 @@ class Pair:
 
 
 def match(result: Results3D, truth: Sample) -> list[Pair]:
-    """Each detection, best first, takes the nearest true object that nobody has; those of its class go first.
+    """Match each detection, best first, to the nearest free ground-truth object, of its own class if there is one.
 
     In order of true distance. A van found as a car is such a pair too, named "Van as Car".
     """
@@ -175,21 +180,17 @@ def _table(pairs: list[Pair]) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(title="found beside the ground truth", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in (
-        "class",
-        "score",
-        "found at m",
-        "truth m",
-        "error m",
-        "center off m",
-        "heading off deg",
-        "",
-    ):
-        table.add_column(heading, justify="right" if heading not in ("class", "") else "left")
+    title = "detections and ground truth"
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False
+    )
+    for heading in ("class", "score", "found m", "true m", "error m", "center m", "heading deg"):
+        table.add_column(
+            heading, justify="left" if heading == "class" else "right", no_wrap=heading != "class"
+        )
     for p in pairs:
         error = None if p.found is None or p.true is None else p.found - p.true
-        remark = "missed" if p.found is None else "not there" if p.true is None else ""
+        remark = ", missed" if p.found is None else ", false" if p.true is None else ""
         turned = None if p.turned is None else math.degrees(p.turned)
         numbers = (
             _number(p.score, ".2f"),
@@ -197,7 +198,7 @@ def _table(pairs: list[Pair]) -> Any:
             _number(p.true, ".1f"),
             _number(error, "+.2f"),
         )
-        table.add_row(p.name, *numbers, _number(p.apart, ".2f"), _number(turned, ".0f"), remark)
+        table.add_row(p.name + remark, *numbers, _number(p.apart, ".2f"), _number(turned, ".0f"))
     return table
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from monolift.commands.option import option
 from monolift.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,52 +19,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Depth:
-    """Depth maps from one image: "train" learns from stereo pairs or video alone, "predict" writes the maps of a KITTI folder.
+    """Train a depth network on stereo or video (train), or write depth maps (predict).
 
     monolift depth train --data KITTI/training --out depth.safetensors
     """
 
     action: Annotated[Literal["train", "predict"], tyro.conf.Positional]
-    """train or predict."""
+    """train trains a depth network, predict writes depth maps."""
     out: Path
-    """train: the stream's file (.safetensors). predict: a new folder for ID.png, 16 bit, metres * 256."""
-    data: Annotated[Path | None, tyro.conf.arg(metavar="ROOT")] = None
-    """A KITTI folder. train: with image_3 and P3 (stereo), or with --frames (video)."""
-    pairs: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """train: stereo pairs instead, two image files a line, left and right, counted from the file's folder; their cameras stand
-    in calib/ID.txt beside the image folders."""
-    frames: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """train: a table with the columns id, sequence and frame: learn from each frame's neighbours in time."""
-    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Only these ids of --data."""
-    truth: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Known depth maps, ID.png or ID.npy: errors are reported, and a stream from video is scaled by them."""
-    model: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """predict: a file that "train" wrote, or a roi10d checkpoint; by default the bundled roi10d's stream."""
+    """train: output file (.safetensors). predict: output folder of ID.png, 16 bit, metres * 256."""
+    data: Annotated[Path | None, option("ROOT")] = None
+    """KITTI folder. train: with image_3 and P3 (stereo), or with --frames (video)."""
+    pairs: Annotated[Path | None, option("FILE")] = None
+    """train: list of stereo pairs, two image paths per line; calibration in calib/ID.txt beside their folders."""
+    frames: Annotated[Path | None, option("FILE")] = None
+    """train: table with the columns id, sequence and frame; trains on neighbouring frames."""
+    split: Annotated[Path | None, option("FILE")] = None
+    """Image ids of --data, one per line (default: all)."""
+    truth: Annotated[Path | None, option("DIR")] = None
+    """Folder of ground-truth depth maps, ID.png or ID.npy: prints errors, and scales a network trained on video."""
+    model: Annotated[Path | None, option("PATH")] = None
+    """predict: file written by train, or a roi10d checkpoint (default: the bundled roi10d)."""
     encoder: Literal["small", "resnet18"] = "small"
-    """train: 0.1 M parameters, or the published kind."""
+    """train: small (0.1 M parameters) or resnet18 (published)."""
     flip: bool = False
-    """train: with SuperDepth's flip-augmentation layer, at twice the cost."""
+    """train: use SuperDepth's flip-augmentation layer, at twice the cost."""
     width: int = 640
-    """train: of the network's image, pixels, a multiple of 32."""
+    """train: width of the network image, pixels, a multiple of 32."""
     height: int = 192
-    """train: of the network's image, pixels, a multiple of 32."""
+    """train: height of the network image, pixels, a multiple of 32."""
     scales: int = 3
-    """train: sizes at which depth is compared, 1 to 3."""
+    """train: number of image scales of the loss, 1 to 3."""
     steps: int = 4000
-    """train: steps of --batch scenes."""
+    """train: training steps."""
     batch: int = 4
-    """train: scenes per step."""
+    """train: batch size."""
     lr: float = 2e-4
     """train: learning rate."""
     seed: int = 0
     """Random seed."""
     device: str = "auto"
-    """cpu, cuda or auto."""
-    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """What was made, as JSON in this file, or on standard output with "-"."""
+    """Device: cpu, cuda or auto."""
+    json: Annotated[str | None, option("FILE")] = None
+    """Write a summary as JSON to FILE, or to standard output with "-"."""
     quiet: bool = False
-    """Only warnings and errors."""
+    """Print warnings and errors only."""
 
 
 def run(options: Depth) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from monolift.commands.option import option
 from monolift.commands.output import check_writable, console, count, write_json
 from monolift.errors import InputError, MissingExtraError
 from monolift.files.json_text import format_json
@@ -33,53 +34,51 @@ SHOWN_IN_FULL = 3  # with more images than this each gets a line instead of a ta
 
 @dataclass(frozen=True)
 class Detect:
-    """3D boxes of images, folders, globs and videos: a table, and files in --out named like the images.
+    """Detect 3D boxes in images, folders, globs and videos; print and save them.
 
     monolift detect street.jpg --fov 70 --save image,json,kitti --out out
     """
 
-    source: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE...")] = ()
-    """Images, folders, globs, videos."""
+    source: Annotated[tuple[str, ...], tyro.conf.Positional, option("SOURCE...")] = ()
+    """Input images, folders, globs or videos."""
     model: str = "smoke"
-    """A name that `monolift models` lists, or a checkpoint folder."""
-    camera: Annotated[str | None, tyro.conf.arg(metavar="FX,FY,CX,CY")] = None
-    """Intrinsics in pixels; FX,FY,CX,CY,WIDTH,HEIGHT where calibrated at another size."""
-    calib: Annotated[Path | None, tyro.conf.arg(metavar="FILE-or-DIR")] = None
-    """Camera file (KITTI calib, ROS camera_info, OpenCV, RealSense, JSON with fx, fy, cx, cy or K), or a folder of them
-    matched by name."""
-    fov: Annotated[float | None, tyro.conf.arg(metavar="DEGREES")] = None
-    """Horizontal field of view, degrees. With no camera at all: EXIF, else a guess and a warning."""
-    score: float | None = None
-    """Score threshold; default: the model's own, best F1 on its validation split."""
-    classes: Annotated[str | None, tyro.conf.arg(metavar="CLASS,...")] = None
-    """Only these classes."""
+    """Bundled model, as listed by `monolift models`, or checkpoint folder."""
+    camera: Annotated[str | None, option("FX,FY,CX,CY")] = None
+    """Camera intrinsics in pixels; FX,FY,CX,CY,WIDTH,HEIGHT if calibrated at another image size."""
+    calib: Annotated[Path | None, option("FILE-or-DIR")] = None
+    """Calibration file (KITTI, ROS camera_info, OpenCV, RealSense, JSON) or a folder of them, matched by name."""
+    fov: Annotated[float | None, option("DEGREES")] = None
+    """Horizontal field of view in degrees. Without any camera option: EXIF, else an assumed phone camera and a warning."""
+    score: Annotated[float | None, option("NUMBER")] = None
+    """Score threshold (default: the model's own, best F1 on its validation split)."""
+    classes: Annotated[str | None, option("CLASS,...")] = None
+    """Classes to keep, comma-separated (default: all)."""
     device: str = "auto"
-    """cpu, cuda, cuda:1 or auto."""
+    """Device: cpu, cuda, cuda:1 or auto."""
     backend: str = "auto"
-    """What computes the network: torch, onnx or openvino, or auto: onnx where its exported file is there already."""
-    onnx: Annotated[Path | None, tyro.conf.arg(metavar="FILE-or-DIR")] = None
-    """An exported file of this model (`monolift export`), or its folder; by default one in the user's cache."""
+    """Inference backend: torch, onnx, openvino, or auto (onnx if the exported file exists)."""
+    onnx: Annotated[Path | None, option("FILE-or-DIR")] = None
+    """Exported file of this model (`monolift export`) or its folder (default: one in the user's cache)."""
     batch: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """Images that go through the network together at most; those of one size."""
-    zooms: Annotated[str | None, tyro.conf.arg(metavar="ZOOM,...")] = None
-    """Test-time augmentation: detect at each of these sizes of the network image and average: 0.8,1,1.3 boxes better in three
-    times the time. Not for roi10d."""
+    """Maximum batch size; images of one size share a batch."""
+    zooms: Annotated[str | None, option("ZOOM,...")] = None
+    """Test-time augmentation: average detections at these scales of the network image, as in 0.8,1,1.3. Not for roi10d."""
     flip: bool = False
-    """Test-time augmentation: detect in the mirrored image too, and average."""
+    """Test-time augmentation: average with detections in the flipped image."""
     out: Path = Path("out")
-    """Folder of the saved files."""
+    """Output folder."""
     save: str = "image"
-    """What to save, separated by commas: image, json, kitti, html, glb (meshes or boxes), omni3d; or none."""
-    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """All results as one JSON list in this file, or on standard output with "-"."""
+    """Output formats, comma-separated: image, json, kitti, html, glb (meshes or boxes), omni3d; or none."""
+    json: Annotated[str | None, option("FILE")] = None
+    """Write all results as one JSON list to FILE, or to standard output with "-"."""
     hints: bool = False
-    """In --json, also the predicted parameters behind each box, their uncertainties and residuals (ss3d)."""
+    """Add per-parameter predictions, uncertainties and residuals to --json (ss3d)."""
     quiet: bool = False
-    """Only warnings and errors."""
+    """Print warnings and errors only."""
 
 
 def run(options: Detect) -> int:
-    """Every file in turn; one that cannot be used is reported, and the others are still done."""
+    """Detect in every file; report and skip files that cannot be used."""
     formats = _formats(options.save)
     if not options.source:
         raise InputError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from monolift.commands.option import option
 from monolift.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,31 +19,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """KITTI average precision (2D, AOS, bird's eye, 3D; R40 and R11), equal to the official program; no GPU needed.
+    """Compute KITTI AP (2D, AOS, bird's eye, 3D), equal to the official program.
 
     monolift evaluate --labels training/label_2 --predictions results --split val.txt --json ap.json --plots report
     """
 
     labels: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """Folder of label files (label_2)."""
+    """Folder of ground-truth label files (label_2)."""
     predictions: Annotated[
         tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="DIR [DIR ...]")
     ]
-    """Folder of result files. Several are compared, with intervals; NAME=DIR names one; equal names: seeds of one recipe."""
-    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """File with one image id per line; without it all label files are evaluated."""
-    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """Everything at full precision in this file, or on standard output with "-"."""
-    plots: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Write report.html and diagnostics.json to this folder."""
-    train_split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Split trained on: its labels make the histograms behind the recall in the report."""
+    """Folder of result files. Several are compared, with confidence intervals; NAME=DIR names a run, equal names are seeds."""
+    split: Annotated[Path | None, option("FILE")] = None
+    """Image ids, one per line (default: all label files)."""
+    json: Annotated[str | None, option("FILE")] = None
+    """Write all figures at full precision as JSON to FILE, or to standard output with "-"."""
+    plots: Annotated[Path | None, option("DIR")] = None
+    """Output folder of report.html and diagnostics.json."""
+    train_split: Annotated[Path | None, option("FILE")] = None
+    """Training ids; the report shows their label histograms behind the recall."""
     missing: Literal["error", "empty"] = "error"
-    """An image without a prediction file: an error, as officially, or an image without detections."""
+    """Image without a prediction file: error (as the official program) or empty (no detections)."""
     bootstrap: int = 500
-    """Samples over images for the intervals of a comparison."""
+    """Number of bootstrap samples for the confidence intervals."""
     quiet: bool = False
-    """Neither table nor progress; for use with --json or --plots."""
+    """Print neither table nor progress; for use with --json or --plots."""
 
 
 def run(options: Evaluate) -> int:

@@ -1,4 +1,4 @@
-"""``monolift export``: a checkpoint as ONNX, compared with PyTorch before the file counts."""
+"""``monolift export``: a checkpoint as ONNX, written only if it agrees with PyTorch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from monolift.commands.option import option
 from monolift.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,35 +24,35 @@ COMPARED, CALIBRATED = 8, 200  # images at most
 
 @dataclass(frozen=True)
 class Export:
-    """A model as ONNX: any batch and size, deformable layers as standard DeformConv, checked against PyTorch on images.
+    """Export a model to ONNX and check it against PyTorch.
 
     monolift export smoke --out smoke.onnx
     """
 
     model: Annotated[str, tyro.conf.Positional] = "smoke"
-    """A name that `monolift models` lists, or a checkpoint folder."""
+    """Bundled model, as listed by `monolift models`, or checkpoint folder."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.onnx")] = Path("model.onnx")
-    """The file. It appears only when it agrees with PyTorch."""
-    images: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Images to compare on (a file, folder or glob); the bundled example without it."""
-    calib: Annotated[Path | None, tyro.conf.arg(metavar="FILE-or-DIR")] = None
-    """KITTI calibration of --images; without it their cameras are taken from EXIF or guessed, which serves to compare."""
+    """Output file, written only if it agrees with PyTorch."""
+    images: Annotated[Path | None, option("DIR")] = None
+    """Images to compare on: file, folder or glob (default: the bundled example)."""
+    calib: Annotated[Path | None, option("FILE-or-DIR")] = None
+    """KITTI calibration of --images (default: EXIF or an assumed camera, sufficient to compare)."""
     int8: bool = False
-    """Quantise the convolutions to 8 bits; needs --calibration, and says what it costs."""
-    calibration: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Typical images for int8: a folder of them, or a KITTI folder."""
-    ap_data: Annotated[Path | None, tyro.conf.arg(metavar="ROOT")] = None
-    """Labelled KITTI folder on which the AP of both models is measured."""
-    ap_split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Ids of --ap-data to use, one per line; all without it."""
-    folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Also a folder that runs without torch and monolift: the model, the runtime and a script."""
-    triton: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Also a Triton model repository."""
-    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """The comparison as JSON in this file, or on standard output with "-"."""
+    """Quantise convolutions to 8 bits; needs --calibration, prints the cost in accuracy."""
+    calibration: Annotated[Path | None, option("DIR")] = None
+    """Calibration images for --int8: a folder of images or a KITTI folder."""
+    ap_data: Annotated[Path | None, option("ROOT")] = None
+    """KITTI folder on which the AP of both models is evaluated."""
+    ap_split: Annotated[Path | None, option("FILE")] = None
+    """Image ids of --ap-data, one per line (default: all)."""
+    folder: Annotated[Path | None, option("DIR")] = None
+    """Also write a deployment folder that needs neither torch nor monolift: model, runtime, script."""
+    triton: Annotated[Path | None, option("DIR")] = None
+    """Also write a Triton model repository."""
+    json: Annotated[str | None, option("FILE")] = None
+    """Write the comparison as JSON to FILE, or to standard output with "-"."""
     quiet: bool = False
-    """No progress and no table."""
+    """Print neither progress nor table."""
 
 
 def run(options: Export) -> int:

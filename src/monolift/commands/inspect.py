@@ -1,4 +1,4 @@
-"""``monolift inspect``: is a data set in KITTI's layout sound?"""
+"""``monolift inspect``: checks a KITTI-format data set."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from typing import Annotated
 
 import tyro
 
+from monolift.commands.option import option
 from monolift.errors import InputError
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Check a KITTI-format data set: bad lines by file and line, counts, cameras, odd labels, statistics, images.
+    """Check a KITTI-format data set: invalid lines, suspicious labels, statistics.
 
     monolift inspect kitti --split kitti/ImageSets/train.txt --plots samples
     """
 
     root: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
-    """Folder with label_2, calib and image_2 (or with training/ holding them)."""
-    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """File with one image id per line; without it all label files are checked."""
-    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """All findings in this file, or on standard output with "-"."""
-    plots: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Write images of random samples, labels drawn, to this folder."""
+    """Folder with label_2, calib and image_2, or with training/ that has them."""
+    split: Annotated[Path | None, option("FILE")] = None
+    """Image ids, one per line (default: all label files)."""
+    json: Annotated[str | None, option("FILE")] = None
+    """Write all findings as JSON to FILE, or to standard output with "-"."""
+    plots: Annotated[Path | None, option("DIR")] = None
+    """Output folder of random sample images with their labels drawn."""
     samples: int = 8
-    """Number of images."""
+    """Number of sample images."""
     decode: bool = False
-    """Decode every image instead of reading its header only."""
+    """Decode every image, not only its header."""
     quiet: bool = False
-    """No report; for use with --json or --plots."""
+    """Print no report; for use with --json or --plots."""
 
 
 def run(options: Inspect) -> int:

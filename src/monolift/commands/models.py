@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
-from monolift.commands.output import console, write_json
+from monolift.commands.option import option
+from monolift.commands.output import WIDTH, console, write_json
 from monolift.inference import zoo as model_zoo
 from monolift.inference.checkpoint import WEIGHTS_FILE, read_config
-
-COLUMNS = ("name", "method", "trained on", "AP", "size", "speed", "licence")
 
 
 @dataclass(frozen=True)
 class Models:
-    """The models that ship with the package: name, method, data, AP, size, speed, licence.
+    """List the bundled models: method, training data, AP, size, speed, licence.
 
     monolift models --json models.json
     """
 
-    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """The model cards as JSON in this file, or on standard output with "-"."""
+    json: Annotated[str | None, option("FILE")] = None
+    """Write the model cards as JSON to FILE, or to standard output with "-"."""
     quiet: bool = False
-    """No table."""
+    """Print no table."""
 
 
 def run(options: Models) -> int:
@@ -33,15 +31,18 @@ def run(options: Models) -> int:
     if options.json is not None:
         write_json(options.json, cards)
     if not options.quiet:
-        from rich.table import Table
-
-        table = Table()
-        for column in COLUMNS:
-            table.add_column(column)
-        for card in cards:
-            table.add_row(*(str(card.get(column) or "not stated") for column in COLUMNS))
-        console(stderr=options.json == "-").print(table)
+        terminal = console(stderr=options.json == "-")
+        terminal.print("\n\n".join(map(_described, cards)), highlight=False, markup=False, soft_wrap=True)
     return 0
+
+
+def _described(card: dict[str, Any]) -> str:
+    """One model over a few lines of at most 80 columns."""
+    lines = [f"{card['name']}   {card['method']}, {card['size']}"]
+    for row in ("trained on", "AP", "speed", "licence"):
+        text = f"  {row:<11} {card[row] or 'not stated'}"
+        lines.append(textwrap.fill(text, WIDTH, subsequent_indent=" " * 14, break_on_hyphens=False))
+    return "\n".join(lines)
 
 
 def describe(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What subcommands share in writing results: JSON for machines, a console for people."""
+"""Output shared by the subcommands: JSON and the console."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 from monolift.errors import InputError
 from monolift.files import json_text
 from monolift.files.json_text import format_json
+
+WIDTH = 80  # columns of a terminal window as it opens
 
 
 def write_json(target: str, content: Any) -> None:
@@ -32,11 +34,11 @@ def check_writable(folder: Path) -> None:
 
 
 def console(stderr: bool = False) -> Any:
-    """rich's console; wide enough for the tables where the width is not a terminal's."""
+    """rich's console, at least 80 columns wide: tables fit these, so that none is cut in a narrow window."""
     from rich.console import Console
 
     plain = Console(stderr=stderr)
-    return plain if plain.is_terminal else Console(stderr=stderr, width=120)
+    return Console(stderr=stderr, width=max(plain.width, WIDTH) if plain.is_terminal else WIDTH)
 
 
 def count(number: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""``monolift serve``: the model behind HTTP, and a page to try it."""
+"""``monolift serve``: a model over HTTP, with a page to try it."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class Serve:
-    """HTTP service: an image and its camera in, JSON, KITTI rows, PNG or the viewer's page out; a page at / to try it.
+    """Serve a model over HTTP, with a page at / to try it.
 
     monolift serve --model smoke --port 8000
     """
 
     model: str = "smoke"
-    """A name that `monolift models` lists, or a checkpoint folder."""
+    """Bundled model, as listed by `monolift models`, or checkpoint folder."""
     host: str = "127.0.0.1"
-    """Address to listen on. The default is this machine only; there is no authentication."""
+    """Address to listen on. The default accepts local requests only; there is no authentication."""
     port: int = 8000
-    """0 for any free one."""
+    """Port; 0 picks a free one."""
     device: str = "auto"
-    """cpu, cuda, cuda:1 or auto."""
+    """Device: cpu, cuda, cuda:1 or auto."""
     max_bytes: int = 20_000_000
-    """Largest request, bytes."""
+    """Maximum request size in bytes."""
     max_pixels: int = 25_000_000
-    """Largest image, pixels."""
+    """Maximum image size in pixels."""
     max_seconds: float = 30.0
-    """Longest time to an answer."""
+    """Request timeout in seconds."""
     batch: Annotated[int, tyro.conf.arg(metavar="N")] = 4
-    """Images that go through the network together at most."""
+    """Maximum batch size."""
     waiting: Annotated[int, tyro.conf.arg(metavar="N")] = 64
-    """Maximum queue size; a request beyond it gets 503."""
+    """Maximum queue size (503 when full)."""
     quiet: bool = False
-    """No line per request."""
+    """Print no line per request."""
 
 
 def run(options: Serve) -> int:
@@ -87,7 +87,7 @@ def run(options: Serve) -> int:
     reach = (
         "this machine only; --host 0.0.0.0 opens it to the network, without authentication"
         if options.host in LOOPBACK
-        else "open to whoever reaches this address: there is no authentication"
+        else "open to everyone who reaches this address: there is no authentication"
     )
     shown = f"[{host}]" if ":" in host else host
     sys.stderr.write(f"{model.name} on http://{shown}:{port} ({reach})\n")

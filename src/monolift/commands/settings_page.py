@@ -1,4 +1,4 @@
-"""``monolift train METHOD --help``: the method's own settings, with type, default and what they mean."""
+"""``monolift train METHOD --help``: the settings of a method with type, default and meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``monolift shapes``: builds the car shape spaces and shows what lies between cars."""
+"""``monolift shapes``: trains the car shape spaces and interpolates between car shapes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from monolift.commands.option import option
 from monolift.data.kitti_facts import CAR_SIZE
 from monolift.errors import InputError
 
@@ -28,53 +29,49 @@ STEPS = 5  # images on the way from one car to another
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shape spaces of cars: "build" trains one, "show" draws medians and interpolations, "label" finds the codes of a data
-    set's cars.
+    """Train a car shape space (build), interpolate (show), or label cars (label).
 
     monolift shapes show --out shapes
     """
 
     action: Annotated[Literal["build", "show", "label"], tyro.conf.Positional]
-    """build, show or label."""
+    """build trains a shape space, show draws one, label fits codes to the cars of a data set."""
     out: Path
-    """build: the space's file (.safetensors). show: a folder for the image and the meshes. label: a file of shape labels, for
-    `monolift train roi10d --set shape_labels=FILE`."""
+    """build: output file (.safetensors). show: output folder. label: output file, for roi10d's setting shape_labels."""
     kind: Literal["tsdf", "textured"] = "tsdf"
-    """tsdf: ROI-10D's autoencoder of signed distances. textured: MonoDR's decoder of shape and texture, for
-    `monolift autolabel --decoder`."""
-    model: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """show, label: a file that "build" wrote; without it the space that ships with the package."""
-    data: Annotated[Path | None, tyro.conf.arg(metavar="ROOT")] = None
-    """label: a KITTI folder with depth_2 (LiDAR or rendered) and instance_2 (masks, numbered by label rows), or one of them."""
-    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """label: only these ids."""
+    """tsdf: ROI-10D's TSDF autoencoder. textured: MonoDR's car generator, for `monolift autolabel --decoder`."""
+    model: Annotated[Path | None, option("FILE")] = None
+    """show, label: file written by build (default: the bundled shape space)."""
+    data: Annotated[Path | None, option("ROOT")] = None
+    """label: KITTI folder with depth_2, instance_2 (masks by label row), or both."""
+    split: Annotated[Path | None, option("FILE")] = None
+    """label: image ids, one per line (default: all)."""
     exact: bool = False
-    """label: a synthetic world's own shapes (`monolift synth --shapes`), encoded, instead of a search."""
-    code: int | None = None
-    """build --kind tsdf: numbers of a code, 2 to 64; 6 without it, as published."""
-    meshes: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """build: learn from the meshes below this folder instead of the procedural cars. tsdf: watertight OBJ, STL or GLB, y up,
-    front to +z; subfolders are classes. textured: OBJ with materials (ShapeNetCore's folder of cars) or GLB, rendered from all
-    round to train the convolutional generator of Kato and Harada."""
+    """label: encode the exact shapes of a synthetic world (`monolift synth --shapes`) instead of a search."""
+    code: Annotated[int | None, option("N")] = None
+    """build --kind tsdf: code dimension, 2 to 64 (default: 6, as published)."""
+    meshes: Annotated[Path | None, option("DIR")] = None
+    """build: folder of training meshes (default: procedural cars). tsdf: watertight OBJ, STL or GLB, y up, front to +z, in
+    subfolders by class. textured: OBJ with materials (ShapeNetCore's cars) or GLB, for the generator of Kato and Harada."""
     axes: str = "gltf"
-    """build --kind textured --meshes: front and up of the models: gltf (z,y), shapenet (-z,y), or such a pair."""
-    views: int | None = None
-    """build --kind textured --meshes: views per model; 20 without it."""
+    """build --kind textured --meshes: front and up axes: gltf (z,y), shapenet (-z,y), or a pair."""
+    views: Annotated[int | None, option("N")] = None
+    """build --kind textured --meshes: views per model (default: 20)."""
     preset: Literal["default", "paper"] = "default"
-    """build: tsdf: a grid of 64 x 32 x 32, or the published 256 x 128 x 128. textured --meshes: a small generator on views of
-    64 pixels, or the released size and recipe (a GPU)."""
-    cars: int | None = None
-    """build: procedural cars to learn from; 50 (tsdf) or 300 (textured) without it."""
-    steps: int | None = None
-    """build: steps of training; the method's own number without it."""
+    """build: tsdf: grid of 64 x 32 x 32 or, published, 256 x 128 x 128. textured --meshes: a small generator on 64 pixel views,
+    or the released size and recipe (a GPU)."""
+    cars: Annotated[int | None, option("N")] = None
+    """build: number of procedural training cars (default: 50 for tsdf, 300 for textured)."""
+    steps: Annotated[int | None, option("N")] = None
+    """build: training steps (default: the method's)."""
     device: str = "cpu"
     """build --kind textured --meshes: cpu or cuda."""
     seed: int = 0
     """Random seed."""
-    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """What was made, as JSON in this file, or on standard output with "-"."""
+    json: Annotated[str | None, option("FILE")] = None
+    """Write a summary as JSON to FILE, or to standard output with "-"."""
     quiet: bool = False
-    """Only errors."""
+    """Print errors only."""
 
 
 def run(options: Shapes) -> int:

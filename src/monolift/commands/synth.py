@@ -4,45 +4,47 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from monolift.commands.option import option
 from monolift.errors import InputError
 
 
 @dataclass(frozen=True)
 class Synth:
-    """Synthetic driving scenes with exact labels in KITTI's layout: ROOT/training/{image_2,label_2,calib}, ROOT/ImageSets.
+    """Render synthetic driving scenes with exact labels, in KITTI's folder layout.
 
     monolift synth --out world --images 100 --seed 1 --masks --depth --points --shapes
     """
 
     out: Path
-    """The data set's folder; a run that was interrupted goes on here."""
+    """Output folder; rerun the same command to resume."""
     images: int = 100
-    """How many images."""
+    """Number of images."""
     seed: int = 0
-    """The same seed gives the same bytes."""
+    """Random seed; the same seed gives the same bytes."""
     width: int = 1242
-    """Of the images, pixels."""
+    """Image width in pixels."""
     height: int = 375
-    """Of the images, pixels."""
-    focal: float | None = None
-    """Focal length in pixels; without it KITTI's field of view."""
+    """Image height in pixels."""
+    focal: Annotated[float | None, option("NUMBER")] = None
+    """Focal length in pixels (default: KITTI's field of view)."""
     format: str = "jpg"
-    """jpg or png."""
+    """Image format: jpg or png."""
     masks: bool = False
-    """Also instance masks, instance_2/ID.png: k + 1 for row k of the labels."""
+    """Also write instance masks, instance_2/ID.png: k + 1 for row k of the labels."""
     depth: bool = False
-    """Also dense depth, depth_2/ID.png: metres times 256, 0 for the sky."""
+    """Also write dense depth maps, depth_2/ID.png: metres * 256, 0 for the sky."""
     points: bool = False
-    """Also a laser scanner's points, velodyne/ID.bin: float32 x, y, z, intensity, as KITTI's."""
+    """Also write LiDAR points, velodyne/ID.bin: float32 x, y, z, intensity, as KITTI."""
     shapes: bool = False
-    """Also shape and style of each car, cars_2/ID.json, by row of the labels."""
+    """Also write shape and style of each car, cars_2/ID.json, by row of the labels."""
     workers: int = 1
-    """Processes."""
-    json: str | None = None
-    """What was made, as JSON in this file, or on standard output with "-"."""
+    """Number of worker processes."""
+    json: Annotated[str | None, option("FILE")] = None
+    """Write a summary as JSON to FILE, or to standard output with "-"."""
     quiet: bool = False
-    """Only errors."""
+    """Print errors only."""
 
 
 def run(options: Synth) -> int:

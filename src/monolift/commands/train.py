@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from monolift.commands.option import option
 from monolift.commands.processes import run_on_several
 from monolift.errors import InputError
 from monolift.files.settings import show
@@ -22,56 +23,55 @@ MOST_DEVICES = 64
 
 @dataclass(frozen=True)
 class Train:
-    """Train a detector on KITTI-format folders (image_2, label_2, calib). `monolift train METHOD --help` lists its settings.
+    """Train a detector; `monolift train METHOD --help` lists a method's settings.
 
     monolift train smoke --data KITTI/training --split train.txt --val-split val.txt --out runs/smoke --set epochs=60
     """
 
-    method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")] = ""
-    """smoke, ss3d or roi10d; needed unless --config names it."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """The run's folder, needed: checkpoints last/ and best/, metrics.jsonl, results.csv, run.toml, images/."""
-    data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="ROOT...")] = ()
-    """KITTI folders, needed; --split and --val-split belong to the first, further ones are used whole."""
-    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """A run as TOML or YAML, such as the run.toml of every run folder; options override it."""
-    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Training ids of the first folder, one per line; all of them without it."""
-    val_split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Validation ids of the first folder; no validation without it."""
+    method: Annotated[str, tyro.conf.Positional, option("METHOD")] = ""
+    """smoke, ss3d or roi10d; required unless --config names it."""
+    out: Annotated[Path | None, option("DIR")] = None
+    """Run folder (required): checkpoints last/ and best/, metrics.jsonl, results.csv, run.toml, images/."""
+    data: Annotated[tuple[Path, ...], option("ROOT...")] = ()
+    """KITTI folders (required). --split and --val-split apply to the first; additional data sets are used in full."""
+    config: Annotated[Path | None, option("FILE")] = None
+    """Run configuration, TOML or YAML, such as a run folder's run.toml; options override it."""
+    split: Annotated[Path | None, option("FILE")] = None
+    """Training image ids of the first folder, one per line (default: all)."""
+    val_split: Annotated[Path | None, option("FILE")] = None
+    """Validation image ids of the first folder (default: no validation)."""
     preset: str = "default"
-    """Configuration and recipe to start from: default, paper, and others of the method."""
+    """Preset configuration and recipe: default, paper, or another of the method."""
     settings: Annotated[
         tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")
     ] = ()
-    """Change one setting of the method; may be given several times."""
-    init: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Weights to start from: a bundled model's name, a checkpoint folder (of another method too: what fits is taken), or a
-    file for the backbone alone. The run reports what was taken."""
+    """Override one setting of the method."""
+    init: Annotated[Path | None, option("PATH")] = None
+    """Pretrained weights: bundled model, checkpoint folder (of any method: matching layers are loaded) or backbone file."""
     init_partial: bool = False
-    """Accept a checkpoint that fills less than half of the weights (of another method: of the backbone's)."""
+    """Accept a checkpoint that matches less than half of the weights (of another method: of the backbone's)."""
     resume: bool = False
-    """Continue from OUT/last, to the same end as a run that was never interrupted."""
+    """Resume from OUT/last (bit-exact)."""
     overwrite: bool = False
-    """Replace the run that is in OUT."""
+    """Overwrite the run in OUT."""
     devices: int = 1
-    """Processes on this machine, one per GPU; under torchrun leave it at 1."""
+    """Number of local processes, one per GPU; keep 1 under torchrun."""
     device: str = "auto"
-    """cpu, cuda or auto."""
+    """Device: cpu, cuda or auto."""
     workers: int = 0
-    """Loader processes per device."""
+    """Data loader workers per device."""
     val_every: int = 5
     """Epochs between validations."""
     save_minutes: float = 5.0
-    """A checkpoint is written at least this often, and after each epoch."""
+    """Minutes between checkpoints; each epoch also ends with one."""
     seed: int = 0
     """Random seed."""
     tensorboard: bool = False
-    """Also write events to OUT/tensorboard."""
+    """Also write TensorBoard events to OUT/tensorboard."""
     quiet: bool = False
-    """Only warnings and errors."""
-    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """Where the best checkpoint lies, as JSON in this file, or on standard output with "-"."""
+    """Print warnings and errors only."""
+    json: Annotated[str | None, option("FILE")] = None
+    """Write the path of the best checkpoint as JSON to FILE, or to standard output with "-"."""
 
 
 def defaults(arguments: Sequence[str]) -> Train:

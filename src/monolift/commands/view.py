@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from monolift.commands.option import option
 from monolift.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,35 +20,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """Results, labels, point clouds and meshes in the browser: served on this machine, or written as one HTML file.
+    """View results, labels, point clouds and meshes in the browser.
 
     monolift view kitti --predictions out --out scenes.html --limit 20
     """
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
-    """A KITTI-format folder, a result JSON or a folder of them, an autolabel folder, or a GLB file."""
-    predictions: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """KITTI result files to show against the folder's labels."""
-    images: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where the images of result files are, or the data set of auto-labels, when they have moved."""
-    split: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """File with one image id per line: only these images of a KITTI folder."""
-    points: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Scans (NAME.bin) or depth maps (NAME.png); by default the data set's own velodyne or depth_2."""
-    limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """At most so many images."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.html")] = None
-    """Write one self-contained page instead of serving."""
-    save_to: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Review: accepted boxes are saved as KITTI labels in this folder, never over the input."""
+    """KITTI-format folder, result JSON or folder of them, autolabel output folder, or GLB file."""
+    predictions: Annotated[Path | None, option("DIR")] = None
+    """Folder of KITTI result files to compare with the labels."""
+    images: Annotated[Path | None, option("DIR")] = None
+    """Folder of the images of result files, or data set of auto-labels, if moved."""
+    split: Annotated[Path | None, option("FILE")] = None
+    """Image ids of a KITTI folder, one per line (default: all)."""
+    points: Annotated[Path | None, option("DIR")] = None
+    """Folder of LiDAR scans (NAME.bin) or depth maps (NAME.png) (default: velodyne or depth_2 of the data set)."""
+    limit: Annotated[int | None, option("N")] = None
+    """Maximum number of images."""
+    out: Annotated[Path | None, option("FILE.html")] = None
+    """Write one self-contained HTML file instead of serving."""
+    save_to: Annotated[Path | None, option("DIR")] = None
+    """Review mode: output folder of the accepted boxes as KITTI labels; the input is never overwritten."""
     port: int = 0
-    """Port on 127.0.0.1; 0 takes any free one."""
+    """Port on 127.0.0.1; 0 picks a free one."""
     open: bool = False
-    """Open the page in the browser."""
-    json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """Number of images and the page's place as JSON in this file, or on standard output with "-"."""
+    """Open the page in the default browser."""
+    json: Annotated[str | None, option("FILE")] = None
+    """Write number of images and page address as JSON to FILE, or to standard output with "-"."""
     quiet: bool = False
-    """No progress, no remarks; the address is always printed."""
+    """Print the address only."""
 
 
 def run(options: View) -> int:

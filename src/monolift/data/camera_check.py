@@ -1,4 +1,4 @@
-"""Whether a camera can belong to its image: the one check, whatever the camera came from. Plain numbers, no torch.
+"""The one plausibility check of a camera against its image, for every source of intrinsics. No torch.
 
 Nothing in a result betrays a wrong camera, so numbers that cannot belong together are refused, and odd ones are warned about.
 ``monolift.runtime.camera_check`` is this file's twin for machines without monolift; a test compares the two.
@@ -67,7 +67,7 @@ def check_numbers(
 
     where: the file or option that messages begin with. stated: the size was given with the camera, so that the image may be any
     window of a larger one; its principal point is warned about and not refused.
-    Raises InputError where camera and image cannot belong together: numbers that are not finite or beyond any lens, a focal
+    Raises InputError where camera and image cannot belong together: numbers that are not finite or impossible, a focal
     length of another unit, a fisheye, a principal point of an image of another size, a translation of another unit.
     """
     numbers = (camera.fx, camera.fy, camera.cx, camera.cy, *camera.translation)

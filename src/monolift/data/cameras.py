@@ -1,4 +1,4 @@
-"""Where an image's camera comes from: four numbers, a camera file, a field of view, the image's EXIF, or a guess.
+"""Resolving camera intrinsics: four numbers, a camera file, a field of view, EXIF, or an assumed phone camera.
 
 A wrong camera gives wrong metres without any other sign, so every camera is held against its image by :func:`check_camera`:
 whatever does not fit is refused with its numbers, whatever looks odd is warned about, and every result says where its camera
@@ -55,7 +55,7 @@ class CalibText:
 
 @dataclass(frozen=True)
 class CameraChoice:
-    """What the user said about the camera: at most one of the three. With none, EXIF decides, else a guess.
+    """The camera options of a call, at most one of three. With none: EXIF, else an assumed phone camera.
 
     camera: for images as they are seen (after EXIF's rotation). One with a size is scaled to images of the same shape.
     calib: a camera file of any kind that ``data.formats.camera_files`` reads, such as a KITTI calibration, whose whole P2 is
@@ -239,7 +239,7 @@ def _given(camera: Camera, width: int, height: int) -> KnownCamera:
         sized = camera.after_crop(0, 0, width, height)  # nothing is cut: this gives it the image's size
         return KnownCamera(sized, f"given: {numbers}", check_camera(sized, where))
     if (camera.width, camera.height) == (width, height):
-        # whoever states the size may have cropped anywhere
+        # the stated size may be that of any crop
         return KnownCamera(camera, f"given: {numbers}", check_camera(camera, where, stated=True))
     odd = check_camera(
         camera, where, stated=True

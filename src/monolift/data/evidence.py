@@ -1,4 +1,4 @@
-"""Named predictions through which a box was fitted, with their residuals: which of them are outliers."""
+"""Predicted parameters that a box was fitted to, with residuals and outliers."""
 
 from __future__ import annotations
 

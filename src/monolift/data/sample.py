@@ -1,4 +1,4 @@
-"""What training and detection pass around: an image with what is in it, and what was found."""
+"""The data types of training and detection: `Sample` and `Objects`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users point at: files, folders, globs, videos, arrays; all become images, upright 8-bit RGB."""
+"""Input sources: paths, globs, videos and arrays to upright 8-bit RGB images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALLEST = 32  # pixels: below this nothing can be recognised
 
 @dataclass(frozen=True)
 class InputImage:
-    """One image to look at.
+    """One input image.
 
     name: its file's stem, or "image"; image: (3, H, W) uint8 RGB, upright; path: where it came from, if from disk;
     film_mm: 35 mm-equivalent focal length from EXIF, if it is there and the image was not cropped since;
@@ -135,7 +135,7 @@ def frames(path: str | os.PathLike[str]) -> Iterator[InputImage]:
 
 
 def _upright(frame: Any) -> np.ndarray:
-    """(H, W, 3) of a video frame, turned as its container says: phones film sideways and note the angle."""
+    """(H, W, 3) of a video frame, rotated by the angle that its container states."""
     pixels: np.ndarray = frame.to_ndarray(format="rgb24")
     quarter_turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
     return np.rot90(pixels, quarter_turns)

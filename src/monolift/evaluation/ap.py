@@ -68,7 +68,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """Everything a class and metric at one least overlap contributes, ready to be summed for any images.
+    """Everything a class and metric at one IoU threshold contributes, ready to be summed for any images.
 
     Detections (D, sorted by falling score) carry their steps; ground truths count towards recall.
     """
@@ -193,7 +193,7 @@ def interpolate(gained: npt.NDArray[Any], spent: npt.NDArray[Any]) -> FloatArray
 def average_precision(
     corpus: Corpus, modes: Mapping[str, Overlaps] = MODES
 ) -> tuple[list[Row], dict[tuple[str, str, float], Matched]]:
-    """All rows of all modes, and what they were summed from by (metric, class, least overlap)."""
+    """All rows of all modes, and what they were summed from by (metric, class, IoU threshold)."""
     solved: dict[tuple[str, str, float], Matched] = {}
     rows: list[Row] = []
     for mode, overlaps in modes.items():

@@ -1,4 +1,4 @@
-"""How far AP would move on other images of the same kind: the bootstrap over images.
+"""Confidence intervals of AP by the bootstrap over images.
 
 Images, not objects, are drawn with replacement, because the objects of one image are not independent (Efron and Tibshirani,
 An Introduction to the Bootstrap, 1993, percentile interval). Thresholds are chosen anew for each sample, as they would be.
@@ -17,7 +17,7 @@ from monolift.evaluation.protocol import LEVELS, N_SAMPLES
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Key = tuple[str, str, str, float]
-"""(metric, class, difficulty, least overlap)"""
+"""(metric, class, difficulty, IoU threshold)"""
 
 _CELLS = 1_000_000
 

@@ -1,4 +1,4 @@
-"""Several prediction sets on the same ground truth: side by side, with intervals, and seeds of one recipe in one line."""
+"""Comparison of several runs on the same ground truth, with confidence intervals and seed statistics."""
 
 from __future__ import annotations
 

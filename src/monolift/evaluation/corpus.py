@@ -1,4 +1,4 @@
-"""Ground ground truth and predictions of one evaluation, and the pairs of boxes in them that overlap."""
+"""Ground truth and predictions of one evaluation, and the pairs of boxes in them that overlap."""
 
 from __future__ import annotations
 

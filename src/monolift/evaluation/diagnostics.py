@@ -1,4 +1,4 @@
-"""Why the AP is what it is: recall by depth and rotation, errors of the matched boxes, causes of misses.
+"""Diagnostics of an AP: recall by depth and rotation, errors of matched boxes, causes of false negatives.
 
 These are this project's own measures, not KITTI's. Objects are the labels of a class within the limits of "hard". For errors
 and causes an object is paired with a detection by their 2D boxes (IoU > 0.5), for recall by the overlap in question; each

@@ -1,4 +1,4 @@
-"""From folders to a corpus: which images are evaluated, and what is odd about the files."""
+"""Reading label and result folders: which images are evaluated, which files are invalid."""
 
 from __future__ import annotations
 

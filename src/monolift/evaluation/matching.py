@@ -24,9 +24,9 @@ _CELLS = 1_000_000
 
 @dataclass(frozen=True)
 class Problem:
-    """One class, one metric, one least overlap; all difficulty levels (L) together.
+    """One class, one metric, one IoU threshold; all difficulty levels (L) together.
 
-    G ground truths, D detections, P pairs of one image whose overlap exceeds the least overlap, sorted by ground truth and
+    G ground truths, D detections, P pairs of one image whose overlap exceeds the IoU threshold, sorted by ground truth and
     then by detection, both in file order.
     """
 

@@ -1,4 +1,4 @@
-"""What the official program does without a word and users trip over, said in a sentence each."""
+"""Remarks on common pitfalls of the official protocol that affect this evaluation."""
 
 from __future__ import annotations
 

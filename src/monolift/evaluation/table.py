@@ -29,7 +29,7 @@ class Evaluation:
     """What the official program does silently, and why rows are absent."""
     corpus: Corpus = field(repr=False)
     matched: Mapping[tuple[str, str, float], Matched] = field(repr=False)
-    """By (metric, class, least overlap): what the rows were summed from."""
+    """By (metric, class, IoU threshold): what the rows were summed from."""
 
     def row(self, metric: str, class_name: str, difficulty: str, mode: str = "strict") -> Row | None:
         """One row, or None where the official program does not evaluate."""
@@ -111,7 +111,7 @@ def evaluate_against(
     name: str | None = None,
     modes: Mapping[str, Overlaps] = MODES,
 ) -> Evaluation:
-    """`evaluate` with the labels already read, and with other least overlaps if wanted."""
+    """`evaluate` with the labels already read, and optionally with other IoU thresholds."""
     corpus, notes = load(truth, predictions, missing)
     rows, matched = average_precision(corpus, modes)
     return Evaluation(

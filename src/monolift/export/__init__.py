@@ -1,4 +1,4 @@
-"""Checkpoints as ONNX files: normalisation and network in one graph, any batch and size, checked before the file counts.
+"""ONNX export: normalisation and network in one graph, any batch and image size, checked against PyTorch.
 
 The file carries its own description (method, configuration, card), so that ``monolift.runtime`` needs nothing beside it. A
 deformable layer becomes the standard operator DeformConv (opset 19). What is written has been run by ONNX Runtime on images
@@ -45,7 +45,7 @@ TOLERANCE = 1e-3  # largest difference of a raw map, logits and normalised numbe
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, and how it compares. ap: moderate AP R40 by row, (PyTorch, exported), where a split was scored."""
+    """Output and comparison with PyTorch. ap: moderate AP R40 by row, (PyTorch, exported), where a split was scored."""
 
     path: Path
     megabytes: float

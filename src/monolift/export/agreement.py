@@ -1,4 +1,4 @@
-"""PyTorch and an exported model on the same images."""
+"""Comparison of Comparison of PyTorch and an exported model on the same images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes round an exported file: a folder that runs without torch and without monolift, and a Triton model repository."""
+"""Deployment of an exported model: a folder that needs neither torch nor monolift, and a Triton repository."""
 
 from __future__ import annotations
 

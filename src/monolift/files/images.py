@@ -115,7 +115,7 @@ def read_rgb(
     """The image of a file, of a file's bytes, or of a PIL image: upright 8-bit RGB.
 
     name: how messages call bytes and PIL images; files are called by their path.
-    16-bit grey is divided by 256; whole numbers beyond 16 bits and floating-point pixels are refused, because nothing says
+    16-bit grey is divided by 256; whole numbers beyond 16 bits and floating-point pixels are refused, because nothing states
     which value is white. What is transparent becomes grey. Of an animation the first frame is taken.
 
     Raises InputError for files that are missing, empty, cut short, no image, not of `FORMATS`, or beyond ``limits``.

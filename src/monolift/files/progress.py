@@ -1,4 +1,4 @@
-"""How far a long job is: a live bar on a terminal, a plain line now and then elsewhere, nothing when quiet."""
+"""Progress reporting: a live bar on a terminal, occasional lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Progress:
             sys.stderr.flush()
 
     def complain(self, text: str) -> None:
-        """As :meth:`say`, but heard when quiet too: something went wrong and the job goes on."""
+        """As :meth:`say`, also when quiet: a warning; the job continues."""
         if self._bar is not None:
             self.say(text)
         else:

@@ -85,7 +85,7 @@ class Boxes3D:
         return in_object @ matrix_from_yaw(self.yaw).transpose(-1, -2) + self.center[:, None]
 
     def projected(self, camera: Camera, clip: bool = True) -> Float[Tensor, "n 4"]:
-        """Rectangle (x1, y1, x2, y2), pixels, round the part of each box in front of the camera.
+        """2D bounding boxes (x1, y1, x2, y2), pixels, of the part of each box in front of the camera.
 
         ``camera`` is one camera, or a batch with one per box. Edges that cross the near plane are cut there: corners behind
         the camera would project to the wrong side. A box wholly behind gives zeros. With ``clip`` and a camera of known size

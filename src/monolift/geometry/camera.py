@@ -131,7 +131,7 @@ class Camera:
     def px_from_cam(self, points: Float[Tensor, "... 3"]) -> Float[Tensor, "... 2"]:
         """Pixels of points in metres. The fields broadcast against points[..., 0].
 
-        A point in or behind the image plane has no pixel: its depth is held at 1 mm so that the result is finite; whoever
+        A point in or behind the image plane has no pixel: its depth is held at 1 mm so that the result is finite; code that
         draws or fits asks :meth:`depth` first (or clips, as ``Boxes3D.projected`` does).
         """
         x, y, _ = points.unbind(-1)

@@ -28,12 +28,12 @@ NO_EXTENT = 1e-24
 
 
 def iou_2d(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
-    """IoU of every rectangle (x1, y1, x2, y2) of ``a`` with every one of ``b``; a width is x2 - x1, as in KITTI."""
+    """IoU of every 2D box (x1, y1, x2, y2) of ``a`` with every one of ``b``; a width is x2 - x1, as in KITTI."""
     return _iou_2d(a[:, None], b[None])
 
 
 def iou_2d_paired(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
-    """IoU of rectangle i of ``a`` with rectangle i of ``b``."""
+    """IoU of 2D box i of ``a`` with 2D box i of ``b``."""
     return _iou_2d(a, b)
 
 

@@ -226,7 +226,7 @@ def from_hub(hub_id: str, revision: str | None = None) -> Path:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=files))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{hub_id}: not a folder here, and not to be had from the Hub ({reason})") from None
+        raise InputError(f"{hub_id}: not a local directory and not found on the Hub ({reason})") from None
 
 
 def write_readme(folder: Path, name: str) -> None:

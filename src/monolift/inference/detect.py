@@ -1,6 +1,6 @@
 """The one path from images to detections: prepare, network, decode, back to the pixels of the source.
 
-Everything that detects goes through `detect_samples`: the Python model, validation during training, the service. Whoever
+Everything that detects goes through `detect_samples`: the Python model, validation during training, the service. A caller that
 compares networks (the check of an export) calls its stages: `run_network`, `decode`, `finish`.
 """
 
@@ -42,7 +42,7 @@ def detect_samples(
 
     Images whose network images agree in size share a batch.
 
-    score: the lowest score that is kept; None keeps all. batch: images in one batch at most; None: no limit. meshes: with the
+    score: score threshold; None keeps all. batch: images in one batch at most; None: no limit. meshes: with the
     meshes of methods that know shapes. averaging: several views of each image, whose detections are averaged; None: one.
     """
     looks: list[Look] = []

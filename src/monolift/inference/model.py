@@ -107,7 +107,7 @@ class Model:
 
     @property
     def score(self) -> float:
-        """The lowest score worth showing: its card's, chosen on validation images, for scores are not probabilities."""
+        """Default score threshold: its card's, chosen on validation images; scores are not probabilities."""
         return float(self.card.get("score", DEFAULT_SCORE))
 
     @property
@@ -146,7 +146,7 @@ class Model:
         camera: fx, fy, cx, cy in pixels (Camera, numbers or "fx,fy,cx,cy"); calib: camera file (KITTI, ROS,
             OpenCV, RealSense, JSON), or a folder of them matched by name; fov: horizontal, degrees. Without any of them EXIF
             decides, and failing that a guess: the result's warnings report it, because all distances scale with it.
-        score: the lowest score that is kept; by default the model's own, see :attr:`score`.
+        score: score threshold; by default the model's own, see :attr:`score`.
         batch: of a list, images in one batch at most; they must agree in network size.
         zooms: test-time augmentation: the network images' sizes against the plain one, as in (0.8, 1, 1.3), whose detections
             are averaged: better boxes for as many times the time. flip: each view mirrored, too. Not for roi10d.

@@ -1,4 +1,4 @@
-"""Detection results: boxes in metres with the image and the camera they belong to, and how they are written."""
+"""Detection results: boxes in metres with their image and camera, and their output formats."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Results3D:
 
     @property
     def evidence(self) -> Evidence | None:
-        """The named measurements behind each box, from methods that fit boxes through such (SS3D's 26 hints)."""
+        """The predicted parameters behind each box with their residuals, from methods that fit boxes (SS3D's 26)."""
         return self.objects.evidence
 
     @property
@@ -120,7 +120,7 @@ class Results3D:
         return torch.linalg.vector_norm(self.boxes.center[:, [0, 2]], dim=1)
 
     def filter(self, score: float = 0.0, classes: Collection[str] | None = None) -> Results3D:
-        """Only objects of at least this score and, if given, of these classes."""
+        """Objects above a score threshold and, if given, of some classes."""
         return replace(self, objects=self.objects.filter(score, classes))
 
     # -- as text ------------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class Results3D:
         return "".join(f"{frame} {k} {row}\n" for k, row in zip(ids, rows, strict=True))
 
     def to_dict(self, hints: bool = False) -> dict[str, Any]:
-        """The content of :meth:`to_json`. hints: each object also with its evidence, where the method has such."""
+        """The content of :meth:`to_json`. With ``hints`` each object has its evidence, if the method gives any."""
         camera = {name: float(getattr(self.camera, name)) for name in ("fx", "fy", "cx", "cy")}
         return {
             "schema": SCHEMA,
@@ -202,7 +202,7 @@ class Results3D:
         return format_json(self.to_dict())
 
     def table(self) -> Table:
-        """For a terminal: ``rich.print(result.table())``."""
+        """A table of the objects, within 80 columns: ``rich.print(result.table())``."""
         from rich import box
         from rich.table import Table
 
@@ -212,18 +212,13 @@ class Results3D:
             title_justify="left",
             caption=f"camera: {self.camera_origin}",
             caption_justify="left",
+            collapse_padding=True,
+            pad_edge=False,
         )
-        for heading in (
-            "class",
-            "score",
-            "distance m",
-            "x right",
-            "y down",
-            "z ahead",
-            "l x h x w m",
-            "yaw deg",
-        ):
-            table.add_column(heading, justify="left" if heading == "class" else "right", no_wrap=True)
+        for heading in ("class", "score", "dist m", "x right", "y down", "z ahead", "l x h x w m", "yaw deg"):
+            table.add_column(
+                heading, justify="left" if heading == "class" else "right", no_wrap=heading != "class"
+            )
         for i in range(len(self)):
             x, y, z = (f"{v:.2f}" for v in self.boxes.center[i].tolist())
             size = " x ".join(f"{v:.2f}" for v in self.boxes.size[i].tolist())

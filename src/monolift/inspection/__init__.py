@@ -1,1 +1,1 @@
-"""Checks a data set: unreadable files, odd labels, statistics, sample images."""
+"""Checks of a data set: unreadable files, suspicious labels, statistics, sample images."""

@@ -1,4 +1,4 @@
-"""Is a data set in KITTI's layout sound, and what are its statistics: `monolift inspect`.
+"""Checks and statistics of a KITTI-format data set (`monolift inspect`).
 
 ROOT (or ROOT/training) holds label_2 and, as far as they exist, calib and image_2. Nothing here stops at the first fault: every
 unreadable line and file is listed, what merely looks odd is listed apart.

@@ -1,4 +1,4 @@
-"""Labels that can be read but look wrong: behind the camera, off their 2D box, doubled, impossible."""
+"""Suspicious labels: behind the camera, off their 2D box, duplicate, of impossible size."""
 
 from __future__ import annotations
 

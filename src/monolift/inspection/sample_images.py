@@ -1,4 +1,4 @@
-"""Images of labelled images: 2D boxes, projected 3D boxes and the scene from above, to check labels by eye."""
+"""Sample images with their labels drawn: 2D boxes, projected 3D boxes and the bird's-eye view."""
 
 from __future__ import annotations
 

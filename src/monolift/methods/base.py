@@ -160,7 +160,7 @@ def in_source(found: Detections, view: View, width: int, height: int) -> Detecti
 def focal_ratio(focal: Float[Tensor, "*b"], reference: float) -> Float[Tensor, "*b"]:
     """f / f_ref, or ones where ``reference`` is 0: what a depth predicted for the reference focal length is multiplied by.
 
-    The same object twice as far away through a lens of twice the focal length looks the same, so a network can only ever
+    The same object twice as far away through a camera of twice the focal length looks the same, so a network can only ever
     predict depth f_ref / f.
     """
     return focal / reference if reference else torch.ones_like(focal)

@@ -1,4 +1,4 @@
-"""How a method is trained: optimiser, schedule, precision. One small dataclass; each method ships its presets."""
+"""Training recipe: optimiser, schedule, precision, augmentation."""
 
 from __future__ import annotations
 
@@ -37,30 +37,29 @@ class Recipe:
     batch_size: int = 8
     """Images per step and process."""
     optimizer: str = "adamw"
-    """adam, adamw, or sgd with momentum 0.9."""
+    """Optimizer: adam, adamw, or sgd with momentum 0.9."""
     lr: float = 6e-4
     """Learning rate, reached after the warm-up."""
     backbone_lr_factor: float = 0.5
-    """Factor on the learning rate of the backbone, which starts from pre-trained weights."""
+    """Learning rate factor of the backbone, which starts from pretrained weights."""
     freeze: tuple[str, ...] = ()
-    """Parts of the backbone by name that keep their weights, ("stem", "dark2") or ("base.stem", "base.stages.0"): cheaper, and
-    with little data no worse."""
+    """Frozen parts of the backbone by name, such as ("stem", "dark2") or ("base.stem", "base.stages.0")."""
     bias_lr_factor: float = 1.0
-    """Factor on the learning rate of biases (SMOKE's released code: 2)."""
+    """Learning rate factor of biases (SMOKE's released code: 2)."""
     weight_decay: float = 1e-4
-    """Of weights with two or more dimensions only."""
+    """Weight decay, on parameters with two or more dimensions only."""
     schedule: str = "cosine"
-    """cosine (to 1 % at the end) or steps (a tenth at each milestone)."""
+    """Learning rate schedule: cosine (down to 1 %) or steps (times 0.1 at each milestone)."""
     milestones: tuple[float, ...] = (0.4, 0.72)
-    """For steps: shares of the whole run."""
+    """Milestones of the schedule steps, as fractions of the run."""
     warmup: float = 0.03
-    """Share of the run in which the rate rises linearly from a hundredth."""
+    """Fraction of the run with a linear warm-up from 1 % of the learning rate."""
     clip: float = 20.0
-    """Largest norm of the gradient; 0: not clipped."""
+    """Maximum gradient norm; 0: no clipping."""
     ema: float = 0.998
-    """Decay of the averaged weights that are evaluated and saved; 0: none."""
+    """Decay of the exponential moving average of the weights, which is evaluated and saved; 0: none."""
     precision: str = "float32"
-    """float32, or bfloat16 (autocast; losses and boxes stay in float32)."""
+    """float32, or bfloat16 (autocast; losses and boxes in float32)."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Mirror, zoom, shift, colour."""
 

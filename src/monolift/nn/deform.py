@@ -247,7 +247,7 @@ def _corners(offset: Tensor, mask: Tensor | None, g: _Geometry) -> tuple[Tensor,
     dy, dx = offset.reshape(batch, g.groups, g.taps, 2, out_h, out_w).permute(3, 2, 0, 4, 5, 1).unbind(0)
     y = (dy + (base_y[:, None, :, :, None] + 1)).clamp(0, g.height + 1)  # + 1: pixels of the padded image
     x = (dx + (base_x[:, None, :, :, None] + 1)).clamp(0, g.width + 1)
-    # A NaN has no integer: it reads some valid row, and its NaN weight tells.
+    # A NaN has no integer: it reads some valid row, and its weight is NaN.
     y0, x0 = (position.detach().nan_to_num(0.0).floor() for position in (y, x))
 
     row = g.width + 3

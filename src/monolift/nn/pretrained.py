@@ -60,7 +60,7 @@ class LoadReport:
 
 
 class Published(nn.Module):
-    """A network with published weights: ``released_names`` says in which files and names."""
+    """A network with published weights: ``released_names`` lists files and names."""
 
     released_names: ReleasedNames
 

@@ -92,7 +92,7 @@ def anchor_boxes(
 def deltas_from_boxes(
     boxes: Float[Tensor, "... 4"], anchors: Float[Tensor, "... 4"]
 ) -> Float[Tensor, "... 4"]:
-    """Centre shift in anchor sizes and log size change: what the head should say for ``boxes``."""
+    """Centre shift in anchor sizes and log size change: the regression targets of ``boxes``."""
     anchor_size = anchors[..., 2:] - anchors[..., :2]
     size = (boxes[..., 2:] - boxes[..., :2]).clamp_min(1e-3)
     shift = (boxes[..., :2] + boxes[..., 2:] - anchors[..., :2] - anchors[..., 2:]) / 2 / anchor_size

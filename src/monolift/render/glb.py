@@ -45,7 +45,7 @@ def glb_bytes(meshes: Sequence[Mesh], names: Sequence[str] = (), camera_frame: b
 
     names: one per mesh; "object 0", "object 1" ... without.
     camera_frame: the vertices are camera coordinates (x right, y down, z forward) while glTF's y points up. They are stored
-        as they are, so that whoever reads the numbers gets metric camera coordinates; the root node carries the half turn
+        as they are, so that the numbers are metric camera coordinates; the root node carries the half turn
         (x, -y, -z) that stands the scene upright. Without it the root node turns nothing.
 
     Textures (3, h, w) in [0, 1] become 8-bit PNGs inside the file, read without shading (KHR_materials_unlit where a viewer

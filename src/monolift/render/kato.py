@@ -1,7 +1,7 @@
 """The approximate gradient of Kato et al. for hard-edged images.
 
 Kato, Ushiku, Harada, "Neural 3D Mesh Renderer", CVPR 2018, section 3: an image is drawn with hard edges, and backwards a
-pixel's surface is told which way to move from what its neighbour's colour would do to the loss. This is the rule in the form of
+pixel's surface moves as its neighbour's colour would change the loss. This is the rule in the form of
 their later renderer (Kato, Harada, "Learning View Priors for Single-view 3D Reconstruction", CVPR 2019, in its public code),
 which MonoDR's authors share: only the two nearest pixels along each axis are compared. Deviations: in the 2018 paper every
 pixel of a row pulls at an edge, with a force that falls with its distance; and the released code calls it a tie where the two

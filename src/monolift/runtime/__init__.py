@@ -7,7 +7,7 @@
     found.center, found.size, found.yaw            # metres, radians; x right, y down, z forward
 
 This folder imports nothing else of monolift, only relative paths within itself: ``monolift export --folder`` copies it beside a
-model, for machines that shall not have monolift. What it knows twice (image files, windows, projections, SMOKE's decoding) is
+model, for deployment without monolift installed. What it knows twice (image files, windows, projections, SMOKE's decoding) is
 tested against the originals.
 
     model       a session, its description, from an image to objects

@@ -65,7 +65,7 @@ def check_numbers(
 
     where: the file or option that messages begin with. stated: the size was given with the camera, so that the image may be any
     window of a larger one; its principal point is warned about and not refused.
-    Raises ValueError where camera and image cannot belong together: numbers that are not finite or beyond any lens, a focal
+    Raises ValueError where camera and image cannot belong together: numbers that are not finite or impossible, a focal
     length of another unit, a fisheye, a principal point of an image of another size, a translation of another unit.
     """
     numbers = (camera.fx, camera.fy, camera.cx, camera.cy, *camera.translation)

@@ -90,7 +90,7 @@ class Model:
                 one = {name: maps[row] for name, maps in raw.items()}
                 found = DECODERS[self.method](one, windows[i].lens(lenses[i]), self.config)
                 kept = found[found.scores >= limit]
-                objects = _in_photo(kept, windows[i], lenses[i])
+                objects = _in_image(kept, windows[i], lenses[i])
                 results[i] = Found.of(objects, self.classes, lenses[i], photos[i][0], checked[i][1])
         return [results[i] for i in range(len(photos))]
 
@@ -187,7 +187,7 @@ def _photo(image: Any) -> tuple[str, npt.NDArray[np.uint8]]:
     return name, image
 
 
-def _in_photo(found: Objects, window: Window, lens: Lens) -> Objects:
+def _in_image(found: Objects, window: Window, lens: Lens) -> Objects:
     """2D boxes from the network image to the image."""
     pixels = window.source_from_window(found.boxes2d.reshape(-1, 2, 2)).reshape(-1, 4)
     return Objects(found.center, found.size, found.yaw, found.scores, found.labels, lens.inside(pixels))

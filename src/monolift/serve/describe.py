@@ -1,4 +1,4 @@
-"""What OpenAPI says of /v1/detect: its two kinds of body, its options with examples, its answers."""
+"""OpenAPI description of /v1/detect: its two kinds of body, options with examples, responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ One image and its camera in, metric 3D boxes out. Metres, radians, pixels; camer
     curl -F image=@street.jpg -F camera=721.5,721.5,609.6,172.9 http://127.0.0.1:8000/v1/detect
     curl --data-binary @street.jpg -H "Content-Type: image/jpeg" "http://127.0.0.1:8000/v1/detect?fov=81&format=kitti"
 
-Of camera, fov and calib at most one; with none EXIF decides, else a guess is made and the answer's warnings say so.
+Give at most one of camera, fov and calib; with none, EXIF is used, else an assumed phone camera and a warning.
 """
 
 _OPTIONS: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""A request's bytes to an image, its camera and options. Whatever is wrong is said with the name of the field."""
+"""Parsing of a request: image, camera and options. Errors name the field."""
 
 from __future__ import annotations
 

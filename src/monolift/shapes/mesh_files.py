@@ -93,7 +93,7 @@ def grid_of_mesh(
     """The TSDF of a watertight mesh scaled to its box, as a share of the truncation.
 
     size: length, height, width in metres that the box stands for; the mesh's own without it. Distances are to triangles, those
-    nearest among ``SAMPLES`` points spread over the surface; the side is told by how often a ray crosses the surface.
+    nearest among ``SAMPLES`` points spread over the surface; the sign follows from how often a ray crosses the surface.
     """
     low, high = mesh.vertices.amin(0), mesh.vertices.amax(0)
     size = high - low if size is None else size

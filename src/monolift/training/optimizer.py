@@ -73,7 +73,7 @@ class Average:
         """Takes the weights after ``step`` steps in."""
         if not self.decay:
             return
-        # a short memory at first: the average must not remember the untrained weights
+        # EMA warm-up: a small decay at first, so that the average does not keep the untrained weights
         decay = min(self.decay, (1 + step) / (10 + step))
         new, old = self.source.state_dict(), self.detector.state_dict()
         numbers = [name for name, value in old.items() if value.is_floating_point()]

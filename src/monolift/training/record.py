@@ -1,4 +1,4 @@
-"""What a training says of itself: the card in its checkpoints, and run.toml, from which it can be started again."""
+"""Records of a training: the card in its checkpoints, and run.toml, which starts the same run again."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def claim(out: Path, resume: bool, overwrite: bool) -> None:
         return
     if not overwrite:
         raise InputError(
-            f"{out}: holds a training already ({', '.join(there)}): go on with it by --resume, replace it by --overwrite, or "
+            f"{out}: holds a training already ({', '.join(there)}): resume it with --resume, overwrite it with --overwrite, or "
             "choose another output folder"
         )
 

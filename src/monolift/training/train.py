@@ -38,7 +38,7 @@ from monolift.typing import Tensor
 
 @dataclass(frozen=True)
 class Step:
-    """What ``on_step`` is told after each optimiser step, its checkpoint written if one was due.
+    """Argument of ``on_step``, called after each optimiser step, once its checkpoint, if due, is written.
 
     epoch, step: done so far, the step counted over all epochs; names: of the images; losses: their values, on a GPU
     those of the step before, and none after the first
@@ -134,7 +134,7 @@ def _run(t: Training, val_every: int, save_seconds: float, on_step: Callable[[St
     while state.epoch < recipe.epochs:
         t.detector.train()
         for part in t.frozen:
-            part.eval()  # or its norms would go on measuring
+            part.eval()  # keep the BatchNorm statistics frozen
         for batch in t.loader.epoch(state.epoch, skip=state.done):
             torch.manual_seed(t.identity.seed + state.step)  # some losses draw: alike after resuming
             set_rate(t.optimizer, recipe.rate(state.step / total))

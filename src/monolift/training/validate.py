@@ -15,7 +15,7 @@ from monolift.methods.base import Detector
 from monolift.render.draw.overlay import draw_result
 
 IMAGES = 6  # drawn at each validation
-SCORE = 0.25  # lowest score drawn where no curve says better
+SCORE = 0.25  # score threshold of the drawings where no curve gives one
 
 
 def detect_sample(detector: Detector, sample: Sample) -> Objects:

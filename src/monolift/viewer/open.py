@@ -148,7 +148,7 @@ def _autolabels(path: Path, split: Path | None, images: Path | None, points: Pat
     root = _kitti_root(data)
     if root is None:
         raise InputError(
-            f"{data}: the labelled images are not there: --images ROOT says where image_2 and calib are"
+            f"{data}: the labelled images are missing: give the folder of image_2 and calib with --images ROOT"
         )
     meshes = path / "meshes"
     return _kitti_frames(_Kitti(root, path / "label_2", meshes if meshes.is_dir() else None, points), split)

@@ -125,7 +125,7 @@ def _image(source: Any, name: str, file: Path, images: Path | None) -> tuple[Pat
     found = next((p for p in places if p.suffix.lower() in IMAGE_SUFFIXES and _is_file(p)), None)
     if found:
         return found, None
-    return None, f"the image {source or name} is not there: --images DIR says where images are"
+    return None, f"the image {source or name} is missing: give its folder with --images DIR"
 
 
 def _is_file(path: Path) -> bool:

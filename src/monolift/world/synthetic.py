@@ -3,7 +3,7 @@
 `make_frame` gives one image with its labels and camera; `write_world` fills a folder in KITTI's layout. The same seed gives
 the same bytes, whatever the number of worker processes; image k does not depend on how many images are made.
 
-How the labels come about is told in `scene.labels`, how the laser's points do in `scene.lidar`.
+`world.labels` computes the labels, `world.lidar` the LiDAR points.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def write_frame(root: Path, world: World, index: int) -> int:
 def write_world(root: Path, world: World, images: int, workers: int = 1) -> Iterator[int]:
     """Write images 0 .. images - 1 in KITTI's layout, and ImageSets/all.txt; yields each one's number of objects when done.
 
-    Images that are complete already are left alone (and yield -1), so a killed run goes on where it stopped. Raises
+    Images that are complete already are left alone (and yield -1), so a killed run resumes where it stopped. Raises
     InputError when the folder holds another world.
     """
     _claim(root, world)

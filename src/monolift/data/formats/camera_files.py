@@ -1,4 +1,4 @@
-"""Camera files as people have them, told apart by their content.
+"""Camera calibration files of several tools, recognised by their content.
 
     KITTI        object (P2), tracking (keys without a colon too), odometry and raw (calib_cam_to_cam.txt: P_rect_02, S_rect_02)
     ROS          sensor_msgs/CameraInfo as YAML, as camera_calibration saves it or ``topic echo`` prints it

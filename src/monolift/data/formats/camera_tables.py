@@ -1,4 +1,4 @@
-"""Cameras in JSON and YAML: which keys hold one, in the files of ROS, OpenCV, RealSense, Kalibr, Omni3D and monolift."""
+"""Cameras in JSON and YAML: the keys of ROS, OpenCV, RealSense, Kalibr, Omni3D and monolift."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DEEPEST = 3
 
 @dataclass(frozen=True)
 class CameraFile:
-    """What a camera file says.
+    """The content of a camera file.
 
     kind: the sort of file, for the result's ``camera_origin``; size: (width, height) of the images it was made for, if it says.
     """

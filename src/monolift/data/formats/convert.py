@@ -1,4 +1,4 @@
-"""From one data set's format to another: KITTI, Omni3D, COCO; and from nuScenes to any of them."""
+"""Conversion between data set formats: KITTI, Omni3D and COCO; nuScenes as a source."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TARGETS = ("kitti", "omni3d", "coco")
 
 @dataclass(frozen=True)
 class Converted:
-    """What came of a conversion: frames and objects written, and what was lost or is doubtful.
+    """The outcome of a conversion: frames and objects written, problems found.
 
     failed: (image, why) of images that cannot be used and are not in ``out``; missing: files of images that are not there and
     were left out as was asked for, or as nuScenes' partial downloads are.
@@ -44,7 +44,7 @@ def open_dataset(
     channel: str = "CAM_FRONT",
     scenes: Collection[str] = (),
 ) -> FrameDataset:
-    """The data set at a path, its format told from what is there.
+    """Open a data set; its format is detected.
 
     source: a KITTI folder, a nuScenes folder, or an Omni3D or COCO file. split: ids of a KITTI folder; images: the folder that
     a file's image paths start from; version, channel, scenes: of nuScenes.
@@ -172,7 +172,7 @@ class _Job:
         """Raises InputError unless the image is there and has the size that its annotations are for."""
         if not frame.image.is_file():
             raise InputError(
-                f"{frame.image}: no such image: --images says where the paths start, --skip-missing leaves it out"
+                f"{frame.image}: no such image: give the folder of the paths with --images, or --skip-missing"
             )
         size = image_size(frame.image)
         if size != (frame.width, frame.height):

@@ -65,9 +65,9 @@ def model_of(value: Any, where: str) -> str:
 def bending_warning(
     camera: CameraNumbers, size: tuple[int, int], model: str, coefficients: Sequence[float], where: str
 ) -> tuple[str, ...]:
-    """The warning about a lens that bends the image, none for coefficients of zero.
+    """The warning about lens distortion, none for coefficients of zero.
 
-    Raises InputError for a number of coefficients that the model does not have, and for ones that no lens has.
+    Raises InputError for a number of coefficients that the model does not have, and for impossible ones.
     """
     if len(coefficients) not in PINHOLE[model] and any(coefficients):
         raise InputError(

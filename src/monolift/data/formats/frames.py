@@ -195,7 +195,7 @@ def boxes_of(labels: KittiLabels) -> Boxes3D:
 
 
 def without_3d_ignored(labels: KittiLabels) -> KittiLabels:
-    """The same rows with objects that lack a 3D box as DontCare: there is something, but nobody can learn it in 3D."""
+    """The same rows with objects that lack a 3D box as DontCare regions."""
     names = zip(labels.names, has_box3d(labels), strict=True)
     return replace(labels, names=tuple(name if known else "DontCare" for name, known in names))
 

@@ -1,7 +1,7 @@
 """Thousands of label or result files as one table: `kitti_format` for whole folders, with the official program's leniency.
 
 The official evaluator reads files as one stream of words. What that drops or skips without a word is kept here as a list,
-so that whoever evaluates can say it.
+so that the evaluation can report it.
 """
 
 from __future__ import annotations

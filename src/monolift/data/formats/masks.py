@@ -1,4 +1,4 @@
-"""Instance masks of images, from the files that 2D detectors leave: COCO JSON, PNG id maps, npz.
+"""Instance masks of images from COCO JSON, PNG id maps or npz.
 
 `open_masks` finds out which; whatever the file, an image's masks become `Instances`: one map of object numbers with a row per
 object. Where masks overlap, the pixel is the better scored object's, as in panoptic segmentation.
@@ -83,7 +83,7 @@ class Instances:
         return torch.where(own, OWN, torch.where(self.map > 0, OTHER, BACKGROUND)).to(torch.int8)
 
     def mask_boxes(self) -> Float[Tensor, "n 4"]:
-        """Rectangles round the masks' pixels, from edge to edge: half a pixel beyond the outermost centres."""
+        """Bounding boxes of the masks' pixels, from edge to edge: half a pixel beyond the outermost centres."""
         boxes = torch.zeros(len(self), 4)
         for k in range(len(self)):
             rows, columns = (self.map == k + 1).nonzero(as_tuple=True)

@@ -1,4 +1,4 @@
-"""Every choice MonoDR leaves open, with the paper's and our default as presets."""
+"""MonoDR's configuration, with presets for the defaults and the paper."""
 
 from __future__ import annotations
 
@@ -50,38 +50,38 @@ RANGES = {
 
 @dataclass(frozen=True)
 class MonoDRConfig:
-    """Defaults are ours: faster, and not misled by what stands before an object. ``paper()`` has the published constants."""
+    """The defaults are faster and occlusion-aware; ``paper()`` has the published constants."""
 
     size_mean: tuple[float, ...] = CAR_SIZE
-    """Mean length, height, width, metres; where the fit starts and what its sizes are held to. KITTI's cars: statistics, not
+    """Mean length, height, width, metres; the initial value and the prior of the fitted size. KITTI's cars: statistics, not
     labels of the images at hand."""
     size_deviation: tuple[float, ...] = CAR_DEVIATION
     """Standard deviations of length, height, width, metres, for the gaussian size loss."""
     crop: int = 64
-    """Side of an object's image, pixels (ours in both presets: the paper does not say)."""
+    """Side of an object's crop, pixels (the paper does not state it)."""
     margin: float = 0.1
-    """Share of the 2D box's longer side that the crop shows round it (ours in both presets: the paper does not say)."""
+    """Margin of the crop around the 2D box, as a fraction of its longer side (the paper does not state it)."""
     iterations: int = 100
-    """Steps of Adam (published: 150)."""
+    """Optimisation steps with Adam (published: 150)."""
     lr: float = 0.03
-    """Adam's rate, for metres, radians and codes alike; its betas are 0.5 and 0.9."""
+    """Adam's learning rate, for metres, radians and codes alike; betas 0.5 and 0.9."""
     pixel_weight: float = 1.0
-    """Weight of the difference in colour, eq. 3."""
+    """Weight of the colour loss, eq. 3."""
     box_weight: float = 1.0
-    """Weight of the 2D boxes' overlap, eq. 4."""
+    """Weight of the 2D box loss, eq. 4."""
     box_tolerance: float = 0.1
-    """Lack of overlap of the 2D boxes that costs nothing."""
+    """1 - IoU of the 2D boxes below which the box loss is zero."""
     silhouette_weight: float = 1.0
-    """Weight of the silhouettes' overlap, eqs. 5 and 6."""
+    """Weight of the silhouette loss, eqs. 5 and 6."""
     depth_weight: float = 0.2
-    """Weight of the difference in depth, eq. 7, per metre."""
+    """Weight of the depth loss, eq. 7, per metre."""
     size_weight: float = 0.04
-    """Weight of the deviation from the mean size: of half the squared deviations, or of the L1 distance in metres (0.1)."""
+    """Weight of the size prior: of half the squared deviations, or of the L1 distance in metres (0.1)."""
     size_loss: str = "gaussian"
     """gaussian (half the sum of squares of the deviations in standard deviations) or l1 (published)."""
     size_after: int = 33
-    """Sizes stay at their means for so many iterations, so that a car seen from behind does not become a short one seen from
-    the side before its rotation is found. Published: 0."""
+    """Iterations in which sizes are fixed at their means, so that a car seen from behind does not become a short one seen from
+    the side before its rotation is found (published: 0)."""
     depth_loss: str = "robust"
     """robust (grows like L1, but no further than ``depth_cut``) or l1 (published)."""
     depth_cut: float = 2.0
@@ -93,47 +93,46 @@ class MonoDRConfig:
     """Points of a laser weigh as much as a dense depth map, each as many times as the mask has more pixels than points; False
     (published): a pixel without a depth adds nothing to eq. 7, and the depth of a sparse map weighs little."""
     others: str = "unknown"
-    """What pixels of other instances and beyond the image's border are: unknown, so that they say nothing about this
-    object, or foreground and background (published: the union of all masks is foreground)."""
+    """Pixels of other instances and beyond the image border: unknown (masked out of the loss) or foreground (published: the
+    union of all masks is foreground)."""
     box_sides: str = "one-sided"
     """one-sided: the object may reach beyond a side of its 2D box that touches another instance or the border; or all
     sides count both ways (published)."""
     start_depth: str = "centroid"
     """centroid (median depth of the mask and half a mean width behind it) or mean (of the mask; the paper's sentence is
-    garbled)."""
+    ambiguous)."""
     start_codes: float = 0.0
-    """Codes start at the family's middle; or, above 0, at random numbers of this standard deviation (published: 0.1)."""
+    """Standard deviation of the initial codes; 0: the mean car (published: 0.1)."""
     start_rotation: float = 0.1
-    """Standard deviation of the first angle, radians."""
+    """Standard deviation of the initial angle, radians."""
     scale_spread: float = 0.03
-    """How far the depth map of an image may be off as a whole (standard deviation of the log of its scale); the sizes of
-    the image's objects decide. 0: taken as it is (published)."""
+    """Standard deviation of the log of a depth map's scale error, estimated per image from the sizes of its objects. 0: no
+    scale correction (published)."""
     size_spread: float = 0.07
-    """Standard deviation of the log of an object's size about the mean, for weighing it against ``scale_spread``."""
+    """Standard deviation of the log of an object's size about the mean, weighed against ``scale_spread``."""
     escape_until: int = 33
-    """Rotations are tried in the first so many iterations; published: in all."""
+    """Number of initial iterations in which rotation hypotheses are tested (published: all)."""
     escape_turned: bool = True
-    """Also try the opposite heading (ours)."""
+    """Also test the opposite heading."""
     escape_sweep: bool = True
-    """Try the whole circle in steps of 30 degrees in the first and the last of these iterations (ours)."""
+    """Test the whole circle in steps of 30 degrees in the first and the last of these iterations."""
     escape_depth: float = 0.3
-    """Weight of the depth's form, its median taken off, per metre, when rotations are compared (published: 0)."""
+    """Weight of the median-subtracted depth difference, per metre, when rotations are compared (published: 0)."""
     escape_box: float = 0.5
-    """Weight of the 2D boxes' lack of overlap when rotations are compared, since what reaches beyond the crop is not seen
-    (published: 0, and the trial aligned)."""
+    """Weight of 1 - IoU of the 2D boxes when rotations are compared (published: 0, with ``escape_aligned``)."""
     escape_aligned: bool = False
-    """Bring the trial's 2D box to the place and area of the observed one before comparing (published)."""
+    """Align a hypothesis' 2D box with the observed one in position and area before comparing (published)."""
     metric: str = "multiscale"
-    """How trials are compared: multiscale (ours, without weights, also in the paper preset: LPIPS needs a file of weights) or
+    """Metric that compares hypotheses: multiscale (needs no weights; also in the paper preset, because LPIPS needs a file) or
     lpips:FILE (published)."""
     silhouette_confidence: float = 0.1
     """alpha_m of eq. 8."""
     protrusion_confidence: float = 0.03
     """alpha_b of eq. 8."""
     edge_rule: EdgeRule = "antialias"
-    """Renderer's rule for edges: antialias, or kato (published)."""
+    """Edge gradients of the renderer: antialias, or kato (published)."""
     batch: int = 32
-    """Objects that are fitted at a time, of as many images as it takes."""
+    """Objects per batch, from several images."""
 
     def __post_init__(self) -> None:
         check_fields("monodr", self, CHOICES, RANGES)

@@ -1,4 +1,4 @@
-"""What is seen of each object, resampled to one small square image per object."""
+"""Square crops of the observed objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Out of the wrong rotation: MonoDR section 3.2.
+"""Escaping rotation local minima: MonoDR section 3.2.
 
 Gradients lead to the nearest rotation that explains the silhouette. So others are rendered too, and the best one is taken, as
 judged by a metric of appearance.

@@ -238,7 +238,7 @@ def start_depth(crops: Crops, codec: MonoDRCodec, config: MonoDRConfig) -> Float
 
 
 def screen_boxes(screen: Float[Tensor, "n v 3"]) -> Float[Tensor, "n 4"]:
-    """Rectangles round projected vertices; differentiable in the outermost ones."""
+    """2D bounding boxes of projected vertices; differentiable in the outermost ones."""
     pixels = screen[..., :2]
     return torch.cat([pixels.amin(1), pixels.amax(1)], 1)
 

@@ -1,4 +1,4 @@
-"""How far a rendering is from what was observed: MonoDR eqs. 2 to 7, per object."""
+"""MonoDR's losses between rendering and observation, eqs. 2 to 7, per object."""
 
 from __future__ import annotations
 

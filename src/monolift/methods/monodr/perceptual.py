@@ -1,4 +1,4 @@
-"""How alike two images of an object look: what decides between rotations."""
+"""Perceptual image metrics, which select among rotation hypotheses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which anchors and regions of ROI-10D stand for which labelled object."""
+"""Target assignment of ROI-10D: anchors and RoIs to labelled objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every choice ROI-10D leaves open, with the paper and our small default as presets."""
+"""ROI-10D's configuration, with presets for the defaults and the paper."""
 
 from __future__ import annotations
 
@@ -76,29 +76,29 @@ SHAPE = 6  # numbers of the bundled space's shape codes (published)
 
 @dataclass(frozen=True)
 class ROI10DConfig(DetectorConfig):
-    """Defaults are ours: small, for CPUs. ``paper()`` follows the publication."""
+    """The defaults are small, for CPUs; ``paper()`` follows the publication."""
 
     classes: tuple[str, ...] = field(default=("Car",), metadata={"decides": ("sizes", "size_deviations")})
-    """Names by label index (published: cars alone)."""
+    """Class names by label index (published: cars only)."""
     backbone: str = "nano"
     """nano (strides 4 to 32), resnet18 or resnet34 (strides 8 to 128)."""
     norm: str = "group"
-    """group or batch, for the ResNets."""
+    """Normalisation of the ResNets: group or batch."""
     channels: int = 64
-    """Of the feature pyramid."""
+    """Channels of the feature pyramid."""
     input_width: int = 640
     """Width of the training image, pixels, a multiple of 32."""
     input_height: int = 192
     """Height of the training image, pixels, a multiple of 32."""
     fit: str = "area"
-    """How any image becomes a network image: area (same number of pixels, own shape) or letterbox (training size)."""
+    """Resize mode: area (keep the aspect ratio, constant pixel count) or letterbox (pad to the training size)."""
     focal: float = 370.0
-    """Reference focal length, network pixels: depths are predicted for it and scaled by the camera's. 0: not scaled
+    """Reference focal length, network pixels: depth is predicted at it and scaled by the camera's. 0: no scaling
     (published)."""
     tower_depth: int = 1
     """Convolutions of RetinaNet's towers (published: 4); nano's pyramid already ends in towers."""
     separable: bool = True
-    """Depthwise towers (published: full convolutions)."""
+    """Depthwise separable towers (published: full convolutions)."""
     anchor_size: float = 3.0
     """Side of the square anchor of scale 1, in strides of its level (published: 4)."""
     anchor_scales: tuple[float, ...] = (1.0, 1.41)
@@ -106,85 +106,85 @@ class ROI10DConfig(DetectorConfig):
     anchor_ratios: tuple[float, ...] = (0.5, 0.9)
     """Height / width of the anchors (published: 0.5, 1, 2)."""
     box_loss: str = "giou"
-    """Of the 2D boxes: giou (1 - generalised IoU) or smooth_l1 on the deltas (published)."""
+    """Loss of the 2D boxes: giou (1 - generalised IoU) or smooth_l1 on the deltas (published)."""
     min_height: float = 6.0
-    """Labelled boxes lower than this, network pixels, are neither sought nor background."""
+    """Objects whose 2D box is lower than this, network pixels, are ignored in the loss."""
     depth: str = "small"
-    """Depth stream: small (0.1 M parameters), resnet18 (published kind), given (a map beside each image: Sample.depth in
+    """Depth stream: small (0.1 M parameters), resnet18 (published kind), given (a depth map per image: Sample.depth in
     training, ``ROI10D.with_depth`` in use), none (ablation of the paper's table 3)."""
     depth_weights: str = ""
     """File of a depth stream that ``monolift depth train`` wrote, on stereo pairs or video: its weights are the stream's at the
     first step (published: pre-trained on KITTI's stereo pairs). Without it, and without depth_2 beside the images, the stream
     starts at random and only the pose loss trains it, as features rather than as depth; training warns."""
     depth_flip: bool = False
-    """The stream's flip-augmentation layer (published; twice the cost)."""
+    """Flip-augmentation layer of the depth stream (published; twice the cost)."""
     fused: int = 32
     """Channels of the features after fusion; the depth and coordinate maps have half as many."""
     roi_levels: int = 1
-    """Levels of the pyramid, finest first, from which regions are read, by their size."""
+    """Pyramid levels that RoIAlign reads, finest first; an RoI's size decides its level."""
     roi_size: int = 7
-    """Cells along each side of a region."""
+    """RoIAlign output size per side, cells."""
     head_channels: int = 96
-    """Of the two layers of each branch."""
+    """Channels of the two layers of each branch."""
     depth_mean: float = 22.0
-    """Metres at the reference focal length."""
+    """Mean depth in metres at the reference focal length."""
     depth_std: float = 13.0
-    """Metres."""
+    """Standard deviation of depth in metres."""
     depth_start: str = "roi"
-    """The depth branch counts from: roi (where an object of mean height fills the region's height, in units of log depth;
+    """Depth reference: roi (log ratio to the depth at which an object of mean height fills the RoI;
     ours), mean (of the data, in its standard deviations; ours) or metric (of the data, in metres; published: "the depth z is
     metric". The mean is where the branch starts and changes no gradient)."""
     sizes: tuple[tuple[float, float, float], ...] = ()
     """Mean length, height, width of each class, metres; from the training split."""
     size_deviations: tuple[tuple[float, float, float], ...] = ()
-    """Their standard deviations, the unit of the extents branch; from the training split."""
+    """Standard deviations of length, height, width per class, the unit of the extents branch; from the training split."""
     weighting: str = "lifting"
     """lifting (ROI-10D eq. 2), none (separate terms, summed), kendall (separate terms, learnt uncertainties): table 3."""
     lift_extents: bool = False
-    """Let the lifting loss train the extents too (published). Unsure of heading and depth it is smallest for boxes shorter than
-    any car: after a short training 2.5 m were predicted for 3.9 m. By default the extents keep their separate term."""
+    """Train the extents with the lifting loss (published) instead of a separate term. With uncertain heading and depth its
+    minimum lies at boxes that are too short: after a short training 2.5 m for cars of 3.9 m."""
     warmup_steps: int = 400
     """Steps with separate terms before the lifting loss (published: "until boxes are stable")."""
     pose_weight: float = 0.5
-    """Of the pose loss, metres or separate terms, against the 2D losses (published: not said)."""
+    """Weight of the pose loss against the 2D losses (published: not stated)."""
     term_weights: tuple[float, ...] = (2.0, 4.0, 1.0, 0.5)
-    """Of the separate terms of rotation, centroid, depth and extents, each the L1 distance in its branch's own unit: about what
-    is usual of each (ours). Published: uniform, and that they are then not comparable is the paper's point (table 3)."""
+    """Units of the separate terms of rotation, centroid, depth and extents, each an L1 distance: about the typical
+    error of each (ours). Published: uniform; that these are not comparable is the paper's point (table 3)."""
     shape_weight: float = 0.1
-    """Of the shape loss, for objects with a shape label (published: not said)."""
+    """Weight of the shape loss, for objects with a shape label (published: not stated)."""
     shape_loss: str = "geodesic"
-    """geodesic (angle between the codes) or paper (eq. 5, twice the angle between their lines: it cannot tell s from -s)."""
+    """geodesic (angle between the codes) or paper (eq. 5, which is equal for s and -s)."""
     shape_labels: str = ""
-    """File of shape labels for training, made by ``monolift shapes label``; without it the branch is not trained, and
-    detections wear the median car."""
+    """File of shape labels for training, written by ``monolift shapes label`` (default: the shape branch is not trained,
+    detections have the median shape)."""
     shape_code: int = SHAPE
-    """Numbers of a shape code: those of ``shape_space`` (published: 6, "a good compromise"; "smaller dimensionality can lead to
-    well-behaving spaces")."""
+    """Dimension of a shape code, that of ``shape_space`` (published: 6, "a good compromise"; "smaller dimensionality can lead
+    to well-behaving spaces")."""
     shape_space: str = ""
-    """File of the shape space whose codes the labels hold, made by ``monolift shapes build``; without it the bundled one. A
+    """File of the labels' shape space, written by ``monolift shapes build`` (default: the bundled one). A
     model trained on another one needs the file again for meshes, not for boxes."""
     depth_weight: float = 1.0
-    """Of the depth stream's supervision, where a sample has depth."""
+    """Weight of the depth loss, for samples with a depth map."""
     regions: str = "labels"
-    """What the lifting branches are trained on: labels (the labelled 2D boxes, shifted at random; ours, and cheaper) or
+    """Training RoIs of the lifting branches: labels (the labelled 2D boxes, jittered; ours, and cheaper) or
     detections (the detector's own 2D boxes of the moment that overlap a label's by at least one half, beside the labelled
     boxes; published: 2D detections and their ground truth; the overlap and the labelled boxes beside them are ours)."""
     roi_copies: int = 6
-    """With ``regions="labels"``: regions per labelled object, of which the first is its 2D box (ours)."""
+    """With ``regions="labels"``: RoIs per labelled object, of which the first is its 2D box (ours)."""
     roi_jitter: float = 0.12
-    """With ``regions="labels"``: largest shift of the others' sides, as a share of the box (ours)."""
+    """With ``regions="labels"``: maximum jitter of the others' sides, as a fraction of the box (ours)."""
     confidence: bool = True
-    """Learn the expected corner error, and rank detections by it and the 2D score (published: the 2D score alone)."""
+    """Predict the expected corner error; it and the 2D score rank detections (published: the 2D score only)."""
     score: float = 0.05
-    """2D detections of lower probability are dropped."""
+    """Score threshold of the 2D detections."""
     candidates: int = 300
-    """2D detections per image before suppression."""
+    """Maximum 2D detections per image before NMS."""
     nms: float = 0.65
-    """2D boxes of a class that overlap a better one by more than this are dropped."""
+    """IoU threshold of NMS on 2D boxes, per class."""
     nms_bev: float = 0.05
-    """Lifted boxes of a class that overlap a better one by more than this in the bird's-eye view are dropped."""
+    """IoU threshold of NMS on lifted boxes in the bird's-eye view, per class."""
     top_k: int = 100
-    """2D detections per image that are lifted."""
+    """Maximum 2D detections per image that are lifted."""
 
     def __post_init__(self) -> None:
         check_fields("roi10d", self, CHOICES, RANGES)

@@ -205,7 +205,7 @@ def pooled_log_depth(depth: Float[Tensor, "b 1 H W"], stride: int) -> Float[Tens
 def depth_loss(
     depth: Float[Tensor, "b 1 H W"], truth: Float[Tensor, "b H W"], most: float = 80.0
 ) -> Float[Tensor, ""]:
-    """Mean |log depth - log truth| over pixels whose truth is known (> 0) and at most ``most`` metres; 0 without any."""
+    """Mean |log depth - log ground truth| over pixels with ground truth (> 0) and at most ``most`` metres; 0 without any."""
     known: Bool[Tensor, "b H W"] = torch.isfinite(truth) & (truth > 0) & (truth <= most)
     error = (torch.log(depth[:, 0]) - torch.log(torch.where(known, truth, 1.0))).abs()
     return torch.where(known, error, 0.0).sum() / known.sum().clamp_min(1)

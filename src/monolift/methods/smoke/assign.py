@@ -1,4 +1,4 @@
-"""Which cells of SMOKE's maps stand for which labelled object: heatmap, ignored regions, cells that train the regression."""
+"""Target assignment of SMOKE: heatmap, ignored regions, positive cells of the regression."""
 
 from __future__ import annotations
 

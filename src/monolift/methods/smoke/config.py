@@ -1,4 +1,4 @@
-"""Every choice SMOKE leaves open, with the paper, the released code and our default as presets."""
+"""SMOKE's configuration, with presets for the defaults, the paper and the released code."""
 
 from __future__ import annotations
 
@@ -52,26 +52,26 @@ RANGES: dict[str, Limit] = {
 
 @dataclass(frozen=True)
 class Quirks:
-    """What the paper, its released code or an ablation does and we do not: the defaults are none of it."""
+    """Choices of the paper, its released code or an ablation that differ from the defaults."""
 
     bgr: bool = False
-    """Released code: channels in the order blue, green, red, yet normalised by the statistics of red, green, blue."""
+    """Released code: BGR input normalised by RGB statistics."""
     intrinsics_only: bool = False
-    """Released code: the fourth column of P2 is dropped, which costs 0.036 of mean 2D IoU on KITTI."""
+    """Released code: drops the fourth column of P2, which costs 0.036 mean 2D IoU on KITTI."""
     corrected_radius: bool = False
-    """Released code: Gaussians of CornerNet's radius with its roots corrected, five times smaller than CenterNet's."""
+    """Released code: Gaussian radius of CornerNet with corrected roots, five times smaller than CenterNet's."""
     drop_outside: bool = False
-    """Paper: objects whose 3D centre projects outside the image are not trained. Ours: found at their 2D centre."""
+    """Paper: ignores objects whose 3D centre projects outside the image. Default: their keypoint is the 2D centre."""
     unlabelled_background: bool = False
-    """Paper: DontCare regions and vans, which may look like the class, are background. Ours: ignored in the heatmap's loss."""
+    """Paper: DontCare regions and vans are background. Default: ignored in the heatmap loss."""
     height_leak: bool = False
-    """Released code: in the location group the predicted height moves the bottom, so the group trains height too."""
+    """Released code: the location group's bottom centre uses the predicted height, so this group also trains height."""
     summed_regression: bool = False
-    """Released code: corner losses are summed over the batch, whatever number of objects it holds. Ours: their mean."""
+    """Released code: sums corner losses over the batch, independent of the number of objects. Default: mean."""
     quaternion: bool = False
-    """Ablation: a quaternion instead of the vector (cos alpha, -sin alpha)."""
+    """Ablation: regresses a quaternion instead of the vector (cos alpha, -sin alpha)."""
     regression: str = "disentangled"
-    """disentangled (section 4.3), or the ablations of table 5 on the whole box: l1, smooth_l1."""
+    """disentangled (section 4.3), or the ablations of table 5 without disentangling: l1, smooth_l1."""
 
     def __post_init__(self) -> None:
         check_fields("smoke quirks", self, {"regression": ("disentangled", "l1", "smooth_l1")})
@@ -112,66 +112,66 @@ class Extensions:
 
 @dataclass(frozen=True)
 class SmokeConfig(DetectorConfig):
-    """Defaults are ours: small, for CPUs, the known issues of the sources fixed. ``paper()`` and ``official()`` follow them."""
+    """The defaults are small, for CPUs, known issues fixed. ``paper()`` and ``official()`` follow paper and released code."""
 
     classes: tuple[str, ...] = field(
         default=("Car", "Pedestrian", "Cyclist"), metadata={"decides": ("sizes",)}
     )
-    """Names by label index; any class of the training files may stand here."""
+    """Class names by label index; any class of the training labels."""
     backbone: str = "nano"
     """nano, efficientnet-lite2, dla34, resnet18, resnet34 or timm:NAME."""
     deformable: bool = True
-    """DLA-34's up-path with deformable convolutions, as published, or plain ones."""
+    """Deformable convolutions in DLA-34's up-path (published), or plain ones."""
     norm: str = "group"
-    """group (published) or batch, for backbones that come in both; that of the heads is ``extensions.head_norm``."""
+    """Normalisation of the backbone: group (published) or batch, where available; that of the heads is ``extensions.head_norm``."""
     head_channels: int = 64
-    """Channels between the two convolutions of a head (published: 256)."""
+    """Hidden channels of each head (published: 256)."""
     input_width: int = 832
     """Width of the training image, pixels, a multiple of 32."""
     input_height: int = 256
     """Height of the training image, pixels, a multiple of 32."""
     fit: str = "area"
-    """How any image becomes a network image: area (same number of pixels, own shape), letterbox (into the training
-    size), width-crop (released code: scaled by width, rows lost)."""
+    """Resize mode: area (keep the aspect ratio, constant pixel count), letterbox (pad to the training size), width-crop
+    (released code: scale to the width, crop rows)."""
     focal: float = 480.0
-    """Reference focal length, network pixels: depth is predicted for it and scaled by the camera's. 0: not scaled."""
+    """Reference focal length, network pixels: depth is predicted at it and scaled by the camera's. 0: no scaling."""
     depth_mean: float = 28.01
-    """Metres at the reference focal length (SMOKE eq. 1). Published: all KITTI trainval cars."""
+    """Mean depth in metres at the reference focal length (SMOKE eq. 1). Published: all KITTI trainval cars."""
     depth_std: float = 16.32
-    """Metres (SMOKE eq. 1)."""
+    """Standard deviation of depth in metres (SMOKE eq. 1)."""
     sizes: tuple[tuple[float, float, float], ...] = ()
-    """Reference length, height, width of each class, metres (SMOKE eq. 3). Empty: means of KITTI trainval, and 1 m cubes for
-    classes that KITTI does not have; training replaces them by the means of its split."""
+    """Reference length, height, width per class, metres (SMOKE eq. 3). Default: KITTI trainval means, 1 m for other classes;
+    training replaces them by the means of its split."""
     size_limit: float = 1.0
-    """Sizes lie within exp(+-limit) of the reference. Published 0.5 cannot express 15 % of KITTI's pedestrians."""
+    """Predicted sizes lie within exp(+-limit) of the reference. Published: 0.5, which excludes 15 % of KITTI's pedestrians."""
     min_height: float = 6.0
-    """Labelled boxes lower than this, network pixels, are neither sought nor background."""
+    """Objects whose 2D box is lower than this, network pixels, are ignored in the loss."""
     neighbourhood: float = 0.3
-    """Cells within this share of the 2D box's half sides round the keypoint train the regression too, with Gaussian weights
-    that sum to 1 per object (at least the 3x3 cells; 0: the key cell only, as published). It converges in a fraction of the
-    steps: Liu et al., Training-Time-Friendly Network, AAAI 2020."""
+    """Positive region of the regression: cells within this fraction of the 2D box's half sides around the keypoint, at least
+    3x3, with Gaussian weights that sum to 1 per object. 0: the keypoint's cell only (published). Converges in a fraction of
+    the steps (Liu et al., Training-Time-Friendly Network, AAAI 2020)."""
     boxes2d: bool = True
-    """Predict the 2D box beside the eight numbers (four more channels; not in the paper): truncated and occluded objects."""
+    """Also predict the 2D box (four more channels; not in the paper); helps truncated and occluded objects."""
     boxes2d_fusion: float = 0.5
-    """Share of the projected 3D box in the final 2D box; the rest is the predicted one. Their errors are largely independent:
-    of KITTI cars found at all, 76 % (predicted) and 72 % (projected) overlap the label by more than 0.7, of their mean 83 %."""
+    """Weight of the projected 3D box in the final 2D box; the predicted 2D box has the rest. Their errors are nearly
+    independent: of the KITTI cars detected, 76 % (predicted) and 72 % (projected) have an IoU above 0.7, their mean 83 %."""
     location_scale: bool = True
-    """Predict the scale of the location's error: it weighs the location group as a Laplace likelihood does, so that the
-    unavoidable metres of far objects do not drown the near ones, and it ranks detections. One channel; not in the paper."""
+    """Predict the scale of the location error (one channel; not in the paper). It weights the location group as a Laplace
+    likelihood does, so that far objects do not dominate the loss, and it ranks detections."""
     direction_weight: float = 1.0
-    """Weight of the L1 distance of the predicted vector from the unit vector of alpha (not in the paper): the corner loss
-    does not see the vector's length, and between two opposite headings it has almost no slope."""
+    """Weight of an L1 loss on the predicted (cos alpha, -sin alpha) (not in the paper): the corner loss is independent of the
+    vector's length and has almost no gradient between opposite headings."""
     regression_weight: float = 2.5
-    """Weight of the mean corner error, metres, against the heatmap. Released code: 24 / 300 per object, summed over a batch."""
+    """Weight of the mean corner error (metres) against the heatmap loss. Released code: 24 / 300 per object, summed."""
     nms: float = 0.5
-    """IoU threshold of NMS on 2D boxes, within a class. Published: none, 0; with the softer heatmap and the trained
-    neighbourhood of a keypoint, one object can have two peaks."""
+    """IoU threshold of NMS on 2D boxes, per class. 0: no NMS (published). With a positive region larger than one cell an object
+    can have two peaks."""
     top_k: int = 100
-    """Detections per image before the score threshold (paper 100, released code 50)."""
+    """Maximum detections per image, before the score threshold (paper 100, released code 50)."""
     quirks: Quirks = field(default_factory=Quirks)
-    """What only the paper, its released code and ablations do."""
+    """Choices of the paper, its released code and ablations."""
     extensions: Extensions = field(default_factory=Extensions)
-    """What neither the paper nor our default does."""
+    """Options beyond the paper, off by default."""
 
     def __post_init__(self) -> None:
         check_fields("smoke", self, CHOICES, {"classes": NAMES})

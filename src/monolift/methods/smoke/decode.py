@@ -33,7 +33,7 @@ def decode_maps(codec: SmokeCodec, raw: dict[str, Tensor], cameras: Camera) -> l
         boxes = codec.decode(numbers, cell, label, camera, w)
         boxes2d = _final_boxes2d(codec, numbers, boxes, cell, w, camera)
         if config.location_scale:
-            # a sure keypoint at an unsure place is a poor 3D box: the expected error lowers the rank
+            # down-weight scores by the predicted localisation uncertainty
             score = score * torch.exp(-torch.exp(codec.log_scale(numbers)))
         ahead = torch.nonzero(boxes.center[:, 2] > NEAREST).flatten()
         boxes2d, score, label = boxes2d[ahead], score[ahead], label[ahead]

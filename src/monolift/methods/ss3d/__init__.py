@@ -1,7 +1,7 @@
 """SS3D: Monocular 3D Object Detection and Box Fitting Trained End-to-End Using Intersection-over-Union Loss
 (Jörgensen, Zach, Kahl, 2019).
 
-At each cell in the middle of an object the network predicts 26 redundant parameters of its box (older names here: hints): 2D
+At each cell in the middle of an object the network predicts 26 redundant parameters of its box: 2D
 box, distance, observation angle, size, and the eight corners in the image, each with an uncertainty. The box is a weighted
 least-squares fit of seven numbers to all of them, which gives its covariance, too. The fit has a gradient, so that the IoU
 of the fitted box can be trained, end to end.
@@ -17,7 +17,7 @@ of the fitted box can be trained, end to end.
 
 Sources: the paper's formulas as told by reading notes, and facts from the first author's public development code; the paper's
 full text was not at hand. Not recovered, and ours here: the schedule and weights of the overlap stage, the unit in which the
-Gamma prior acts, the paper's solver and iterations, its suppression limit, its augmentation, what it does with boxes apart.
+Gamma prior acts, the paper's solver and iterations, its NMS threshold, its augmentation, what it does with boxes apart.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which cells of SS3D's maps stand for which labelled object: class map, support regions, what each cell has to show."""
+"""Target assignment of SS3D: class map, support regions, regression targets of each cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every choice SS3D leaves open, with what is published, what the first author's code does, and our defaults as presets."""
+"""SS3D's configuration, with presets for the defaults, the paper, the author's code and the IoU stage."""
 
 from __future__ import annotations
 
@@ -64,37 +64,37 @@ RANGES: dict[str, Limit] = {
 
 @dataclass(frozen=True)
 class SS3DConfig(DetectorConfig):
-    """Defaults are ours: small, for CPUs. ``paper()`` follows what is known of the publication."""
+    """The defaults are small, for CPUs; ``paper()`` follows what is known of the publication."""
 
     classes: tuple[str, ...] = ("Car", "Pedestrian", "Cyclist")
-    """Names by label index; any class of the training files may stand here. Vans are trained as cars (author's code)."""
+    """Class names by label index; any class of the training labels. Vans are trained as cars (author's code)."""
     backbone: str = "nano"
     """nano (small, for CPUs), drn_c_26 (author's code), resnet18 or resnet34 with dilation (stride 8), dla34, timm:NAME."""
     norm: str = "batch"
-    """group or batch, for backbones that come in both; the heads always have batch norm (author's code)."""
+    """Normalisation of the backbone: group or batch, where available; heads always use batch norm (author's code)."""
     head_channels: int = 64
-    """Channels between the two layers of each of the eleven heads. 0: twice the backbone's, as in the author's code."""
+    """Hidden channels of each of the eleven heads. 0: twice the backbone's (author's code)."""
     input_width: int = 832
     """Width of the training image, pixels, a multiple of 32."""
     input_height: int = 256
     """Height of the training image, pixels, a multiple of 32."""
     fit: str = "area"
-    """How any image becomes a network image: area (same number of pixels, own shape) or letterbox (training size)."""
+    """Resize mode: area (keep the aspect ratio, constant pixel count) or letterbox (pad to the training size)."""
     focal: float = 480.0
-    """Reference focal length, network pixels: distance is predicted for it and scaled by the camera's. 0: not scaled
+    """Reference focal length, network pixels: distance is predicted at it and scaled by the camera's. 0: no scaling
     (published)."""
     support: float = 0.2
-    """Share of a 2D box's area, round its middle, that is called the object and trains the parameters (author's code; the paper
-    says "central 20 %")."""
+    """Support region: central fraction of the 2D box's area whose cells are positive and train the parameters (author's code;
+    the paper: "central 20 %")."""
     max_truncation: float = 0.9
-    """Objects cut away further than this are neither sought nor background (author's code)."""
+    """Objects truncated by more than this are ignored in the loss (author's code)."""
     corner_reach: float = 1.0
     """Corners farther outside the image than this many image sizes are no regression targets (author's code: all are, with a
     warning beyond 10)."""
     corner_order: str = "view"
-    """object: corners are counted from the object's front (author's code); a network that confuses front and rear predicts the
-    average, a collapsed box that the fit puts too far away. view (ours): from the end that is farther away; sine and cosine
-    decide afterwards which end that is."""
+    """object: corners are numbered from the object's front (author's code); a network that confuses front and rear predicts the
+    average, a collapsed box that the fit places too far away. view (default): from the farther end; sine and cosine decide
+    which end that is."""
     uncertainty: str = "heteroscedastic"
     """heteroscedastic (a sigma per parameter and cell) or homoscedastic (one per parameter)."""
     sigma_scale: float = 1.0
@@ -110,43 +110,41 @@ class SS3DConfig(DetectorConfig):
     and log metres as they are would hold the sigma of a log size above 1, a factor of 2.7 in size, and the weighted fit would
     be no better than an unweighted one (docs/ss3d.md). Author's code: 1, with a floor of 0.02 for 1."""
     distance_mean: float = 20.0
-    """Metres; the distance channel counts from here (published: 0)."""
+    """Offset of the distance channel in metres (published: 0)."""
     size_mean: tuple[float, ...] = CAR_SIZE
-    """Length, height, width in metres from whose logarithms the size channels count; one for all classes, which share the
-    parameters (author's code: plain logarithms, that is 1, 1, 1)."""
+    """Reference length, height, width in metres of the log size channels, shared by all classes (author's code: 1, 1, 1)."""
     balance: str = "objects"
     """objects: each object trains its parameters alike, however many cells it has, and the class loss is divided by the support
-    cells, or one near car would outweigh ten far ones and the background both. cells: plain means over the support cells of
+    cells, so that a near car does not dominate ten far ones and the background. cells: plain means over the support cells of
     the sum over the 26 (published). tasks: plain means over cells and channels of each of the five kinds of parameters, which
     are then added (author's code): sixteen corner coordinates weigh as much as one distance."""
     likelihood_weight: float = 0.05
-    """Weight of the parameters' negative log likelihood, summed over the 26, against the classification (published: 1)."""
+    """Weight of the negative log likelihood, summed over the 26 parameters, against the classification (published: 1)."""
     beta: float = 0.5
-    """Each parameter's likelihood is weighted by sigma^(2 beta), from which no gradient flows. 0 (published): what is unsure
-    learns slowest, and stays so (Seitzer et al., "On the pitfalls of heteroscedastic uncertainty estimation", ICLR 2022)."""
+    """beta-NLL: each likelihood is weighted by sigma^(2 beta), detached. 0 (published): uncertain parameters train slowest
+    (Seitzer et al., "On the pitfalls of heteroscedastic uncertainty estimation", ICLR 2022)."""
     direction_weight: float = 1.0
-    """Weight of the L1 error of sine and cosine beside their likelihood, which lets go of headings it finds hard (published:
-    0)."""
+    """Weight of an L1 loss on sine and cosine beside their likelihood, which down-weights hard headings (published: 0)."""
     iou_weight: float = 0.0
-    """Weight of 1 - IoU3D of the fitted boxes: 0 in the first stage, 1 in the second, whose schedule is not known."""
+    """Weight of 1 - IoU3D of the fitted boxes: 0 in the first stage, 1 in the second (published schedule unknown)."""
     iou_samples: int = 4
-    """Support cells per object that are fitted in a training step of the second stage."""
+    """Support cells per object fitted in a training step of the second stage."""
     nms: float = 0.3
-    """2D boxes of a class that overlap a better one by more than this are dropped (author's code)."""
+    """IoU threshold of NMS on 2D boxes, per class (author's code)."""
     voting: float = 0.5
-    """Candidates of a class whose 2D boxes overlap a detection's by more than this are other cells of the same object: their
-    parameters are averaged, by precision. 1 (published): a detection has the parameters of its own cell."""
+    """IoU threshold of box voting: parameters of candidates that overlap a detection by more are averaged, weighted by
+    precision. 1: no voting (published)."""
     boxes2d_fusion: float = 0.5
-    """Share of the fitted box's projection in a detection's 2D box; the rest is the predicted one (published: 0)."""
+    """Weight of the projected 3D box in the final 2D box; the predicted 2D box has the rest (published: 0)."""
     ranking: str = "sigma"
-    """class: a detection's score is its class's probability (published). sigma (ours): times how small the sigmas of its
-    parameters in pixels are beside its 2D box."""
+    """Score: class (class probability, published) or sigma (multiplied by a factor that falls with the parameters' sigmas in
+    pixels, relative to the 2D box)."""
     score: float = 0.05
-    """Cells whose class probability is lower are no candidates."""
+    """Score threshold of candidate cells."""
     candidates: int = 300
-    """At most so many local maxima of the classes per image enter the suppression."""
+    """Maximum candidates per image before NMS."""
     top_k: int = 100
-    """Detections per image (author's code drops an image with more)."""
+    """Maximum detections per image (author's code drops an image with more)."""
 
     def __post_init__(self) -> None:
         check_fields("ss3d", self, CHOICES, RANGES)

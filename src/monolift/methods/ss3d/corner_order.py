@@ -1,4 +1,4 @@
-"""In which order the corner channels count the corners (ours; the paper's is that of the object).
+"""Order of the corner channels (ours; the paper numbers corners from the object's front).
 
 Counted from the object's front, the channels of a car and of the same car turned half round differ in all sixteen numbers,
 and a network that confuses front and rear predicts their average, a collapsed box. Counted from the end that is farther

@@ -25,7 +25,7 @@ def decode_maps(codec: SS3DCodec, raw: dict[str, Tensor], cameras: Camera) -> li
     """Detections of each image, best first: local maxima of each class, NMS on their 2D boxes, the fit. ``cameras``: of the
     network images.
 
-    With ``voting`` the parameters of suppressed candidates are averaged with those of the one that is kept. The score is the
+    With ``voting`` parameters of candidates that NMS removes are averaged with those of the kept one. The score is the
     class's probability, with ``ranking="sigma"`` times `certainty`. The covariance of a box holds as far as the predicted
     sigmas are right and the errors of the 26 parameters independent (those of one cell hardly are: take it as a ranking); it
     is infinite where the parameters do not determine the box. The parameters and their residuals come as evidence.

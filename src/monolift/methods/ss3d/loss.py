@@ -99,7 +99,7 @@ def overlap_loss(
 ) -> Float[Tensor, ""]:
     """Mean of 1 - IoU3D between the boxes fitted through the parameters of some support cells and the labelled ones.
 
-    Boxes apart have no slope: the likelihood must stay on beside this. A fit that failed counts nothing.
+    IoU has zero gradient for disjoint boxes: keep the likelihood on beside it. A fit that failed counts nothing.
     """
     if not len(numbers):
         return numbers.sum() + log_sigma.sum()

@@ -18,7 +18,7 @@ TASKS = {
     "size": 3,
     "corners": 16,
 }  # channels, in the order of the parameters
-BACKGROUND_BIAS = 6.0  # most of an image is background: an untrained network says so
+BACKGROUND_BIAS = 6.0  # bias initialisation: most cells are background
 LOG_SIGMA_BIAS = 2.0  # initial sigma: 7 units; of scaled heads 1 unit, as in the author's code
 
 

@@ -61,10 +61,10 @@ def draw_result(
     """The image with its boxes and the bird's-eye panel: below a wide image, else beside it.
 
     With both ``found`` and ``labels`` the labels are white dashes and only detections carry text; labels alone have nothing
-    to be told from and are drawn like detections.
+    to differ from and are drawn like detections.
     """
-    photograph = overlay(image, camera, found, labels)
-    width, height = photograph.size
+    drawn = overlay(image, camera, found, labels)
+    width, height = drawn.size
     wide = width > 1.9 * height
     side = width if wide else height
     along = min(
@@ -73,7 +73,7 @@ def draw_result(
     panel = birds_eye(camera, found, labels, along=along, forward="right" if wide else "up")
     size = (width, height + GAP + panel.height) if wide else (width + GAP + panel.width, height)
     both = Image.new("RGB", size, PAPER)
-    both.paste(photograph, (0, 0))
+    both.paste(drawn, (0, 0))
     both.paste(panel, (0, height + GAP) if wide else (width + GAP, 0))
     return both
 
@@ -85,13 +85,13 @@ def overlay(
     labels: Drawable | None = None,
 ) -> Image.Image:
     """The image with its boxes. One under 800 pixels wide is enlarged so that the text fits, unless it is very tall."""
-    photograph = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
-    zoom = ENLARGED_WIDTH / photograph.width
-    if zoom > 1 and photograph.width * photograph.height * zoom**2 <= ENLARGED_AREA:
-        size = (ENLARGED_WIDTH, round(photograph.height * zoom))
-        camera = _sized(camera, photograph.width, photograph.height).after_resize(*size)
-        photograph = photograph.resize(size, Image.Resampling.BICUBIC)
-    canvas = Canvas(photograph)
+    base = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
+    zoom = ENLARGED_WIDTH / base.width
+    if zoom > 1 and base.width * base.height * zoom**2 <= ENLARGED_AREA:
+        size = (ENLARGED_WIDTH, round(base.height * zoom))
+        camera = _sized(camera, base.width, base.height).after_resize(*size)
+        base = base.resize(size, Image.Resampling.BICUBIC)
+    canvas = Canvas(base)
     line = max(1.4, canvas.width / 750)
     if found is not None and labels is not None:
         _draw_boxes(canvas, camera, labels, line, dash=4 * line, color=WHITE)
