@@ -195,7 +195,7 @@ class _LateLosses:
         self._waiting: tuple[tuple[str, ...], list[str], Tensor] | None = None
 
     def known(self, names: tuple[str, ...], losses: dict[str, Tensor]) -> dict[str, float]:
-        """The losses that can be told after this step of the images ``names``: its own, or those of the step before."""
+        """The losses known after this step of the images ``names``: its own, or those of the step before."""
         if not losses["total"].is_cuda:
             return {name: float(value) for name, value in losses.items()}
         before = self.rest()

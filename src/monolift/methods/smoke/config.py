@@ -83,7 +83,7 @@ RELEASED = replace(PUBLISHED, bgr=True, intrinsics_only=True, height_leak=True, 
 
 @dataclass(frozen=True)
 class Extensions:
-    """What neither the paper nor our default does: the defaults are none of it."""
+    """Options beyond the paper, off by default."""
 
     log_depth: bool = False
     """z = mean exp(std / mean d_z) instead of eq. 1: a number is the same share of any distance."""
@@ -123,7 +123,7 @@ class SmokeConfig(DetectorConfig):
     deformable: bool = True
     """Deformable convolutions in DLA-34's up-path (published), or plain ones."""
     norm: str = "group"
-    """Normalisation of the backbone: group (published) or batch, where available; that of the heads is ``extensions.head_norm``."""
+    """Norm of the backbone: group (published) or batch, where available; that of the heads is ``extensions.head_norm``."""
     head_channels: int = 64
     """Hidden channels of each head (published: 256)."""
     input_width: int = 832
