@@ -14,14 +14,14 @@ from benchmarks.claims.claim import (
     mean_and_half_range,
 )
 
-PORTIONS = 3
-"""Of about 14 cars each, per random seed, for the tables; of 16 for the parts with one car to an image."""
+PORTIONS = 2
+"""Of about 14 cars each, per random seed."""
 STREETS = (
     "synthetic cars that the decoder has not seen, three to an image of KITTI's size, some in front of others, exact "
     "masks, 2D boxes "
     "off by 1 pixel, depth maps off by 2 % as a whole and 3 % per pixel; preset `paper` with crops of 64 pixels (the "
     "paper gives no "
-    "size). Car, AP R40 in percent by KITTI's protocol, mean over the seeds ± half their range."
+    "size), 28 cars per seed. Car, AP R40 in percent by KITTI's protocol, mean over the seeds ± half their range."
 )
 SINGLE = (
     "synthetic cars that the decoder has not seen, one to an image of KITTI's size, exact masks, 2D boxes off by 1 "
@@ -180,7 +180,11 @@ def judge_depth(figures: Figures) -> Finding:
 def judge_depth_alone(figures: Figures) -> Finding:
     left = {key: mean(at(figures, "depth only", key)) for key in ("3d 0.7", "bev 0.7")}
     full = {key: mean(at(figures, "full", key)) for key in left}
-    verdict = graded([left[key] < 0.1 * full[key] for key in left])
+    shares = [left[key] / full[key] for key in left]
+    # The paper's own 1.00 of 7.34 at moderate is 14 %: in part up to a quarter.
+    verdict: Verdict = (
+        "holds" if max(shares) < 0.1 else "holds in part" if max(shares) < 0.25 else "does not hold here"
+    )
     reason = (
         f"With the depth loss alone AP at moderate is {left['3d 0.7']:.1f} in 3D and {left['bev 0.7']:.1f} in bird's eye, of "
         f"{full['3d 0.7']:.1f} and {full['bev 0.7']:.1f} with all losses (the paper: 1.00 and 0.00 of 7.34 and 11.51)."
