@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from monolift.errors import InputError, MissingExtraError
+from monolift.errors import DiskError, InputError, MissingExtraError
 
 SUBCOMMANDS = {
     "demo": "run the bundled model on a sample image; compare with ground truth",
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _chosen(arguments)
     except InputError as error:
-        return _fail(str(error), 2)
+        return _fail(str(error), 1 if isinstance(error, DiskError) else 2)
     except (MissingExtraError, FloatingPointError, MemoryError) as error:
         return _fail(str(error) or type(error).__name__, 1)
     except BrokenPipeError:  # the reader of our output has gone, as in `monolift ... | head`

@@ -14,6 +14,13 @@ class InputError(ValueError):
     """
 
 
+class DiskError(InputError):
+    """A disk that is full or broken: what was asked for is right, and works once there is space.
+
+    The command line exits with code 1. Loops that go on after a bad image stop here: every further file would fail alike.
+    """
+
+
 class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message holds the exact ``pip install`` line."""
 

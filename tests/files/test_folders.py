@@ -13,6 +13,7 @@ import pytest
 
 from monolift.errors import InputError
 from monolift.files import folders as door
+from monolift.files import output_folder
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -176,7 +177,7 @@ def test_whole_folders(tmp_path: Path) -> None:
 
 
 def claim(root: Path, **wanted: Any) -> None:
-    door.claim(root, "note.json", wanted, ["training/image_2", "ImageSets"], "augmented set")
+    output_folder.claim(root, "note.json", wanted, ["training/image_2", "ImageSets"], "augmented set")
 
 
 def test_a_folder_is_claimed_once(tmp_path: Path) -> None:

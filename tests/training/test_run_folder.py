@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from monolift.errors import InputError
-from monolift.training.run_folder import History, claim, clear, locked
+from monolift.files.output_folder import locked
+from monolift.training.run_folder import History, claim, clear
 
 
 def finished(out: Path) -> Path:
@@ -57,7 +58,7 @@ def test_a_folder_of_another_kind_is_never_cleared(tmp_path: Path) -> None:
 
 def test_resuming_where_nothing_was_saved_begins(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text("")
-    with locked(tmp_path):
+    with locked(tmp_path, "training"):
         claim(tmp_path, resume=True, overwrite=False)
     (tmp_path / "best").mkdir()
     with pytest.raises(InputError, match="nothing to resume"):
@@ -66,23 +67,29 @@ def test_resuming_where_nothing_was_saved_begins(tmp_path: Path) -> None:
 
 def test_a_second_training_is_told_that_the_folder_is_in_use(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
-    with locked(tmp_path / "run"):
-        with pytest.raises(InputError, match="another training is writing there"), locked(tmp_path / "run"):
+    with locked(tmp_path / "run", "training"):
+        with (
+            pytest.raises(InputError, match="another training is writing there"),
+            locked(tmp_path / "run", "training"),
+        ):
             pass
-        with locked(tmp_path / "other"):
+        with locked(tmp_path / "other", "training"):
             pass
-    with locked(tmp_path / "run"):  # free again
+    with locked(tmp_path / "run", "training"):  # free again
         pass
 
 
 def test_an_output_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(InputError, match="expected a folder"), locked(out):
+        with pytest.raises(InputError, match="expected a folder"), locked(out, "training"):
             pass
     if os.geteuid():
         (tmp_path / "shut").mkdir(mode=0o500)
-        with pytest.raises(InputError, match="cannot be written to"), locked(tmp_path / "shut" / "run"):
+        with (
+            pytest.raises(InputError, match="cannot be written to"),
+            locked(tmp_path / "shut" / "run", "training"),
+        ):
             pass
 
 

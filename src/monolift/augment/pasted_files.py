@@ -26,7 +26,7 @@ from monolift.data.formats.kitti_format import (
 from monolift.data.kitti import KittiDataset, find_image
 from monolift.data.sample import Sample
 from monolift.errors import InputError
-from monolift.files import folders as output_folders
+from monolift.files import output_folder
 from monolift.files.folders import text_file
 from monolift.files.text import read_bytes
 
@@ -106,7 +106,7 @@ def claim(root: Path, made_from: PastedSet, data: KittiDataset) -> None:
         + ["instance_2"] * bool(data.instances)
     )
     paths = [*(f"training/{folder}" for folder in folders), "ImageSets"]
-    output_folders.claim(root, NOTE, asdict(made_from), paths, "augmented set")
+    output_folder.claim(root, NOTE, asdict(made_from), paths, "augmented set")
 
 
 def _label(root: Path, name: str) -> Path:

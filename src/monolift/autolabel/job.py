@@ -10,8 +10,9 @@ from typing import Any
 from monolift.data.formats.autolabel_note import NOTE, note_of
 from monolift.data.formats.kitti_format import read_split
 from monolift.errors import InputError
-from monolift.files.folders import claim, dataset_root, listed
+from monolift.files.folders import dataset_root, listed
 from monolift.files.images import IMAGE_SUFFIXES
+from monolift.files.output_folder import claim
 from monolift.methods.monodr import MonoDRConfig
 
 FORMATS = {

@@ -1,4 +1,4 @@
-"""Folders and the files in them: which files count, whole files and whole folders, and output folders that belong to a command.
+"""Folders and the files in them: which files count, whole files and whole folders. (Who may write: `output_folder`.)
 
 Which files count is one rule: the suffix in any case, hidden files (``._x.jpg`` of a Mac) skipped, everything else a stray that
 is named once. What is written appears under its name complete or not at all, also when the power fails.
@@ -7,19 +7,20 @@ is named once. What is written appears under its name complete or not at all, al
 from __future__ import annotations
 
 import contextlib
-import json
+import ctypes
+import errno
 import os
+import re
 import secrets
 import shutil
 import socket
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from monolift.errors import InputError
-from monolift.files.text import decode, read_bytes, reason_of
+from monolift.errors import DiskError, InputError
+from monolift.files.text import reason_of
 
 # --- which files count
 
@@ -151,7 +152,7 @@ def write_atomically(
 
     parents: makes the folder. durable: waits until the disk has it, so that a power failure leaves the old file or the new one;
         for files of a folder that is itself renamed when it is complete (`partial_folder`), once at the end is enough.
-    Raises InputError when it cannot, and then leaves nothing behind.
+    Raises InputError when it cannot (DiskError where the disk is full), and then leaves nothing behind.
     """
     with partial_file(path, parents, durable) as partial:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -161,7 +162,8 @@ def write_atomically(
 def partial_file(path: str | os.PathLike[str], parents: bool = False, durable: bool = True) -> Iterator[Path]:
     """A path to write to, renamed to ``path`` at the end of the block if nothing was raised: for writers that want a path.
 
-    Its suffix is that of ``path``. OSError within the block becomes an InputError that names ``path``.
+    Its suffix is that of ``path``. OSError within the block becomes an InputError that names ``path``, DiskError where the disk
+    is full.
     """
     target = Path(path)
     try:
@@ -173,187 +175,183 @@ def partial_file(path: str | os.PathLike[str], parents: bool = False, durable: b
         target = Path(os.path.realpath(target)) if target.is_symlink() else target
         if parents:
             target.parent.mkdir(parents=True, exist_ok=True)
-        partial = _partial(target.parent, target.suffix)
+        partial = new_partial(target.parent, target.suffix)
         try:
             yield partial
             if durable:
-                _to_disk(partial)
+                to_disk(partial)
             os.replace(partial, target)
             if durable:
-                _to_disk(target.parent)
+                to_disk(target.parent)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: cannot write: {reason_of(error)}") from None
+        raise write_error(path, error) from None
+
+
+DISK_FAULTS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The data are not there, whoever asks; other errors are of a path that cannot be written to."""
+
+
+def write_error(path: str | os.PathLike[str], error: Exception, what: str = "cannot write") -> InputError:
+    """The InputError of a path that could not be written, a DiskError where the disk is full or broken."""
+    kind = DiskError if isinstance(error, OSError) and error.errno in DISK_FAULTS else InputError
+    return kind(f"{path}: {what}: {reason_of(error)}")
 
 
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_PARTIAL = re.compile(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part")
 _swept: set[Path] = set()
+_mine: set[str] = set()
 
 
-def _partial(folder: Path, suffix: str = "") -> Path:
+def new_partial(folder: Path, suffix: str = "") -> Path:
     """A new hidden name in ``folder``, which tells the process that writes there; what killed ones left is removed, once."""
     if folder not in _swept:
         _swept.add(folder)
-        _sweep(folder)
-    return folder / f".{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.part{suffix}"
+        sweep(folder)
+    path = folder / f".{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.part{suffix}"
+    _mine.add(path.name)
+    return path
 
 
-def _is_partial(name: str) -> bool:
-    return name.startswith(".") and ".part" in name[1:]
+def is_partial(name: str) -> bool:
+    """Whether a name is that of something unfinished."""
+    return _PARTIAL.match(name) is not None
 
 
-def _sweep(folder: Path) -> None:
-    """Removes partial files and folders of processes of this machine that no longer run."""
+def sweep(folder: Path, alone: bool = False) -> None:
+    """Removes unfinished files and folders that killed processes of this machine have left in ``folder``.
+
+    alone: nobody else writes there. Then what other machines have left goes too (a container is another machine each time),
+        and the folders below are swept.
+    """
     with contextlib.suppress(OSError):
-        for path in folder.glob(f".{_HOST}-*.part*"):
-            process = path.name.split("-")[1]
-            if process.isdigit() and not _runs(int(process)):
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+        for path in folder.rglob(".*.part*") if alone else folder.glob(".*.part*"):
+            if (found := _PARTIAL.match(path.name)) and path.name not in _mine:
+                host, process = found[1], int(found[2])
+                if (alone and process == os.getpid()) or (not _runs(process) if host == _HOST else alone):
+                    discard(path)
+
+
+def discard(path: Path) -> None:
+    """Removes a file or a folder with all that is in it, or as much of it as can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True
     return True
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """Waits until a file, or the names in a folder, have reached the disk; where the system cannot say, goes on."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno in _REAL_FAULTS:
+        if error.errno in DISK_FAULTS:
             raise
     finally:
         os.close(handle)
 
 
-_REAL_FAULTS = (
-    5,
-    28,
-    122,
-)  # EIO, ENOSPC, EDQUOT: the data are not there; others say that fsync is not offered
-
-
 # --- whole folders
 
 
-def replace_folder(new: Path, folder: Path) -> None:
-    """Puts a finished folder in the place of an old one. A kill in between leaves the old one as FOLDER.old."""
+def replace_folder(new: Path, folder: Path, keep: bool = False) -> None:
+    """Puts a finished folder in the place of an old one. Where the system can swap two folders there is one at any moment.
+
+    keep: the old one stays as FOLDER.old, in the place of an older one; otherwise it goes. Where the system cannot swap, a kill
+        in between leaves the old one as FOLDER.old, which `recover` finds.
+    """
+    for path in (new, *new.rglob("*")):
+        to_disk(path)
     old = folder.with_name(folder.name + ".old")
-    for path in new.rglob("*"):
-        _to_disk(path)
-    if folder.exists():  # else FOLDER.old is all that a kill has left: it stays until the new one stands
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(folder, old)
+    if not folder.exists():  # else FOLDER.old is all that a kill has left: it stays until the new one stands
+        os.replace(new, folder)
+        to_disk(folder.parent)
+        if not keep:
+            remove_folder(old)
+        return
+    if _swap(new, folder):  # now ``new`` is the old one
+        to_disk(folder.parent)
+        if keep and not (old.exists() and _swap(new, old)):
+            remove_folder(old)
+            os.replace(new, old)
+        remove_folder(new)
+        return
+    remove_folder(old)
+    os.replace(folder, old)
     os.replace(new, folder)
-    _to_disk(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    to_disk(folder.parent)
+    if not keep:
+        remove_folder(old)
+
+
+def recover(folder: Path) -> None:
+    """Gives a folder its name back where `replace_folder` was killed between taking away the old one and placing the new."""
+    old = folder.with_name(folder.name + ".old")
+    if old.is_dir() and not folder.exists():
+        os.replace(old, folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder; a kill leaves all of it or an unfinished one, never half of it under its name."""
+    if not is_partial(folder.name) and folder.is_dir():
+        hidden = new_partial(folder.parent)
+        os.replace(folder, hidden)
+        folder = hidden
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Exchanges two names in one step, where the system and the file system can; returns whether they are exchanged."""
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        system = ctypes.CDLL(None, use_errno=True)
+        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+        return system.renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+    return False
 
 
 @contextlib.contextmanager
-def partial_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+def partial_folder(folder: str | os.PathLike[str], keep: bool = False) -> Iterator[Path]:
     """A new empty folder to fill, put in the place of ``folder`` at the end of the block if nothing was raised.
 
-    OSError within the block becomes an InputError that names ``folder``.
+    keep: as of `replace_folder`. OSError within the block becomes an InputError that names ``folder``.
     """
     target = Path(folder)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = _partial(target.parent)
+        partial = new_partial(target.parent)
         try:
             partial.mkdir()
             yield partial
-            replace_folder(partial, target)
+            replace_folder(partial, target, keep)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise InputError(f"{target}: cannot write: {reason_of(error)}") from None
+        raise write_error(target, error) from None
 
 
-def claim(
-    root: str | os.PathLike[str], note: str, wanted: Mapping[str, Any], folders: Collection[str], kind: str
-) -> None:
-    """Makes ``folders`` in ``root`` and notes ``wanted``, as JSON, in ``root/note``: the folder now belongs to this run.
-
-    kind: what the folder is, "synthetic world". A folder that holds nothing, or only what a claim that was cut short has
-    left (empty folders, partial files), is free. Raises InputError where it holds something else, or another of its kind,
-    and where it cannot be written to.
-    """
-    root = Path(root)
-    path = root / note
-    content = json.loads(json.dumps(wanted))  # as it comes back from the file: lists for tuples
+@contextlib.contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder beside an output for what is needed on the way to it; gone after the block (a killed one is swept)."""
+    folder = new_partial(parent)
+    folder.mkdir(parents=True)
     try:
-        if not path.is_file():
-            if root.exists() and not is_free(root) and not path.is_file():  # another run may have come first
-                article = "an" if kind[0] in "aeiou" else "a"
-                raise InputError(
-                    f"{root}: is not empty and not {article} {kind}: choose an empty or new folder"
-                )
-            root.mkdir(parents=True, exist_ok=True)
-            _note_first(path, (json.dumps(content, indent=1) + "\n").encode())
-        _refuse_another(path, content, kind)
-        for folder in folders:
-            (root / folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{root}: cannot be written to: {reason_of(error)}") from None
-
-
-def is_free(root: Path) -> bool:
-    """Whether a folder holds nothing, or nothing but empty folders and partial files."""
-    if not root.is_dir():
-        return False
-    return all(p.is_dir() or _is_partial(p.name) for p in root.rglob("*"))
-
-
-def _note_first(path: Path, data: bytes) -> None:
-    """Writes the note unless another run has just written its own: of two at once one wins."""
-    with contextlib.suppress(FileExistsError):
-        partial = _partial(path.parent)
-        try:
-            partial.write_bytes(data)
-            _to_disk(partial)
-            try:
-                os.link(partial, path)
-            except FileExistsError:
-                raise
-            except OSError:  # a file system without links
-                os.replace(partial, path)
-            _to_disk(path.parent)
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-def _refuse_another(path: Path, wanted: Mapping[str, Any], kind: str) -> None:
-    """Raises InputError unless the note says what is wanted."""
-    try:
-        found = json.loads(decode(read_bytes(path, 1 << 24), str(path)))
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: damaged: not the note of a {kind}: delete it or choose another folder")
-    if found != wanted:
-        there, here = _flat(found), _flat(wanted)
-        names = [k for k in {**here, **there} if there.get(k) != here.get(k)]
-        differ = ", ".join(f"{k} {there.get(k)!r} there, {here.get(k)!r} given" for k in names[:4])
-        raise InputError(f"{path}: this folder holds another {kind} ({differ}): choose another folder")
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested settings by dotted names."""
-    leaves: dict[str, Any] = {}
-    for key, content in tree.items():
-        leaves |= _flat(content, f"{prefix}{key}.") if isinstance(content, dict) else {prefix + key: content}
-    return leaves
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -6,15 +6,14 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from monolift.errors import InputError, MissingExtraError
 from monolift.files.folders import write_atomically
+from monolift.files.output_folder import LOCK
 
-METRICS, RESULTS, DESCRIPTION, LOCK = "metrics.jsonl", "results.csv", "run.toml", ".lock"
+METRICS, RESULTS, DESCRIPTION = "metrics.jsonl", "results.csv", "run.toml"
 TRAIN_IDS, VAL_IDS = "train_ids.txt", "val_ids.txt"
 STATES = ("last", "last.old", "best")
 OURS = (
@@ -22,36 +21,6 @@ OURS = (
     "tensorboard", "pictures",  # the name of images/ in runs of 0.1.0
 )  # fmt: skip
 """All that a training writes; nothing else in the folder is ever touched."""
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """While this process alone may write to the folder, which is made. Raises InputError where another one does.
-
-    The lock ends with the process, however it ends.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / LOCK).open("a+")
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{out}: expected a folder, or nothing yet, got a file") from None
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written to: {error.strerror or error}") from None
-    with file:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            yield
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{out}: another training is writing there: wait for it, or choose another output folder"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-        yield
 
 
 def claim(out: Path, resume: bool, overwrite: bool) -> None:

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from monolift.data.kitti import KittiDataset
+from monolift.files.output_folder import locked
 from monolift.methods import method_of
 from monolift.methods.base import Detector, DetectorConfig
 from monolift.methods.recipe import Recipe
@@ -29,7 +30,7 @@ from monolift.training.initialise import find_weights
 from monolift.training.optimizer import set_rate
 from monolift.training.options import RunOptions
 from monolift.training.processes import Processes
-from monolift.training.run_folder import claim, locked
+from monolift.training.run_folder import claim
 from monolift.training.setup import Training, set_up
 from monolift.training.state import LAST, PREVIOUS, save_checkpoint, save_last, tidy
 from monolift.training.validate import draw_some, validate
@@ -115,7 +116,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.callback(processes.leave)
         if processes.first:
-            stack.enter_context(locked(out))
+            stack.enter_context(locked(out, "training"))
             claim(out, resume, overwrite)
         training = set_up(method, config, recipe, parts, val, out, processes, weights, options)
         stack.enter_context(training.progress)

@@ -26,7 +26,8 @@ from monolift.data.formats.kitti_format import (
     write_split,
 )
 from monolift.errors import InputError
-from monolift.files.folders import claim, write_atomically
+from monolift.files.folders import write_atomically
+from monolift.files.output_folder import claim
 from monolift.world.car_codes import CarCode, format_codes
 from monolift.world.labels import Labelled, label_scene
 from monolift.world.layout import Scene, sample_scene
