@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -106,7 +107,10 @@ def claim(root: Path, made_from: PastedSet, data: KittiDataset) -> None:
         + ["instance_2"] * bool(data.instances)
     )
     paths = [*(f"training/{folder}" for folder in folders), "ImageSets"]
-    output_folder.claim(root, NOTE, asdict(made_from), paths, "augmented set")
+    wanted = {**asdict(made_from), "ids": zlib.crc32("\n".join(data.ids).encode())}
+    if (root / NOTE).is_file() and b'"ids"' not in read_bytes(root / NOTE):
+        del wanted["ids"]  # a folder of an earlier version, which noted the split's name only
+    output_folder.claim(root, NOTE, wanted, paths, "augmented set")
 
 
 def _label(root: Path, name: str) -> Path:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from monolift.commands.option import option
 from monolift.errors import InputError
+
+if TYPE_CHECKING:
+    from monolift.augment.pasted_files import PastedSet
+    from monolift.data.kitti import KittiDataset
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,10 @@ def run(options: Augment) -> int:
     for path in (options.data, options.split, options.masks):
         if path is not None and not path.exists():
             raise InputError(f"{path}: no such file or folder")
-    from monolift.augment.cutouts import CutoutLimits, cut_out
-    from monolift.augment.pasted_files import PastedSet, claim, names_of, write_pasted
+    from monolift.augment.pasted_files import PastedSet, claim
+    from monolift.commands.output import write_json
     from monolift.data.kitti import KittiDataset, training_folder
-    from monolift.files.progress import Progress
+    from monolift.files.output_folder import locked
 
     root = training_folder(options.data)
     maps = {
@@ -71,8 +75,28 @@ def run(options: Augment) -> int:
         up_to=options.per_image,
         bank=options.bank,
     )
-    claim(options.out, made_from, data)  # before the long search
     failed: dict[str, str] = {}  # reason by id
+    with locked(options.out, "augment"):
+        claim(options.out, made_from, data)  # before the long search
+        content = _write(options, data, made_from, failed)
+    if options.json is not None:
+        write_json(options.json, content)
+    for reason in failed.values():
+        sys.stderr.write(f"monolift: {reason}\n")
+    if failed:
+        sys.stderr.write(f"monolift: {len(failed)} images cannot be read and are left out\n")
+    return 2 if failed else 0
+
+
+def _write(
+    options: Augment, data: KittiDataset, made_from: PastedSet, failed: dict[str, str]
+) -> dict[str, Any]:
+    """Cuts cars out and writes the images that are not there yet; what --json says. ``failed`` takes reasons by id."""
+    from monolift.augment.cutouts import CutoutLimits, cut_out
+    from monolift.augment.pasted_files import names_of, write_pasted
+    from monolift.commands.output import kept
+    from monolift.files.progress import Progress
+
     with Progress(len(data), "images searched for cars", options.quiet) as progress:
         bank = cut_out(
             [data],
@@ -83,31 +107,21 @@ def run(options: Augment) -> int:
             on_fault=failed.setdefault,
         )
         progress.say(f"{len(bank)} cars cut out")
-    made = pasted = kept = 0
+    made = pasted = there = 0
     total = len(names_of(data, options.copies))
-    with Progress(total, "images", options.quiet) as progress:
+    with kept(lambda: made + there, total), Progress(total, "images", options.quiet) as progress:
         for count in write_pasted(options.out, data, bank, made_from, failed.setdefault):
             made += count >= 0
-            kept += count < 0
+            there += count < 0
             pasted += max(count, 0)
             progress.advance(1, f"{pasted} cars" if pasted else "")
-        there = f", {kept} were there already" if kept else ""
-        progress.say(f"{options.out}: {made} images with {pasted} pasted cars made{there}")
-    if options.json is not None:
-        from monolift.commands.output import write_json
-
-        content: dict[str, object] = {
-            "out": str(options.out),
-            "made": made,
-            "kept": kept,
-            "cut_out": len(bank),
-            "pasted": pasted,
-        }
-        if failed:
-            content["failed"] = failed
-        write_json(options.json, content)
-    for reason in failed.values():
-        sys.stderr.write(f"monolift: {reason}\n")
-    if failed:
-        sys.stderr.write(f"monolift: {len(failed)} images cannot be read and are left out\n")
-    return 2 if failed else 0
+        found = f", {there} were there already" if there else ""
+        progress.say(f"{options.out}: {made} images with {pasted} pasted cars made{found}")
+    content = {
+        "out": str(options.out),
+        "made": made,
+        "kept": there,
+        "cut_out": len(bank),
+        "pasted": pasted,
+    }
+    return {**content, "failed": dict(failed)} if failed else content

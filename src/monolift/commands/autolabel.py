@@ -74,19 +74,24 @@ def run(options: Autolabel) -> int:
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise InputError(f"--{name}: expected 1 or more, got {getattr(options, name)}")
     from monolift import autolabel
-    from monolift.commands.output import write_json
+    from monolift.commands.output import kept, write_json
+    from monolift.files.output_folder import locked
 
     job = _job(options)
     summary = _Summary(options.out)
     on_step = summary.fitting if options.workers == 1 else None
-    total, outcomes = autolabel.run(
-        job, options.split, options.shard, options.limit, options.workers, on_step
-    )
-    with Progress(total, "images", options.quiet) as progress:
-        summary.progress = progress
-        for outcome in outcomes:
-            summary.add(outcome)
-        progress.say(str(summary))
+    with locked(options.out, "autolabel", options.shard or ""):
+        total, outcomes = autolabel.run(
+            job, options.split, options.shard, options.limit, options.workers, on_step
+        )
+        with (
+            kept(lambda: summary.images + summary.skipped, total),
+            Progress(total, "images", options.quiet) as progress,
+        ):
+            summary.progress = progress
+            for outcome in outcomes:
+                summary.add(outcome)
+            progress.say(str(summary))
     if options.json is not None:
         write_json(options.json, summary.to_dict())
     return 2 if summary.errors else 0

@@ -68,6 +68,7 @@ def run(options: Convert) -> int:
     from monolift.commands.output import write_json
     from monolift.data.cameras import CameraChoice
     from monolift.data.formats.convert import convert, open_dataset
+    from monolift.files.output_folder import locked_beside
     from monolift.files.progress import Progress
 
     rename = dict(_pair(text) for text in options.rename)
@@ -77,7 +78,10 @@ def run(options: Convert) -> int:
     dataset = open_dataset(
         options.source, options.split, options.images, options.version, options.channel, scenes
     )
-    with Progress(len(dataset), "images", options.quiet) as progress:
+    with (
+        locked_beside(options.out, "convert"),
+        Progress(len(dataset), "images", options.quiet) as progress,
+    ):
         done = convert(
             dataset,
             options.to,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from monolift.errors import InputError
 from monolift.files import json_text
+from monolift.files.folders import write_error
 from monolift.files.json_text import format_json
 
 WIDTH = 80  # columns of a terminal window as it opens
@@ -30,7 +33,20 @@ def check_writable(folder: Path) -> None:
             file.write(bytes(4096))  # a full disk takes a name, but no content
             file.flush()
     except OSError as error:
-        raise InputError(f"{folder}: cannot write here: {error.strerror or error}") from None
+        raise write_error(folder, error, "cannot write here") from None
+
+
+@contextlib.contextmanager
+def kept(done: Callable[[], int], total: int) -> Iterator[None]:
+    """Whatever file ends the job in this block: its error also says how many images are complete by then."""
+    try:
+        yield
+    except InputError as error:
+        if not done():
+            raise
+        raise type(error)(
+            f"{error}; {done()} of {count(total, 'image')} are complete: the same command continues"
+        ) from None
 
 
 def console(stderr: bool = False) -> Any:

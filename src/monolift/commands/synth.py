@@ -51,6 +51,8 @@ def run(options: Synth) -> int:
     for name in ("images", "workers"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name}: expected 1 or more, got {getattr(options, name)}")
+    from monolift.commands.output import kept, write_json
+    from monolift.files.output_folder import locked
     from monolift.files.progress import Progress
     from monolift.world.synthetic import World, write_world
 
@@ -65,17 +67,20 @@ def run(options: Synth) -> int:
         points=options.points,
         shapes=options.shapes,
     )
-    made = objects = 0
-    with Progress(options.images, "images", options.quiet) as progress:
+    made = objects = done = 0
+    with (
+        locked(options.out, "synth"),
+        kept(lambda: done, options.images),
+        Progress(options.images, "images", options.quiet) as progress,
+    ):
         for count in write_world(options.out, world, options.images, options.workers):
+            done += 1
             made += count >= 0
             objects += max(count, 0)
             progress.advance(1, f"{objects} objects" if objects else "")
-        kept = options.images - made
-        found = f", {kept} were there already" if kept else ""
+        there = options.images - made
+        found = f", {there} were there already" if there else ""
         progress.say(f"{options.out}: {made} images with {objects} objects made{found}")
     if options.json is not None:
-        from monolift.commands.output import write_json
-
-        write_json(options.json, {"out": str(options.out), "made": made, "kept": kept, "objects": objects})
+        write_json(options.json, {"out": str(options.out), "made": made, "kept": there, "objects": objects})
     return 0

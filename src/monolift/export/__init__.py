@@ -14,7 +14,6 @@ and agreed with PyTorch; else there is no file.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,8 @@ from monolift.errors import InputError, MissingExtraError
 from monolift.export.agreement import Agreement, CameraImage, agreement, compare_ap
 from monolift.export.graph import write_graph
 from monolift.export.int8 import quantise
+from monolift.files.folders import partial_file, scratch_folder
+from monolift.files.output_folder import locked_beside
 from monolift.files.renamed import renamed, renamed_parameters
 from monolift.inference.model import Model
 
@@ -80,9 +81,7 @@ def export(
     if not images:
         raise InputError("export: expected at least one image to compare on, got none")
     model.detector.eval().cpu()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    try:
+    with locked_beside(out, "export"), partial_file(out) as partial:
         say("exporting the graph: a minute or two")
         write_graph(model, partial)
         exact = agreement(model, runtime.load(partial), images)
@@ -101,10 +100,8 @@ def export(
         scores = {}
         if scored is not None:
             say(f"AP of both on {len(scored)} images")
-            scores = compare_ap(model, runtime.load(partial), scored, out.parent / f".{out.stem}.ap")
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+            with scratch_folder(out.parent) as scratch:
+                scores = compare_ap(model, runtime.load(partial), scored, scratch)
     return Report(out, out.stat().st_size / 1e6, result, scores, tuple(notes))
 
 

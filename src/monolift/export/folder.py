@@ -9,7 +9,8 @@ from typing import Any
 
 from monolift import runtime
 from monolift.errors import InputError
-from monolift.files.folders import replace_folder
+from monolift.files.folders import partial_folder
+from monolift.files.output_folder import locked_beside
 
 _DETECT = '''\
 """Objects of one image: python detect.py IMAGE CAMERA -> JSON.
@@ -66,17 +67,15 @@ def write_folder(onnx: Path, folder: Path) -> Path:
             f"{description['method']}: the runtime decodes {', '.join(runtime.model.DECODERS)} only; "
             "its ONNX file alone can be exported with --out"
         )
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     source = Path(runtime.__file__).parent
-    shutil.copytree(source, partial / "monolift_runtime", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(onnx, partial / "model.onnx")
     licence = description["card"].get("licence", "not stated in the model's card")
     text = _README.format(name=folder.name, outputs=" and ".join(description["outputs"]), licence=licence)
-    (partial / "README.md").write_text(text, encoding="utf-8")
-    (partial / "detect.py").write_text(_DETECT, encoding="utf-8")
-    (partial / "requirements.txt").write_text("numpy>=1.24\nonnxruntime>=1.17\npillow>=10.1\n")
-    replace_folder(partial, folder)
+    with locked_beside(folder, "export"), partial_folder(folder) as partial:
+        shutil.copytree(source, partial / "monolift_runtime", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copyfile(onnx, partial / "model.onnx")
+        (partial / "README.md").write_text(text, encoding="utf-8")
+        (partial / "detect.py").write_text(_DETECT, encoding="utf-8")
+        (partial / "requirements.txt").write_text("numpy>=1.24\nonnxruntime>=1.17\npillow>=10.1\n")
     return folder
 
 
@@ -87,12 +86,11 @@ def write_triton(onnx: Path, repository: Path, name: str, largest_batch: int = 8
     """
     description = runtime.load(onnx).description
     folder = repository / name
-    partial = repository / f"{name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "1").mkdir(parents=True)
-    shutil.copyfile(onnx, partial / "1" / "model.onnx")
-    (partial / "config.pbtxt").write_text(_pbtxt(name, largest_batch, description, onnx), encoding="utf-8")
-    replace_folder(partial, folder)
+    text = _pbtxt(name, largest_batch, description, onnx)
+    with locked_beside(folder, "export"), partial_folder(folder) as partial:
+        (partial / "1").mkdir()
+        shutil.copyfile(onnx, partial / "1" / "model.onnx")
+        (partial / "config.pbtxt").write_text(text, encoding="utf-8")
     return folder
 
 

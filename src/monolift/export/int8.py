@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from monolift.errors import InputError
 from monolift.export.agreement import CameraImage
 from monolift.export.graph import quietly
+from monolift.files.folders import partial_file
 from monolift.inference.model import Model
 from monolift.runtime.model import DESCRIPTION
 
@@ -47,10 +47,9 @@ def quantise(model: Model, path: Path, calibration: Sequence[CameraImage]) -> No
                 return {"images": view.image(image)[None].numpy()}
             return None
 
-    quantised = path.with_name(path.name + ".int8")
     proto = onnx.load(path)
     description = next(entry.value for entry in proto.metadata_props if entry.key == DESCRIPTION)
-    with quietly():
+    with partial_file(path) as quantised, quietly():
         quantize_static(
             str(path),
             str(quantised),
@@ -64,12 +63,11 @@ def quantise(model: Model, path: Path, calibration: Sequence[CameraImage]) -> No
             calibrate_method=CalibrationMethod.MinMax,
             nodes_to_exclude=_first_convolutions(proto) + _last_convolutions(proto),
         )
-    small = onnx.load(quantised)
-    if all(entry.key != DESCRIPTION for entry in small.metadata_props):
-        entry = small.metadata_props.add()
-        entry.key, entry.value = DESCRIPTION, description
-        onnx.save(small, quantised)
-    os.replace(quantised, path)
+        small = onnx.load(quantised)
+        if all(entry.key != DESCRIPTION for entry in small.metadata_props):
+            entry = small.metadata_props.add()
+            entry.key, entry.value = DESCRIPTION, description
+            onnx.save(small, quantised)
 
 
 def _first_convolutions(proto: Any) -> list[str]:

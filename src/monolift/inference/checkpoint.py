@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monolift.errors import InputError, MissingExtraError
+from monolift.errors import DiskError, InputError, MissingExtraError
 from monolift.files.folders import partial_folder
 from monolift.files.json_text import number_of, object_of, optional, read_json, show_value, text_value, value
 from monolift.files.settings import changed
@@ -78,11 +78,20 @@ def save(
 
     half: weights as float16, for shipping. readme: README.md too, the Hub's model card.
     """
+    folder = Path(folder)
+    with partial_folder(folder) as partial:
+        write(partial, detector, card, half)
+        if readme:
+            write_readme(partial, folder.name)
+    return folder
+
+
+def write(folder: Path, detector: Detector, card: dict[str, Any] | None = None, half: bool = False) -> None:
+    """Writes a checkpoint's files into a folder that is not yet in its place. Raises DiskError where the disk is full."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    folder = Path(folder)
     state = {k: v.detach().cpu().contiguous() for k, v in detector.state_dict().items()}
     if half:
         state = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in state.items()}
@@ -94,18 +103,13 @@ def save(
         "card": card or {},
         "made_by": made_by(),
     }
-    with partial_folder(folder) as partial:
-        try:
-            save_file(state, str(partial / WEIGHTS_FILE), metadata={"format": "pt"})
-        except SafetensorError as error:  # a full disk
-            raise InputError(f"{folder / WEIGHTS_FILE}: cannot write: {error}") from None
-        (partial / WEIGHTS_FILE).chmod(0o644)  # safetensors makes it unreadable for others
-        (partial / CONFIG_FILE).write_text(
-            json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        if readme:
-            write_readme(partial, folder.name)
-    return folder
+    try:
+        save_file(state, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise DiskError(f"{WEIGHTS_FILE}: cannot write: {error}") from None
+    (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors makes it unreadable for others
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
 def preprocessing(detector: Detector) -> dict[str, Any]:

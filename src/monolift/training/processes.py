@@ -60,6 +60,14 @@ class Processes:
         """The detector to train with: the same, or one whose gradients are averaged over the processes."""
         return DistributedDataParallel(detector) if self.world > 1 else detector
 
+    def mean(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The mean of each loss over the processes, the same in all of them: what the first one saves is true of all."""
+        if self.world == 1:
+            return losses
+        values = torch.stack([value.float() for value in losses.values()])
+        distributed.all_reduce(values)
+        return dict(zip(losses, values / self.world, strict=True))
+
     def gather(self, value: Any) -> list[Any]:
         """Each process's value, by rank."""
         if self.world == 1:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from monolift.errors import InputError, MissingExtraError
-from monolift.files.folders import write_atomically
+from monolift.files.folders import remove_folder, write_atomically
 from monolift.files.output_folder import LOCK
 
 METRICS, RESULTS, DESCRIPTION = "metrics.jsonl", "results.csv", "run.toml"
@@ -52,10 +51,10 @@ def clear(out: Path) -> None:
     """Removes an earlier run from the folder, and nothing else; a folder that holds none is left as it is."""
     if not _run_in(out):
         return
-    for name in OURS:
+    for name in reversed(OURS):  # the parts by which a run is known last: a kill in between is a run still
         path = out / name
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            remove_folder(path)
         else:
             path.unlink(missing_ok=True)
 

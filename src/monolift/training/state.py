@@ -6,8 +6,6 @@ import dataclasses
 import hashlib
 import io
 import math
-import os
-import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ import torch
 from monolift.augment.augmentation import Augmentation
 from monolift.data.kitti import KittiDataset
 from monolift.errors import InputError
+from monolift.files.folders import partial_folder, remove_folder
 from monolift.files.settings import as_setting, changed, differences
 from monolift.inference import checkpoint
 from monolift.methods.base import Detector
@@ -151,7 +150,6 @@ def save_last(
 
     The one before it stays as OUT/last.old until `tidy`.
     """
-    new = save_checkpoint(out / (LAST + ".new"), detector, {"epoch": state.epoch, "training": card})
     content = {
         **dataclasses.asdict(state),
         **{f.name: getattr(identity, f.name) for f in dataclasses.fields(identity)},
@@ -161,30 +159,15 @@ def save_last(
     }
     buffer = io.BytesIO()  # torch's own writer turns a full disk into a traceback
     torch.save(content, buffer)
-    with (new / STATE_FILE).open("wb") as file:
-        file.write(buffer.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    if (out / LAST).exists():  # else last.old is all that a kill has left: it stays until the new one stands
-        shutil.rmtree(out / PREVIOUS, ignore_errors=True)
-        os.replace(out / LAST, out / PREVIOUS)
-    os.replace(new, out / LAST)
-
-
-def save_checkpoint(folder: Path, detector: Detector, card: dict[str, Any]) -> Path:
-    """As `checkpoint.save`; raises OSError where the disk is full."""
-    from safetensors import SafetensorError
-
-    try:
-        return checkpoint.save(folder, detector, card)
-    except SafetensorError as error:
-        raise OSError(5, f"cannot write the checkpoint: {error}", str(folder)) from None
+    with partial_folder(out / LAST, keep=True) as new:
+        checkpoint.write(new, detector, {"epoch": state.epoch, "training": card})
+        (new / STATE_FILE).write_bytes(buffer.getbuffer())
 
 
 def tidy(out: Path) -> None:
     """Removes the state before the last one, once a training has ended."""
     if (out / LAST / STATE_FILE).is_file():
-        shutil.rmtree(out / PREVIOUS, ignore_errors=True)
+        remove_folder(out / PREVIOUS)
 
 
 # -- resuming ---------------------------------------------------------------------------------------------------------
@@ -213,9 +196,12 @@ def read_saved(out: Path, device: torch.device) -> tuple[Saved | None, list[str]
     damaged: list[str] = []
     for name in (LAST, PREVIOUS):
         path = out / name / STATE_FILE
-        if path.is_file():
+        if (out / name).is_dir():
             try:
-                return Saved(path, checkpoint.load(out / name, str(device)), _read(path, device)), damaged
+                detector = checkpoint.load(out / name, str(device))
+                if not all_finite(detector.state_dict()):
+                    raise InputError(f"{out / name}: damaged: weights that are not finite")
+                return Saved(path, detector, _read(path, device)), damaged
             except InputError as error:
                 damaged.append(str(error))
     if damaged:
@@ -226,7 +212,18 @@ def read_saved(out: Path, device: torch.device) -> tuple[Saved | None, list[str]
     return None, damaged
 
 
+def all_finite(tree: Any) -> bool:
+    """Whether all numbers in nested dictionaries and lists of tensors are finite."""
+    if isinstance(tree, torch.Tensor):
+        return not tree.is_floating_point() or bool(torch.isfinite(tree).all())
+    if isinstance(tree, dict):
+        return all(map(all_finite, tree.values()))
+    return not isinstance(tree, list | tuple) or all(map(all_finite, tree))
+
+
 def _read(path: Path, device: torch.device) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path}: missing, the training state beside these weights")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about foreign pickles, which are refused

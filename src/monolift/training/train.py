@@ -21,7 +21,9 @@ import torch
 from torch import nn
 
 from monolift.data.kitti import KittiDataset
+from monolift.files.folders import recover
 from monolift.files.output_folder import locked
+from monolift.inference import checkpoint
 from monolift.methods import method_of
 from monolift.methods.base import Detector, DetectorConfig
 from monolift.methods.recipe import Recipe
@@ -32,7 +34,7 @@ from monolift.training.options import RunOptions
 from monolift.training.processes import Processes
 from monolift.training.run_folder import claim
 from monolift.training.setup import Training, set_up
-from monolift.training.state import LAST, PREVIOUS, save_checkpoint, save_last, tidy
+from monolift.training.state import LAST, PREVIOUS, all_finite, save_last, tidy
 from monolift.training.validate import draw_some, validate
 from monolift.typing import Tensor
 
@@ -118,6 +120,7 @@ def train(
         if processes.first:
             stack.enter_context(locked(out, "training"))
             claim(out, resume, overwrite)
+            recover(out / "best")
         training = set_up(method, config, recipe, parts, val, out, processes, weights, options)
         stack.enter_context(training.progress)
         _run(training, val_every, 60 * save_minutes, on_step)
@@ -136,7 +139,8 @@ def _run(t: Training, val_every: int, save_seconds: float, on_step: Callable[[St
         t.detector.train()
         for part in t.frozen:
             part.eval()  # keep the BatchNorm statistics frozen
-        for batch in t.loader.epoch(state.epoch, skip=state.done):
+        skipped = state.done
+        for batch in t.loader.epoch(state.epoch, skip=skipped):
             torch.manual_seed(t.identity.seed + state.step)  # some losses draw: alike after resuming
             set_rate(t.optimizer, recipe.rate(state.step / total))
             losses = late.known(batch.targets.names, _step(t, batch.to(t.processes.device)))
@@ -146,12 +150,16 @@ def _run(t: Training, val_every: int, save_seconds: float, on_step: Callable[[St
             t.progress.advance(recipe.batch_size * t.processes.world, remark)
             if time.monotonic() - saved > save_seconds:
                 state.add(late.rest())
+                _refuse_exploded(t, batch)
                 _save(t)
                 saved = time.monotonic()
             if on_step is not None:
                 on_step(Step(state.epoch, state.step, batch.targets.names, losses, t.detector))
         state.add(late.rest())
-        row = {"epoch": state.epoch + 1, "step": state.step, **_mean_losses(t)}
+        if state.done > skipped:
+            _refuse_exploded(t, batch)
+        means = {name: value / state.summed for name, value in state.sums.items()}
+        row = {"epoch": state.epoch + 1, "step": state.step, **means}
         state.next_epoch()
         if state.epoch % val_every == 0 or state.epoch == recipe.epochs:
             row |= _validate(t)
@@ -176,7 +184,7 @@ def _step(t: Training, batch: Batch) -> dict[str, Tensor]:
         nn.utils.clip_grad_norm_(trained, t.recipe.clip)
     t.optimizer.step()
     t.detector.after_step()
-    return {name: value.detach() for name, value in losses.items()}
+    return t.processes.mean({name: value.detach() for name, value in losses.items()})
 
 
 def _check_finite(t: Training, names: tuple[str, ...], losses: dict[str, float]) -> None:
@@ -218,20 +226,38 @@ class _LateLosses:
         return losses
 
 
+def _refuse_exploded(t: Training, batch: Batch) -> None:
+    """Raises FloatingPointError where the last step of the optimiser has spoilt the weights, before they are saved.
+
+    A step's loss is that of the weights before it. What it made of them shows in a pass of its own batch, which leaves the
+    measured norms and all that is random as they were.
+    """
+    if not t.processes.first:
+        return
+    buffers = {name: buffer.clone() for name, buffer in t.detector.named_buffers()}
+    with torch.no_grad(), torch.random.fork_rng():
+        on_device = batch.to(t.processes.device)
+        with torch.autocast(
+            t.processes.device.type, torch.bfloat16, enabled=t.recipe.precision == "bfloat16"
+        ):
+            raw = t.detector(on_device.network_images(t.detector))
+        loss = t.detector.loss(raw, on_device.targets)["total"]
+        for name, buffer in t.detector.named_buffers():
+            buffer.copy_(buffers[name])
+    states = (t.detector.state_dict(), t.average.detector.state_dict(), t.optimizer.state_dict())
+    if not (bool(torch.isfinite(loss)) and all_finite(states)):
+        raise FloatingPointError(
+            f"step {t.state.step} in epoch {t.state.epoch + 1} spoilt the weights, images {', '.join(batch.targets.names)}: "
+            f"the loss after it is {float(loss):g}; they are not saved; {_checkpoints(t.out)}: lower lr"
+        )
+
+
 def _checkpoints(out: Path) -> str:
     """Which checkpoints a run that failed has left."""
     if not (out / LAST).is_dir():
         return "no checkpoint was written yet: lower lr, or check these images' labels"
     before = f", the one before it {out / PREVIOUS}" if (out / PREVIOUS).is_dir() else ""
     return f"the last checkpoint is {out / LAST}{before}"
-
-
-def _mean_losses(t: Training) -> dict[str, float]:
-    """Means of the epoch's losses over all steps of all processes."""
-    shares = t.processes.gather((t.state.sums, t.state.summed))
-    steps = sum(count for _, count in shares)
-    names = dict.fromkeys(name for sums, _ in shares for name in sums)
-    return {name: sum(sums.get(name, 0.0) for sums, _ in shares) / steps for name in names}
 
 
 def _validate(t: Training) -> dict[str, float]:
@@ -247,7 +273,7 @@ def _validate(t: Training) -> dict[str, float]:
     if scores["selection"] > t.state.best:
         t.state.best = scores["selection"]
         card = {"epoch": t.state.epoch, "score": scores["score"], "validation": scores, "training": t.card}
-        save_checkpoint(t.out / "best", detector, card)
+        checkpoint.save(t.out / "best", detector, card)
     return scores
 
 

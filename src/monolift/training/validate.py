@@ -10,6 +10,7 @@ from monolift.data.kitti import KittiDataset, labels_from_detections
 from monolift.data.sample import Objects, Sample
 from monolift.evaluation.ap import Row
 from monolift.evaluation.table import evaluate
+from monolift.files.images import write_image
 from monolift.inference.detect import detect_samples
 from monolift.methods.base import Detector
 from monolift.render.draw.overlay import draw_result
@@ -81,5 +82,4 @@ def draw_some(detector: Detector, samples: Sequence[Sample], out: Path, tag: str
 
 def _draw(sample: Sample, found: Objects, score: float, path: Path) -> None:
     drawn = draw_result(sample.image, sample.camera, found.filter(score), sample.objects)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    drawn.save(path, quality=85)
+    write_image(path, drawn, parents=True, quality=85)
