@@ -28,6 +28,7 @@ from street import street
 
 FOUR = "--camera=700,700,620.5,187"
 P2 = "P2: 700 0 620.5 0 0 700 187 0 0 0 1 0\n"
+JOB = ["detect.log", "manifest.jsonl"]
 CAR = "Car 0.00 0 -1.57 599.50 169.50 663.50 219.50 1.50 1.60 4.00 0.40 1.70 21.00 0.30"
 
 
@@ -54,11 +55,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_subcommand_has_a_file_and_every_file_a_subcommand() -> None:
     shared = [
+        "detect_job",
         "option",
         "output",
         "processes",
         "settings_page",
-    ]  # what several of them write with, and parts of train
+    ]  # what several of them share, and parts of detect and train
     assert sorted([*SUBCOMMANDS, *shared]) == sorted(
         m.name for m in pkgutil.iter_modules(monolift.commands.__path__)
     )
@@ -195,7 +197,7 @@ def test_a_folder_goes_on_after_a_bad_file_and_counts_it(
     captured = capsys.readouterr()
     assert "aa.png: not a readable image: empty file (0 bytes)" in captured.err
     assert "2 objects in 2 images; 1 of 3 files failed" in captured.out
-    assert sorted(p.name for p in (folder / "out").iterdir()) == ["a.txt", "b.txt"]
+    assert sorted(p.name for p in (folder / "out").iterdir()) == ["a.txt", "b.txt", *JOB]
 
 
 @pytest.mark.usefixtures("fake")
@@ -242,7 +244,7 @@ def test_an_unexpected_exception_of_one_file_is_named_and_the_others_are_done(
     rows = json.loads((folder / "all.json").read_text())
     assert [row.get("name") for row in rows] == ["a", None, "b"]
     assert rows[1]["error"].startswith("photos/aa.png: OverflowError")
-    assert sorted(p.name for p in (folder / "out").iterdir()) == ["a.txt", "b.txt"]
+    assert sorted(p.name for p in (folder / "out").iterdir()) == ["a.txt", "b.txt", *JOB]
 
 
 @pytest.mark.usefixtures("fake")

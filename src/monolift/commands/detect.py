@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,24 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from monolift.commands.detect_job import FORMATS, DetectJob, Log, Report, Writer
 from monolift.commands.option import option
-from monolift.commands.output import check_writable, console, count, write_json
-from monolift.errors import InputError, MissingExtraError
-from monolift.files.json_text import format_json
+from monolift.commands.output import check_file, check_writable, count, kept, write_json_rows
+from monolift.errors import InputError
+from monolift.files.manifest import Manifest
+from monolift.files.output_folder import locked
 from monolift.files.progress import Progress
 
 if TYPE_CHECKING:
     from monolift.inference.model import Model
-    from monolift.inference.results import Results3D
 
-FORMATS = {
-    "kitti": ".txt",
-    "json": ".json",
-    "image": ".png",
-    "html": ".html",
-    "glb": ".glb",
-    "omni3d": ".omni3d.json",
-}
+LOG = "detect.log"
 READ_AHEAD = 2  # images at least that are read while the network runs
 SHOWN_IN_FULL = 3  # with more images than this each gets a line instead of a table
 
@@ -73,6 +69,10 @@ class Detect:
     """Write all results as one JSON list to FILE, or to standard output with "-"."""
     hints: bool = False
     """Add per-parameter predictions, uncertainties and residuals to --json (ss3d)."""
+    resume: bool = False
+    """Resume an interrupted run with the same options: skip files that OUT/manifest.jsonl lists as done, retry failed ones."""
+    log: Annotated[Path | None, option("FILE")] = None
+    """Log file (default: OUT/detect.log for folders, globs, videos and more than three images)."""
     quiet: bool = False
     """Print warnings and errors only."""
 
@@ -86,43 +86,104 @@ def run(options: Detect) -> int:
         )
     if options.batch < 1:
         raise InputError(f"--batch: expected 1 or more, got {options.batch}")
-    if formats:
-        check_writable(options.out)
-    if options.json not in (None, "-"):
-        check_writable(Path(options.json).parent)
-    from monolift.data.sources import expand, is_video
-    from monolift.inference.pipeline import Behind
+    from monolift.data.sources import expand
 
     files = [path for source in options.source for path in expand(source)]
+    few = len(files) <= SHOWN_IN_FULL and set(map(str, files)) <= set(options.source)
+    with contextlib.ExitStack() as stack:
+        if formats or options.resume:
+            check_writable(options.out)
+            stack.enter_context(locked(options.out, "detect", shared=few and not options.resume))
+        if options.json not in (None, "-"):
+            check_file(Path(options.json))
+        return _detect(options, formats, files, few)
+
+
+def _detect(options: Detect, formats: list[str], files: list[Path], few: bool) -> int:
+    """The job in an output folder that is this process's. few: some named images, a table each and no manifest."""
+    from monolift.data.sources import is_video
+    from monolift.inference.pipeline import Behind
+
     zooms = _zooms(options.zooms)
     model = _loaded(options, len(files))
     classes = _classes(options.classes, model.classes)
+    keeps = options.resume or (bool(formats) and not few)
+    path = Manifest.path_in(options.out) if keeps else None
+    manifest = Manifest(path, "detect", _depends_on(options, formats, model), options.resume)
     in_full = len(files) <= SHOWN_IN_FULL and not any(map(is_video, files))
+    log = options.log or (options.out / LOG if keeps else None)
     with Progress(len(files), "files", options.quiet or in_full) as progress:
-        report = _Report(progress, options, in_full)
-        job = _Job(_Writer(options.out, formats), report, options.hints)
+        report = Report(progress, options.quiet, options.json == "-", in_full, Log(log) if log else None)
+        job = DetectJob(
+            Writer(options.out, formats),
+            report,
+            manifest,
+            options.hints,
+            options.json is not None,
+            len(files),
+        )
+        left = job.left(files)
+        report.note(f"detect: {count(len(files), 'file')}, {len(files) - len(left)} done before; {model}")
+        progress.advance(len(files) - len(left))
+        resumed = "the same command with --resume continues" if keeps else ""
         try:
-            with Behind(job.outcome) as write:  # drawing and encoding, while the next image is detected
-                results = model.stream(
-                    files,
-                    options.camera,
-                    calib=options.calib,
-                    fov=options.fov,
-                    score=options.score,
-                    batch=options.batch,
-                    zooms=zooms,
-                    flip=options.flip,
-                    on_error=lambda source, error: write((source, error)),
-                    read_ahead=max(READ_AHEAD, options.batch),
-                )
-                for result in results:
-                    write(result.filter(classes=classes))
-            report.turn(None)
-        finally:  # whatever stops the job: what is done is told
-            if options.json is not None and (job.rows or sys.exc_info()[0] is None):
-                write_json(options.json, job.rows)
-    report.say(f"{job.summary(len(files), options.out)}; backend {model.backend}")
-    return 2 if job.failures else 0
+            with kept(lambda: job.images + job.skipped, len(files), resumed):
+                with Behind(job.outcome) as write:  # drawing and encoding, while the next image is detected
+                    results = model.stream(
+                        left,
+                        options.camera,
+                        calib=options.calib,
+                        fov=options.fov,
+                        score=options.score,
+                        batch=options.batch,
+                        zooms=zooms,
+                        flip=options.flip,
+                        on_error=lambda source, error: write((source, error)),
+                        read_ahead=max(READ_AHEAD, options.batch),
+                    )
+                    for result in results:
+                        write(result.filter(classes=classes))
+                job.turn(None)
+        except BaseException:  # whatever stops the job: what is done is told
+            with contextlib.suppress(InputError):
+                report.note(f"stopped: {job.summary()}")
+                if options.json is not None and job.images + job.skipped + job.failed_files:
+                    write_json_rows(options.json, manifest.rows(map(str, files)))
+            raise
+    if options.json is not None:
+        write_json_rows(options.json, manifest.rows(map(str, files)))
+    manifest.close()
+    summary = f"{job.summary()}; backend {model.backend}"
+    report.note(summary)
+    report.say(summary)
+    return 2 if job.failed_files else 0
+
+
+def _depends_on(options: Detect, formats: list[str], model: Model) -> dict[str, Any]:
+    """All that results depend on, for a resumed job to be the same."""
+    return {
+        "model": options.model,
+        "weights": weights_digest(model),
+        "camera": options.camera,
+        "calib": None if options.calib is None else str(options.calib),
+        "fov": options.fov,
+        "score": options.score,
+        "classes": options.classes,
+        "zooms": options.zooms,
+        "flip": options.flip,
+        "save": formats,
+        "json": options.json is not None,
+        "hints": options.hints,
+    }
+
+
+def weights_digest(model: Model) -> str:
+    """Of a model's weights, equal for equal ones."""
+    digest = hashlib.sha256()
+    for name, value in model.detector.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _loaded(options: Detect, files: int) -> Model:
@@ -174,130 +235,3 @@ def _zooms(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(zoom) for zoom in text.split(","))
     except ValueError:
         raise InputError(f"--zooms: expected numbers separated by commas, got {text!r}") from None
-
-
-class _Job:
-    """What becomes of every result: files, a row of --json, a line; pixels are not kept."""
-
-    def __init__(self, writer: _Writer, report: _Report, hints: bool) -> None:
-        self.writer, self.report, self.hints = writer, report, hints
-        self.rows: list[dict[str, Any]] = []
-        self.images = self.objects = 0
-        self.failures: set[str] = set()
-
-    def outcome(self, outcome: Results3D | tuple[str, Exception]) -> None:
-        """A result, or the source and the exception of an image that could not be used."""
-        if isinstance(outcome, tuple):
-            self.failed(*outcome)
-        else:
-            self.done(outcome)
-
-    def done(self, result: Results3D) -> None:
-        source = str(result.path or result.name)
-        self.report.turn(source)
-        try:
-            row = result.to_dict(self.hints)
-            format_json(row)  # here a number that JSON does not know costs one image, at the end all of them
-            self.writer.write(result)
-        except Exception as error:
-            if self.writer.formats and not isinstance(error, _TakenError):
-                check_writable(self.writer.folder)  # a full disk ends the job; one odd name does not
-            self.failed(source, error)
-            return
-        self.rows.append(row)
-        self.images += 1
-        self.objects += len(result)
-        self.report.result(result)
-
-    def failed(self, source: str, error: Exception) -> None:
-        """Reports a file that cannot be used: bad input in the words of its error, anything else with its type."""
-        self.report.turn(source)
-        text = str(error)
-        if not isinstance(error, (InputError, MissingExtraError)):
-            reason = text.splitlines()[0] if text else "no message"
-            text = f"{source}: {type(error).__name__}: {reason}"
-        self.failures.add(source)
-        self.rows.append({"source": source, "error": text})
-        self.report.complain(text)
-
-    def summary(self, files: int, folder: Path) -> str:
-        text = f"{count(self.objects, 'object')} in {count(self.images, 'image')}"
-        if self.failures:
-            text += f"; {len(self.failures)} of {count(files, 'file')} failed"
-        return text + (f"; {count(self.writer.written, 'file')} in {folder}" if self.writer.written else "")
-
-
-class _TakenError(InputError):
-    """A result's file is another's, or the image itself."""
-
-
-class _Writer:
-    """Files named like the images. Two images of one name would overwrite each other, so the second is refused."""
-
-    def __init__(self, folder: Path, formats: list[str]) -> None:
-        self.folder, self.formats = folder, formats
-        self.written = 0
-        self._origin: dict[str, Path | None] = {}
-
-    def write(self, result: Results3D) -> None:
-        if not self.formats:
-            return
-        if result.name in self._origin:
-            raise _TakenError(
-                f"{result.path}: {self._origin[result.name]} has the same name: its files in {self.folder} would be "
-                "overwritten; use another --out"
-            )
-        self._origin[result.name] = result.path
-        for name in self.formats:
-            target = self.folder / (result.name + FORMATS[name])
-            if result.path is not None and target.resolve() == result.path.resolve():
-                raise _TakenError(f"{target}: is the image itself and is not overwritten; use another --out")
-            _save(result, name, target)
-            self.written += 1
-
-
-def _save(result: Results3D, name: str, target: Path) -> None:
-    if name == "html":
-        from monolift.viewer import save_html
-
-        save_html(result, target)
-    else:
-        getattr(result, f"save_{name}")(target)
-
-
-class _Report:
-    """What the user reads: tables for a few images, a line each for many. Standard output stays clean for --json -."""
-
-    def __init__(self, progress: Progress, options: Detect, in_full: bool) -> None:
-        self.progress, self.quiet, self.in_full = progress, options.quiet, in_full
-        self.to_stderr = options.json == "-"
-        self._warned: set[str] = set()
-        self._source: str | None = None
-
-    def turn(self, source: str | None) -> None:
-        """The next result is of this file, or there is none: progress counts the one before."""
-        if self._source is not None and source != self._source:
-            self.progress.advance(1, Path(self._source).name)
-        self._source = source
-
-    def result(self, result: Results3D) -> None:
-        for warning in result.warnings:
-            if warning not in self._warned:
-                self._warned.add(warning)
-                self.complain(f"{result.name}: warning: {warning}")
-        if self.in_full:
-            self.say(result.table() if len(result) else str(result))
-        else:
-            self.progress.say(f"{result}  ({sum(result.timings.values()):.2f} s)")
-
-    def say(self, content: Any) -> None:
-        if not self.quiet:
-            console(self.to_stderr).print(content, highlight=False, markup=False)
-
-    def complain(self, text: str) -> None:
-        """One line on standard error, also when quiet."""
-        line = "monolift: " + " ".join(text.split())
-        if self.progress.quiet:
-            sys.stderr.write(line + "\n")
-        else:
-            self.progress.say(line)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from monolift.errors import InputError
 from monolift.files import json_text
-from monolift.files.folders import write_error
+from monolift.files.folders import partial_file, write_error
 from monolift.files.json_text import format_json
 
 WIDTH = 80  # columns of a terminal window as it opens
@@ -23,6 +24,32 @@ def write_json(target: str, content: Any) -> None:
         sys.stdout.write(format_json(content) + "\n")
     else:
         json_text.write_json(target, content)
+
+
+def write_json_rows(target: str, rows: Iterable[Any]) -> None:
+    """As `write_json` of a list, of which one row at a time is in memory."""
+    if target == "-":
+        _write_rows(sys.stdout, rows)
+        return
+    with partial_file(target, parents=True) as partial, partial.open("wb") as file:
+        text = io.TextIOWrapper(file, "utf-8", "surrogatepass", newline="\n")
+        _write_rows(text, rows)
+        text.flush()
+
+
+def _write_rows(file: Any, rows: Iterable[Any]) -> None:
+    none = True
+    for row in rows:
+        file.write(("[\n" if none else ",\n") + format_json([row])[2:-2])
+        none = False
+    file.write("[]\n" if none else "\n]\n")
+
+
+def check_file(path: Path) -> None:
+    """Raises InputError unless a file can be written under this name."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder: expected the name of a file to write")
+    check_writable(path.parent)
 
 
 def check_writable(folder: Path) -> None:
@@ -37,16 +64,15 @@ def check_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def kept(done: Callable[[], int], total: int) -> Iterator[None]:
+def kept(done: Callable[[], int], total: int, how: str = "the same command continues") -> Iterator[None]:
     """Whatever file ends the job in this block: its error also says how many images are complete by then."""
     try:
         yield
     except InputError as error:
         if not done():
             raise
-        raise type(error)(
-            f"{error}; {done()} of {count(total, 'image')} are complete: the same command continues"
-        ) from None
+        said = f"{done()} of {count(total, 'image')} are complete" + (f": {how}" if how else "")
+        raise type(error)(f"{error}; {said}") from None
 
 
 def console(stderr: bool = False) -> Any:

@@ -19,7 +19,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from monolift.errors import InputError
 from monolift.files.folders import to_disk, write_error
@@ -78,16 +78,18 @@ class Manifest:
         """Where a job's manifest stands in its output folder; shard: "2/8"."""
         return folder / f"manifest{'-' + shard.replace('/', '-of-') if shard else ''}.jsonl"
 
-    def _open(self, resume: bool) -> BinaryIO:
+    def _open(self, resume: bool) -> Any:
         if self.path is None:
-            return cast(BinaryIO, tempfile.TemporaryFile())
+            return tempfile.TemporaryFile()
         if not self.path.is_file():
             return self.path.open("w+b")
         file = self.path.open("r+b")
         if not resume:
             first = file.readline()
             if first.strip() and f'"schema": "{SCHEMA}"'.encode() not in first:
-                raise InputError(f"{self.path}: is not of this program and is not overwritten: choose another folder")
+                raise InputError(
+                    f"{self.path}: is not of this program and is not overwritten: choose another folder"
+                )
             file.truncate(0)
         return file
 
@@ -202,7 +204,9 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 def _row_of(line: dict[str, Any]) -> dict[str, Any]:
     """The row of the results that a line stands for."""
-    return dict(line["result"]) if "result" in line else {"source": line["source"], "error": line.get("error")}
+    return (
+        dict(line["result"]) if "result" in line else {"source": line["source"], "error": line.get("error")}
+    )
 
 
 def _stamp(source: str) -> dict[str, Any]:

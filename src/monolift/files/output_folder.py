@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from monolift.errors import InputError
 from monolift.files.folders import (
@@ -106,7 +106,7 @@ def _hold(held: contextlib.ExitStack, path: Path, what: str, alone: bool) -> Non
     held.callback(_release, file, path)
 
 
-def _release(file: IO[str], path: Path) -> None:
+def _release(file: Any, path: Path) -> None:
     """Removes the lock's file unless others hold it too."""
     import fcntl
 
