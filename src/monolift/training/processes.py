@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import torch
 from torch import distributed, nn
@@ -67,11 +66,3 @@ class Processes:
         values = torch.stack([value.float() for value in losses.values()])
         distributed.all_reduce(values)
         return dict(zip(losses, values / self.world, strict=True))
-
-    def gather(self, value: Any) -> list[Any]:
-        """Each process's value, by rank."""
-        if self.world == 1:
-            return [value]
-        found: list[Any] = [None] * self.world
-        distributed.all_gather_object(found, value)
-        return found
