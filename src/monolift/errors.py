@@ -15,7 +15,7 @@ class InputError(ValueError):
 
 
 class DiskError(InputError):
-    """A disk that is full or broken: what was asked for is right, and works once there is space.
+    """A disk that is full or broken: the same command works once there is space.
 
     The command line exits with code 1. Loops that go on after a bad image stop here: every further file would fail alike.
     """

@@ -328,6 +328,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(
     assert all(torch.isfinite(v).all() for v in saved.state_dict().values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoilt", ["nan", "huge"])
 def test_a_last_step_that_spoils_the_weights_is_never_saved(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: str

@@ -1,8 +1,8 @@
 """A job's manifest: a line of JSON for every file that is done or failed, written as the job goes, read when it is resumed.
 
     {"schema": "monolift.manifest/1", "job": "detect", "options": {"model": "smoke", "score": 0.25, ...}}
-    {"source": "photos/a.jpg", "status": "done", "bytes": 81733, "mtime_ns": 17..., "images": 1, "objects": 3}
-    {"source": "photos/b.jpg", "status": "failed", "bytes": 0, "mtime_ns": 17..., "error": "photos/b.jpg: not a readable ..."}
+    {"source": "images/a.jpg", "status": "done", "bytes": 81733, "mtime_ns": 17..., "images": 1, "objects": 3}
+    {"source": "images/b.jpg", "status": "failed", "bytes": 0, "mtime_ns": 17..., "error": "images/b.jpg: not a readable ..."}
     {"resumed": 1}
 
 A line may hold the row of the results that belongs to it ("result"), so that results need no memory. What a kill has cut off
