@@ -21,6 +21,7 @@ from monolift.methods.smoke.decode import decode_maps
 from monolift.methods.smoke.depth import depth_with_height, log_apparent_height
 from monolift.methods.smoke.heading import nearest_bin
 from monolift.methods.smoke.loss import corner_losses, smoke_loss
+from monolift.training.optimizer import freeze
 from smoke_scenes import CARS, KITTI, OTHER, assert_same_boxes, make_sample, network_samples, perfect_raw
 
 ALL = Extensions(log_depth=True, height_depth=True, ray_terms=True, binned_heading=True, heading_bins=8)
@@ -246,3 +247,11 @@ def test_options_that_cannot_be_combined_are_named() -> None:
         SmokeConfig(quirks=Quirks(quaternion=True), extensions=Extensions(binned_heading=True))
     with pytest.raises(InputError, match="heading_bins must be at least 2"):
         Extensions(heading_bins=1)
+
+
+def test_the_experimental_preset_freezes_parts_that_its_backbone_has() -> None:
+    config, recipe = METHOD.presets["efficientnet"](), METHOD.recipes["efficientnet"]
+    assert METHOD.learns_depth(config)
+    detector = Smoke(replace(config, head_channels=8))
+    frozen = freeze(detector, recipe)
+    assert len(frozen) == 4 and any(p.requires_grad for p in detector.backbone.parameters())

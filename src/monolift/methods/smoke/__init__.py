@@ -6,7 +6,7 @@ observation angle. With the camera intrinsics they decode to a 3D box, and there
 NMS beyond the 3x3 peak. The regression is trained on the eight corners of the box, in metres,
 disentangled: one group of numbers at a time with the labels of the others.
 
-    config    every choice, with presets: default (ours), paper, official (the released code's quirks)
+    config    every choice, with presets: default (ours), paper, official (the released code), efficientnet (experimental)
     network   DLA-34 with a deformable up-path as published, or a small CPU network; two heads
     codec     box <-> eight numbers at a cell; its depth and heading have options, in modules of these names
     assign    labelled objects -> heatmap and cells that train the regression

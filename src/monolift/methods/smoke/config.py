@@ -229,6 +229,17 @@ def official(**changes: Any) -> SmokeConfig:
     return replace(base, **changes)
 
 
+def efficientnet(**changes: Any) -> SmokeConfig:
+    """EfficientNet-Lite2 with the extensions that concern depth, experimental: docs/experiments.md has what was measured.
+
+    Starts from ImageNet weights, ``--init``; learns from depth maps (depth_2) where the data has some.
+    """
+    extensions = Extensions(
+        log_depth=True, height_depth=True, ray_terms=True, dense_depth=0.5, head_norm="batch"
+    )
+    return replace(SmokeConfig(backbone="efficientnet-lite2", extensions=extensions), **changes)
+
+
 NOT = {True: False, False: True}
 RENAMED = {
     "suppress": Renamed("nms"),
@@ -260,7 +271,12 @@ RENAMED = {
 }
 """Fields of earlier versions, whose checkpoints and run folders still load."""
 
-PRESETS: dict[str, Callable[[], SmokeConfig]] = {"default": SmokeConfig, "paper": paper, "official": official}
+PRESETS: dict[str, Callable[[], SmokeConfig]] = {
+    "default": SmokeConfig,
+    "paper": paper,
+    "official": official,
+    "efficientnet": efficientnet,
+}
 
 # the published schedule: Adam 2.5e-4, a tenth at 40 and 72 % of the run, biases at twice the rate, 32 images a step
 _PUBLISHED = Recipe(
@@ -278,7 +294,20 @@ _PUBLISHED = Recipe(
     ema=0.0,
     augmentation=Augmentation(recolor=0.0, scale=(0.6, 1.4), shift=0.2),
 )
-RECIPES = {"default": Recipe(), "paper": _PUBLISHED, "official": _PUBLISHED}
+# batch norm and ImageNet features: a high rate; zooms as far as near and truncated cars, other cameras' tones and noise
+_EFFICIENTNET = Recipe(
+    epochs=60,
+    batch_size=8,
+    lr=2e-3,
+    freeze=("base.stem", "base.stages.0", "base.stages.1", "base.stages.2"),
+    augmentation=Augmentation(degrade=0.5, scale=(0.73, 1.7), shift=0.25, paste=0.6),
+)
+RECIPES = {
+    "default": Recipe(),
+    "paper": _PUBLISHED,
+    "official": _PUBLISHED,
+    "efficientnet": _EFFICIENTNET,
+}
 
 
 def with_statistics(
