@@ -1,5 +1,6 @@
 # make demo   bundled model on the sample image, into ./out/demo
 # make test   all tests
+# make test-fast   without the slow ones
 # make lint   ruff, mypy, import contracts
 # make docs   the documentation's site, into ./site
 #
@@ -28,13 +29,16 @@ NEW_VENV := $(PYTHON) -m venv $(VENV)
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: demo test lint docs clean FORCE
+.PHONY: demo test test-fast lint docs clean FORCE
 
 demo: $(VENV)/.core
 	@$(VENV)/bin/monolift demo
 
 test: $(VENV)/.dev
 	@$(RUN) -m pytest
+
+test-fast: $(VENV)/.dev
+	@$(RUN) -m pytest -m 'not slow and not browser'
 
 lint: $(VENV)/.dev
 	@$(RUN) -m ruff check

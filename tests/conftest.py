@@ -40,6 +40,28 @@ settings.register_profile(
 settings.load_profile("monolift")
 
 
+# Files whose tests take seconds: trainings, renderings, exports, the blocks of the pages. `make test-fast` leaves them out.
+SLOW = (
+    "augment/test_paste.py", "autolabel/", "benchmarks/", "commands/test_shapes_and_augment.py", "docs/test_guides.py",
+    "docs/test_notebooks.py", "docs/test_readme.py", "export/", "files/test_yaml_text.py", "geometry/test_iou.py",
+    "methods/test_contract.py", "methods/test_monodr", "methods/test_roi10d", "methods/test_round_trip.py",
+    "methods/test_smoke_network.py", "methods/test_ss3d_loss.py", "methods/test_ss3d_network.py", "nn/",
+    "render/test_renderer.py", "serve/", "shapes/", "training/", "viewer/test_guide.py", "viewer/test_server.py", "world/",
+)  # fmt: skip
+BROWSER = ("serve/test_serve_page.py", "viewer/test_browser.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the slow and the browser tests by their files."""
+    tests = Path(__file__).parent
+    for item in items:
+        name = item.path.relative_to(tests).as_posix() if item.path.is_relative_to(tests) else ""
+        if name.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+        if name.startswith(BROWSER):
+            item.add_marker(pytest.mark.browser)
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """The same numbers for a test whatever ran before it."""

@@ -53,6 +53,7 @@ WORD = re.compile("|".join(rf"(?P<w{k}>\b{pattern}\b)" for k, pattern in enumera
 def replaced_words(text: str) -> list[str]:
     """Each use of a replaced word in prose, with what to say; code (in backticks, fenced, or linked paths) is not prose."""
     text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^:::.*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"``?[^`\n]+``?|\]\([^)]*\)|:\w+:`[^`]+`", " ", text)
     found = []
     for match in WORD.finditer(text):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from monolift.commands.synth import Synth, run
 from monolift.data.formats.kitti_format import parse_calib, parse_labels, read_calib, read_labels
+from monolift.data.formats.masks import open_masks
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
 from monolift.inference.zoo import EXAMPLE
@@ -258,7 +259,7 @@ def test_same_seed_same_bytes(written: Path) -> None:
     for path, content in again.items():
         assert (written / "training" / path).read_bytes() == content, path
     other = frame_files(replace(SMALL, seed=6), 1)
-    assert all(other[path] != again[path] for path in again if "calib" not in path)
+    assert all(other[path] != again[path] for path in again if "calib" not in path and ".json" not in path)
     image = np.asarray(Image.open(io.BytesIO(again["image_2/000001.jpg"])))
     assert image.shape == (H, W, 3) and image.std() > 20
 
@@ -271,6 +272,8 @@ def test_files_are_kittis(written: Path) -> None:
         mask = np.asarray(Image.open(written / f"training/instance_2/{k}.png"))
         depth = np.asarray(Image.open(written / f"training/depth_2/{k}.png"))
         assert mask.shape == depth.shape == (H, W) and mask.max() <= len(labels)
+        found = open_masks(written / "training/instance_2").read(k, (W, H))
+        assert found.classes == tuple(labels.names[int(one) - 1] for one in found.ids)
         for row in np.unique(mask[mask > 0]):
             if labels.names[row - 1] == "Car":
                 there = np.median(depth[mask == row]) / 256

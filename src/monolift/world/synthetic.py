@@ -8,8 +8,9 @@ the same bytes, whatever the number of worker processes; image k does not depend
 
 from __future__ import annotations
 
+import json
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
@@ -189,7 +190,7 @@ class World:
     image_format: str = "jpg"
     """jpg (quality 92) or png."""
     masks: bool = False
-    """Also instance_2/ID.png, 16 bit: k + 1 for row k of the labels, 0 for all else."""
+    """Also instance_2/ID.png, 16 bit: k + 1 for row k of the labels, 0 for all else; ID.json beside it has the classes."""
     depth: bool = False
     """Also depth_2/ID.png, 16 bit: z in metres times 256, 0 for the sky and beyond 255 m."""
     points: bool = False
@@ -211,7 +212,8 @@ class World:
 
 def files_of(world: World, name: str) -> list[str]:
     """Paths of one frame's files below ROOT/training; the label comes last, it marks the frame as complete."""
-    extras = [f"instance_2/{name}.png"] * world.masks + [f"depth_2/{name}.png"] * world.depth
+    extras = [f"instance_2/{name}.png", f"instance_2/{name}.json"] * world.masks
+    extras += [f"depth_2/{name}.png"] * world.depth
     extras += [f"velodyne/{name}.bin"] * world.points + [f"cars_2/{name}.json"] * world.shapes
     return [f"image_2/{name}.{world.image_format}", f"calib/{name}.txt", *extras, f"label_2/{name}.txt"]
 
@@ -223,13 +225,20 @@ def frame_files(world: World, index: int) -> dict[str, bytes]:
     if world.masks or world.depth:
         instances, depth = frame.truth()
         coded = np.where(depth < 255, depth * 256, 0).astype(np.uint16)
-        contents += [_encoded(instances, "png")] * world.masks + [_encoded(coded, "png")] * world.depth
+        contents += [_encoded(instances, "png"), _classes_of(instances, frame.labels.names)] * world.masks
+        contents += [_encoded(coded, "png")] * world.depth
     if world.points:
         contents.append(frame.points(generator(world.seed, index, 1)).tobytes())
     if world.shapes:
         contents.append(format_codes(frame.labels, frame.codes()).encode())
     contents.append(format_labels(frame.labels).encode())
     return dict(zip(files_of(world, f"{index:06d}"), contents, strict=True))
+
+
+def _classes_of(instances: npt.NDArray[np.integer], names: Sequence[str]) -> bytes:
+    """The visible instances of a map with their classes, as `open_masks` reads them."""
+    rows = [{"id": k, "class": names[k - 1]} for k in np.unique(instances[instances > 0]).tolist()]
+    return json.dumps(rows).encode()
 
 
 def _encoded(image: npt.NDArray[np.integer], image_format: str) -> bytes:

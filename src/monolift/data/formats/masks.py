@@ -122,8 +122,9 @@ def open_masks(path: str | Path) -> MaskSource:
 
     - a COCO JSON file, or a folder that holds one and nothing else: annotations with "segmentation" as RLE, compressed or not;
       with "images" the images are found by file_name, in a plain list of results by image_id
-    - a folder of NAME.png: 8 or 16 bit, k for the pixels of object k, 0 for none (`monolift synth --masks` writes such). One
-      JSON file beside them, {NAME: [{"id", "box": [x1, y1, x2, y2], "score", "class"}]}, may tell more of the objects
+    - a folder of NAME.png: 8 or 16 bit, k for the pixels of object k, 0 for none (`monolift synth --masks` writes such). A
+      NAME.json beside each, [{"id", "box": [x1, y1, x2, y2], "score", "class"}], or one JSON file, {NAME: [...]}, describes
+      the objects
     - a folder of NAME.npz: "masks" (N, H, W) or "instances" (H, W) as in a PNG, and if known "boxes" (N, 4) x1, y1, x2, y2,
       "scores" (N,), "classes" (N,)
 
@@ -136,10 +137,17 @@ def open_masks(path: str | Path) -> MaskSource:
         raise InputError(f"{path}: no such file or folder of masks")
     tables = listed(path, (".json",)).files
     if listed(path, MASK_SUFFIXES).files:
-        if len(tables) > 1:
-            names = ", ".join(p.name for p in tables[:5])
+        stems = listed(path, MASK_SUFFIXES).by_stem(MASK_SUFFIXES)
+        own = {p.stem: rows for p in tables if p.stem in stems and isinstance(rows := read_json(p), list)}
+        shared = [p for p in tables if p.stem not in own]
+        if len(shared) > 1 or (shared and own):
+            names = ", ".join(p.name for p in shared[:5])
             raise InputError(f"{path}: expected one JSON file beside the masks at most, got {names}")
-        return _MaskFolder(path, _table(tables[0]) if tables else None)
+        for name, rows in own.items():
+            if not all(isinstance(row, dict) for row in rows):
+                raise InputError(f"{path / name}.json: expected [{{id, box, score, class}}, ...]")
+        table = own or (_table(shared[0]) if shared else None)
+        return _MaskFolder(path, table, complete=not own)
     if len(tables) == 1:
         return _CocoMasks(tables[0], read_json(tables[0]))
     raise InputError(
@@ -222,13 +230,18 @@ def _row(row: Mapping[str, Any], where: str) -> tuple[float | None, list[float] 
 
 
 class _MaskFolder:
-    """NAME.png or NAME.npz, with or without a table of what the numbers stand for."""
+    """NAME.png or NAME.npz, with or without a table of the objects; an incomplete one describes some of the images only."""
 
-    def __init__(self, folder: Path, table: Mapping[str, Sequence[Mapping[str, Any]]] | None) -> None:
-        self.folder, self.table = folder, table
+    def __init__(
+        self,
+        folder: Path,
+        table: Mapping[str, Sequence[Mapping[str, Any]]] | None,
+        complete: bool = True,
+    ) -> None:
+        self.folder, self.table, self.complete = folder, table, complete
         self.files = listed(folder, MASK_SUFFIXES).by_stem(MASK_SUFFIXES)
         self.names = tuple(sorted(self.files))
-        if table is not None and not any(table.values()):
+        if complete and table is not None and not any(table.values()):
             raise InputError(f"{folder}: the table beside the masks lists no object at all")
 
     def read(self, name: str, size: tuple[int, int]) -> Instances:
@@ -239,7 +252,7 @@ class _MaskFolder:
             return _instances(_npz(path), size, str(path))
         ids = read_numbers(path).numpy()
         present = np.unique(ids[ids > 0]).tolist()
-        if self.table is None:
+        if self.table is None or (not self.complete and name not in self.table):
             found = [_Found(str(k), ids == k) for k in present]
         else:
             found = self._described(ids, present, self.table.get(name, ()), path)
