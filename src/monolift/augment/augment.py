@@ -30,7 +30,10 @@ TINT = 0.2  # of the strength: colour temperature varies less than brightness
 class Augmenter:
     """Augmentation of samples, the same for the same random generator.
 
-    augmentation: how far and how often; bank: cars to paste, none without it; pasting: where they may come to stand
+    Attributes:
+        augmentation: how far and how often
+        bank: cars to paste, none without it
+        pasting: where they may come to stand
     """
 
     augmentation: Augmentation = field(default_factory=Augmentation)

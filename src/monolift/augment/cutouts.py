@@ -84,12 +84,16 @@ def cut_out(
 ) -> list[Cutout]:
     """Cutouts from the images of data sets, in an order that the seed decides.
 
-    masks: folder of ID.png whose numbers tell objects apart (any numbers: a mask belongs to the labelled box that its
-        rectangle agrees with); without it instance_2 beside the images. Where there is neither, the shape's own silhouette
-        is the mask.
-    on_step: called with the number of cutouts after each image.
-    on_fault: called with the id and the reason where an image cannot be read, which is then left out; without it that raises.
-    Raises InputError when nothing can be cut out.
+    Args:
+        masks: folder of ID.png whose numbers tell objects apart (any numbers: a mask belongs to the labelled box that its
+            rectangle agrees with); without it instance_2 beside the images. Where there is neither, the shape's own
+            silhouette is the mask.
+        on_step: called with the number of cutouts after each image.
+        on_fault: called with the id and the reason where an image cannot be read, which is then left out; without it that
+            raises.
+
+    Raises:
+        InputError: when nothing can be cut out.
     """
     limits = limits or CutoutLimits()
     shapes = _median_shapes(space or load_shape_space())

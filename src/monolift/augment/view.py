@@ -56,7 +56,7 @@ class View:
         return self.scale * (px + 0.5) - 0.5 - px.new_tensor([self.left, self.top])
 
     def px_source_from_view(self, px: Float[Tensor, "... 2"]) -> Float[Tensor, "... 2"]:
-        """Inverse of :meth:`px_from_source`."""
+        """Inverse of `px_from_source`."""
         return (px + px.new_tensor([self.left, self.top]) + 0.5) / self.scale - 0.5
 
     def camera(self, camera: Camera) -> Camera:
@@ -175,7 +175,8 @@ def width_crop(width: int, height: int, out_width: int, out_height: int) -> View
 def network_view(config: InputSize, width: int, height: int) -> View:
     """The window through which a network sees an image of this size.
 
-    config: with input_width and input_height, pixels, and fit: area, letterbox or width-crop.
+    Args:
+        config: with input_width and input_height, pixels, and fit: area, letterbox or width-crop.
     """
     if config.fit == "area":
         return same_area(width, height, config.input_width * config.input_height)
@@ -183,6 +184,6 @@ def network_view(config: InputSize, width: int, height: int) -> View:
 
 
 def training_view(config: InputSize, width: int, height: int) -> View:
-    """As :func:`network_view`, always of the training size: images of one batch must agree."""
+    """As `network_view`, always of the training size: images of one batch must agree."""
     make = width_crop if config.fit == "width-crop" else letterbox
     return make(width, height, config.input_width, config.input_height)

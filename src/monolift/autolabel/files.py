@@ -72,7 +72,8 @@ def _write_json(
 ) -> None:
     """`Results3D.to_dict` with, per object, its id, codes, residuals and where the fit began.
 
-    order: index of each object's observation.
+    Args:
+        order: index of each object's observation.
     """
     content = result.to_dict()
     for k, row in enumerate(content["objects"]):

@@ -61,13 +61,14 @@ SELECTIONS: dict[str, Callable[[], Selection]] = {"default": Selection, "paper":
 class Job:
     """One labelling job; equal jobs give equal labels, but for how images fall into batches.
 
-    data:        KITTI folder with image_2 and calib (or with training/ holding them); no labels are read
-    masks:       what ``data.masks.open_masks`` reads, or ``model:NAME``, see ``adapters``
-    depth:       folder of NAME.npy or NAME.png, see ``data.depth_maps``, or ``model:NAME``
-    depth_scale: metres per stored unit of the depth maps; None: metres in .npy, metres * 256 in .png, and checked
-    decoder:     a file of `monolift shapes build --kind textured`; None: the bundled decoder
-    foreground:  folder of NAME.png of a semantic segmentation, not 0 where a pixel shows an object of the classes: it, and not
-                 the union of the masks, then divides foreground from background (MonoDR section 3)
+    Attributes:
+        data: KITTI folder with image_2 and calib (or with training/ holding them); no labels are read
+        masks: what ``data.masks.open_masks`` reads, or ``model:NAME``, see ``adapters``
+        depth: folder of NAME.npy or NAME.png, see ``data.depth_maps``, or ``model:NAME``
+        depth_scale: metres per stored unit of the depth maps; None: metres in .npy, metres * 256 in .png, and checked
+        decoder: a file of `monolift shapes build --kind textured`; None: the bundled decoder
+        foreground: folder of NAME.png of a semantic segmentation, not 0 where a pixel shows an object of the classes: it,
+            and not the union of the masks, then divides foreground from background (MonoDR section 3)
     """
 
     data: Path
@@ -132,8 +133,11 @@ class Job:
 def image_names(job: Job, known: Sequence[Sequence[str]], split: Path | None) -> list[str]:
     """Ids to label: those of the split, or all images that have masks and depth.
 
-    known: the names that each source of files speaks of; sources that can do any image are not among them.
-    Raises InputError when nothing is left.
+    Args:
+        known: the names that each source of files speaks of; sources that can do any image are not among them.
+
+    Raises:
+        InputError: when nothing is left.
     """
     if split is not None:
         return list(read_split(split))

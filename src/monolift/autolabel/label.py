@@ -108,8 +108,14 @@ def run(
 ) -> tuple[int, Iterator[Outcome]]:
     """Does a job: how many images it is about, and their outcomes as they come, those that were done before first.
 
-    split: file of ids; shard: "i/n", see `shard_of`; limit: the first so many; workers: processes.
-    Raises InputError where the sources cannot be opened or the folder holds another job's labels.
+    Args:
+        split: file of ids
+        shard: "i/n", see `shard_of`
+        limit: the first so many
+        workers: processes.
+
+    Raises:
+        InputError: where the sources cannot be opened or the folder holds another job's labels.
     """
     labeller = Labeller(job)
     names = shard_of(labeller.names(split), shard)[:limit]

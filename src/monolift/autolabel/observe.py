@@ -106,8 +106,10 @@ class ForegroundFiles:
 class View:
     """An image and its objects that are fitted.
 
-    observations: one per object; ids: their names in the masks' file
-    dropped: (id, why) of objects that are not fitted
+    Attributes:
+        observations: one per object
+        ids: their names in the masks' file
+        dropped: (id, why) of objects that are not fitted
     """
 
     photo: CalibratedImage

@@ -39,7 +39,8 @@ class CameraNumbers:
     def of_projection(cls, rows: Sequence[Sequence[float]], where: str) -> CameraNumbers:
         """From the rows of K (3, 3) or of P = K [I | t] (3, 4), such as KITTI's P2.
 
-        Raises InputError, beginning with ``where``, for numbers that are not finite and for a skewed or unnormalised K.
+        Raises:
+            InputError: beginning with ``where``, for numbers that are not finite and for a skewed or unnormalised K.
         """
         k = [[float(v) for v in row] for row in rows]
         if len(k) != 3 or {len(row) for row in k} not in ({3}, {4}):

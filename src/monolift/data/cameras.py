@@ -1,6 +1,6 @@
 """Resolving camera intrinsics: four numbers, a camera file, a field of view, EXIF, or an assumed phone camera.
 
-A wrong camera gives wrong metres without any other sign, so every camera is held against its image by :func:`check_camera`:
+A wrong camera gives wrong metres without any other sign, so every camera is held against its image by `check_camera`:
 whatever does not fit is refused with its numbers, whatever looks odd is warned about, and every result says where its camera
 came from.
 """
@@ -57,10 +57,12 @@ class CalibText:
 class CameraChoice:
     """The camera options of a call, at most one of three. With none: EXIF, else an assumed phone camera.
 
-    camera: for images as they are seen (after EXIF's rotation). One with a size is scaled to images of the same shape.
-    calib: a camera file of any kind that ``data.formats.camera_files`` reads, such as a KITTI calibration, whose whole P2 is
-        used, or a ROS camera_info; or a folder of them, named like the images; or, from a client, a file's content.
-    fov: horizontal field of view, degrees.
+    Attributes:
+        camera: for images as they are seen (after EXIF's rotation). One with a size is scaled to images of the same shape.
+        calib: a camera file of any kind that ``data.formats.camera_files`` reads, such as a KITTI calibration, whose whole
+            P2 is used, or a ROS camera_info; or a folder of them, named like the images; or, from a client, a file's
+            content.
+        fov: horizontal field of view, degrees.
     """
 
     camera: Camera | None = None
@@ -75,7 +77,8 @@ class CameraChoice:
     ) -> CameraChoice:
         """Checks what was given. ``camera`` may be "fx,fy,cx,cy" or "fx,fy,cx,cy,width,height", or the numbers.
 
-        Raises InputError for more than one of the three, malformed numbers, and a calib path that does not exist.
+        Raises:
+            InputError: for more than one of the three, malformed numbers, and a calib path that does not exist.
         """
         given = [n for n, v in (("camera", camera), ("calib", calib), ("fov", fov)) if v is not None]
         if len(given) > 1:
@@ -97,15 +100,18 @@ class CameraChoice:
         return CameraChoice(camera, path, fov)
 
     def for_picture(self, *args: Any, **kwargs: Any) -> KnownCamera:
-        """Deprecated name of :meth:`for_image`."""
+        """Deprecated name of `for_image`."""
         warnings.warn("CameraChoice.for_picture is now called for_image", DeprecationWarning, stacklevel=2)
         return self.for_image(*args, **kwargs)
 
     def for_image(self, name: str, width: int, height: int, film_mm: float | None = None) -> KnownCamera:
         """The camera of the image ``name`` of this size.
 
-        film_mm: EXIF's 35 mm-equivalent focal length, where there is one.
-        Raises InputError where the calibration is missing, malformed or cannot belong to an image of this size.
+        Args:
+            film_mm: EXIF's 35 mm-equivalent focal length, where there is one.
+
+        Raises:
+            InputError: where the calibration is missing, malformed or cannot belong to an image of this size.
         """
         if self.camera is not None:
             return _given(self.camera, width, height)
@@ -157,9 +163,13 @@ def camera_from_film(film_mm: float, width: int, height: int) -> Camera:
 def check_camera(camera: Camera, where: str, stated: bool = False) -> tuple[str, ...]:
     """Warnings about one camera of known image size whose numbers are unusual for its image.
 
-    where: the file or option that messages begin with; stated: as for ``camera_check.check_numbers``.
-    Raises InputError where they cannot belong together: a focal length of another unit or of a fisheye, a principal point of an
-    image of another size, a translation of another unit, numbers of no camera.
+    Args:
+        where: the file or option that messages begin with
+        stated: as for ``camera_check.check_numbers``.
+
+    Raises:
+        InputError: where they cannot belong together: a focal length of another unit or of a fisheye, a principal point of
+            an image of another size, a translation of another unit, numbers of no camera.
     """
     if camera.fx.ndim:
         raise InputError(
@@ -199,7 +209,7 @@ def camera_numbers(camera: Camera) -> CameraNumbers:
 
 
 def camera_of_numbers(numbers: CameraNumbers, width: int = 0, height: int = 0) -> Camera:
-    """The inverse of :func:`camera_numbers`, with the size of the image. Raises InputError as :class:`Camera`."""
+    """The inverse of `camera_numbers`, with the size of the image. Raises InputError as `Camera`."""
     return Camera(numbers.fx, numbers.fy, numbers.cx, numbers.cy, *numbers.translation, width, height)
 
 

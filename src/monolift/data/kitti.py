@@ -30,13 +30,14 @@ else:
 class KittiDataset(Samples):
     """The samples of ``root`` (or ``root/training``): image_2, label_2, calib; read from disk at each access.
 
-    split:     a file of ids or the ids themselves; all labelled images without it
-    depth:     also ``Sample.depth`` from depth_2/ID.png, or from another folder of such files
-    instances: also ``Sample.instances`` from instance_2/ID.png, or from another folder of such files; the numbers are those
-               of the label file's rows, counted from 1
-
     Both are 16-bit images as ``monolift synth`` writes them, depth as KITTI does: metres times 256. An image without such
     a file has None there. Raises InputError where folders or files are missing or malformed.
+
+    Args:
+        split: a file of ids or the ids themselves; all labelled images without it
+        depth: also ``Sample.depth`` from depth_2/ID.png, or from another folder of such files
+        instances: also ``Sample.instances`` from instance_2/ID.png, or from another folder of such files; the numbers are
+            those of the label file's rows, counted from 1
     """
 
     def __init__(
@@ -130,7 +131,7 @@ def read_sample(
 ) -> Sample:
     """Image, camera and labels of one id. Without ``pixels`` only the image's size is read.
 
-    depth, instances: folders with a 16-bit map ID.png of the image's size, see :class:`KittiDataset`.
+    depth, instances: folders with a 16-bit map ID.png of the image's size, see `KittiDataset`.
     """
     root = Path(root)
     path = find_image(root, name)

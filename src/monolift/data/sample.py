@@ -21,17 +21,18 @@ EASY, MODERATE, HARD, OUTSIDE = 0, 1, 2, 3  # KITTI's levels; OUTSIDE is harder 
 class Sample:
     """One image, its camera and its labelled objects.
 
-    name:       id for messages and result files, "000123"
-    image:      (3, H, W) uint8, RGB
-    camera:     of this very image (every transformation updates both)
-    boxes:      N 3D boxes, camera frame
-    classes:    N class names as in the file ("Car", "Van", ...), DontCare not among them
-    boxes2d:    (N, 4) x1, y1, x2, y2 pixels, as labelled: cut to the image
-    truncation: (N,) share of the object outside the image, 0 to 1
-    occlusion:  (N,) 0 visible, 1 partly, 2 largely, 3 unknown
-    ignore:     (M, 4) regions whose content is not labelled (DontCare)
-    depth:      (H, W) z in metres of what each pixel shows, 0 where unknown; None where the data set has none
-    instances:  (H, W) which object each pixel shows: k + 1 for object k, 0 for everything else; None where unknown
+    Attributes:
+        name: id for messages and result files, "000123"
+        image: (3, H, W) uint8, RGB
+        camera: of this very image (every transformation updates both)
+        boxes: N 3D boxes, camera frame
+        classes: N class names as in the file ("Car", "Van", ...), DontCare not among them
+        boxes2d: (N, 4) x1, y1, x2, y2 pixels, as labelled: cut to the image
+        truncation: (N,) share of the object outside the image, 0 to 1
+        occlusion: (N,) 0 visible, 1 partly, 2 largely, 3 unknown
+        ignore: (M, 4) regions whose content is not labelled (DontCare)
+        depth: (H, W) z in metres of what each pixel shows, 0 where unknown; None where the data set has none
+        instances: (H, W) which object each pixel shows: k + 1 for object k, 0 for everything else; None where unknown
     """
 
     name: str
@@ -103,19 +104,20 @@ Self = TypeVar("Self", bound="Objects")
 class Objects:
     """N objects of one camera frame: detections (with scores, best first) or labels. The one type for both, everywhere.
 
-    boxes:      N 3D boxes, metres, camera frame
-    scores:     (N,) 0 to 1, of detections
-    labels:     (N,) index into ``names``
-    boxes2d:    (N, 4) x1, y1, x2, y2 pixels
-    names:      class names by label
-    covariance: (N, 7, 7) of x, y, z, log length, log height, log width, yaw, where the method knows it
-    meshes:     N meshes, metres, camera frame, None for an object without one
-    evidence:   the named measurements behind each box, where the method fits boxes through such
-    tracks:     (N,) ids from 1 that an object keeps through a video, where it was tracked
-    velocity:   (N, 3) m/s, camera frame, as seen from the camera, where it was tracked
-
     Indexing by an integer, a slice, a mask or indices gives the objects chosen, as Objects; so does iteration, one at a
     time. Raises ValueError where the counts differ.
+
+    Attributes:
+        boxes: N 3D boxes, metres, camera frame
+        scores: (N,) 0 to 1, of detections
+        labels: (N,) index into ``names``
+        boxes2d: (N, 4) x1, y1, x2, y2 pixels
+        names: class names by label
+        covariance: (N, 7, 7) of x, y, z, log length, log height, log width, yaw, where the method knows it
+        meshes: N meshes, metres, camera frame, None for an object without one
+        evidence: the named measurements behind each box, where the method fits boxes through such
+        tracks: (N,) ids from 1 that an object keeps through a video, where it was tracked
+        velocity: (N, 3) m/s, camera frame, as seen from the camera, where it was tracked
     """
 
     boxes: Boxes3D = field(default_factory=Boxes3D.empty)

@@ -26,9 +26,11 @@ SAME_LENS = 0.01
 class Scene:
     """An image and other views of what it shows, all of one size and with the same intrinsics.
 
-    image: of the target; others: of the other views
-    camera: of the target
-    translation: (N, 3) metres from the target's camera frame to each other's; None where it is not known, as of a video
+    Attributes:
+        image: of the target
+        others: of the other views
+        camera: of the target
+        translation: (N, 3) metres from the target's camera frame to each other's; None where it is not known, as of a video
     """
 
     image: Path
@@ -44,7 +46,8 @@ class Scene:
 def stereo_scenes(root: str | Path, split: str | Path | Sequence[str] | None = None) -> list[Scene]:
     """The left images of a KITTI folder that have a right one: image_2 and image_3, P2 and P3 of calib.
 
-    Raises InputError where there is no right image, or a calibration lacks P3.
+    Raises:
+        InputError: where there is no right image, or a calibration lacks P3.
     """
     root = training_folder(root)
     right = root / "image_3"

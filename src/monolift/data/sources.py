@@ -27,9 +27,12 @@ SMALLEST = 32  # pixels: below this nothing can be recognised
 class InputImage:
     """One input image.
 
-    name: its file's stem, or "image"; image: (3, H, W) uint8 RGB, upright; path: where it came from, if from disk;
-    film_mm: 35 mm-equivalent focal length from EXIF, if it is there and the image was not cropped since;
-    time: seconds since the beginning, of a video's frame.
+    Attributes:
+        name: its file's stem, or "image"
+        image: (3, H, W) uint8 RGB, upright
+        path: where it came from, if from disk
+        film_mm: 35 mm-equivalent focal length from EXIF, if it is there and the image was not cropped since
+        time: seconds since the beginning, of a video's frame.
     """
 
     name: str
@@ -47,7 +50,8 @@ def is_video(path: str | os.PathLike[str]) -> bool:
 def expand(source: str | os.PathLike[str]) -> list[Path]:
     """The files behind a path: itself, a folder's images and videos in order of name, or a glob's matches (** too).
 
-    Raises InputError where there is nothing.
+    Raises:
+        InputError: where there is nothing.
     """
     path = Path(source)
     if path.is_dir():
@@ -66,9 +70,10 @@ def expand(source: str | os.PathLike[str]) -> list[Path]:
 
 
 def read_input_image(path: str | os.PathLike[str]) -> InputImage:
-    """The image of a file, see :func:`monolift.files.images.read_rgb`.
+    """The image of a file, see `monolift.files.images.read_rgb`.
 
-    Raises InputError for a file that is missing, empty, cut short, no image, too large, or too small.
+    Raises:
+        InputError: for a file that is missing, empty, cut short, no image, too large, or too small.
     """
     path = Path(path)
     return _input_image(read_rgb(path), path.stem, path)
@@ -80,7 +85,8 @@ def input_image(
     """An image in memory: a file's bytes; PIL image; (H, W, 3) uint8 RGB array, also (H, W), (H, W, 4) and uint16; (3, H, W)
     uint8 tensor.
 
-    Raises InputError for another type, shape or number type: floats are not guessed at.
+    Raises:
+        InputError: for another type, shape or number type: floats are not guessed at.
     """
     if isinstance(source, Image.Image | bytes):
         decoded = read_rgb(source, name, limits)

@@ -33,8 +33,9 @@ _DONT_CARE_GROUP = len(CLASSES)
 class Corpus:
     """What is compared: G ground truths and D detections of the same images.
 
-    Raises InputError, naming file, line and field, where a size is negative (the official program crashes on it)
-    or a length is absurd.
+    Raises:
+        InputError: naming file, line and field, where a size is negative (the official program crashes on it) or a length
+            is absurd.
     """
 
     ids: tuple[str, ...]

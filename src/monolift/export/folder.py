@@ -57,7 +57,8 @@ Licence of the weights: {licence}
 def write_folder(onnx: Path, folder: Path) -> Path:
     """model.onnx, the runtime's source, a script and its requirements; complete or not at all.
 
-    Raises InputError where something that is no such folder stands there already.
+    Raises:
+        InputError: where something that is no such folder stands there already.
     """
     if folder.exists() and not (folder / "model.onnx").exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: holds other files: expected a new folder or an earlier export")

@@ -44,7 +44,8 @@ _UNREADABLE = (
 def read_npy(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     """The array of a .npy file.
 
-    Raises InputError for a file that is missing, damaged, larger than `MOST_BYTES`, or of Python objects.
+    Raises:
+        InputError: for a file that is missing, damaged, larger than `MOST_BYTES`, or of Python objects.
     """
     try:
         with open(path, "rb") as file:

@@ -119,7 +119,8 @@ def dataset_root(
 ) -> Path:
     """``path`` or ``path/training``, the first that holds the folders ``needs``.
 
-    Raises InputError that names what is missing.
+    Raises:
+        InputError: that names what is missing.
     """
     root = Path(path)
     best: tuple[int, Path, list[str]] | None = None
@@ -150,9 +151,12 @@ def write_atomically(
 ) -> None:
     """Writes a neighbour file and renames it: nobody ever sees half a file. Text is written as UTF-8.
 
-    parents: makes the folder. durable: waits until the disk has it, so that a power failure leaves the old file or the new one;
-        for files of a folder that is itself renamed when it is complete (`partial_folder`), once at the end is enough.
     Raises InputError when it cannot (DiskError where the disk is full), and then leaves nothing behind.
+
+    Args:
+        parents: makes the folder.
+        durable: waits until the disk has it, so that a power failure leaves the old file or the new one; for files of a
+            folder that is itself renamed when it is complete (`partial_folder`), once at the end is enough.
     """
     with partial_file(path, parents, durable) as partial:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -226,8 +230,9 @@ def is_partial(name: str) -> bool:
 def sweep(folder: Path, alone: bool = False) -> None:
     """Removes unfinished files and folders that killed processes of this machine have left in ``folder``.
 
-    alone: nobody else writes there. Then what other machines have left goes too (a container is another machine each time),
-        and the folders below are swept.
+    Args:
+        alone: nobody else writes there. Then what other machines have left goes too (a container is another machine each
+            time), and the folders below are swept.
     """
     with contextlib.suppress(OSError):
         for path in folder.rglob(".*.part*") if alone else folder.glob(".*.part*"):
@@ -274,8 +279,9 @@ def to_disk(path: Path) -> None:
 def replace_folder(new: Path, folder: Path, keep: bool = False) -> None:
     """Puts a finished folder in the place of an old one. Where the system can swap two folders there is one at any moment.
 
-    keep: the old one stays as FOLDER.old, in the place of an older one; otherwise it goes. Where the system cannot swap, a kill
-        in between leaves the old one as FOLDER.old, which `recover` finds.
+    Args:
+        keep: the old one stays as FOLDER.old, in the place of an older one; otherwise it goes. Where the system cannot
+            swap, a kill in between leaves the old one as FOLDER.old, which `recover` finds.
     """
     for path in (new, *new.rglob("*")):
         to_disk(path)
@@ -330,7 +336,8 @@ def _swap(one: Path, other: Path) -> bool:
 def partial_folder(folder: str | os.PathLike[str], keep: bool = False) -> Iterator[Path]:
     """A new empty folder to fill, put in the place of ``folder`` at the end of the block if nothing was raised.
 
-    keep: as of `replace_folder`. OSError within the block becomes an InputError that names ``folder``.
+    Args:
+        keep: as of `replace_folder`. OSError within the block becomes an InputError that names ``folder``.
     """
     target = Path(folder)
     try:

@@ -174,8 +174,12 @@ def write_image(
 ) -> None:
     """Writes an image in the format of the path's suffix, complete or not at all.
 
-    parents: makes the folder. options: Pillow's, such as quality=95.
-    Raises InputError for a suffix that no format has, and when it cannot write.
+    Args:
+        parents: makes the folder.
+        options: Pillow's, such as quality=95.
+
+    Raises:
+        InputError: for a suffix that no format has, and when it cannot write.
     """
     kind = Image.registered_extensions().get(Path(path).suffix.lower())
     if kind not in Image.SAVE:
@@ -409,7 +413,8 @@ def _film_length(image: Image.Image) -> tuple[float | None, tuple[str, ...]]:
 def rgb_of_array(array: npt.NDArray[Any], name: str = "image") -> UInt8Array:
     """(H, W, 3) uint8 of an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16, RGB.
 
-    Raises InputError for another shape or number type: floats are not guessed at.
+    Raises:
+        InputError: for another shape or number type: floats are not guessed at.
     """
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if not fits or array.size == 0 or array.dtype not in (np.uint8, np.uint16):

@@ -47,8 +47,9 @@ def read_json(path: str | os.PathLike[str], most: int = MOST_BYTES) -> Any:
 def parse_json(text: str | bytes, where: str) -> Any:
     """The content of JSON text; a byte order mark is dropped.
 
-    Raises InputError, beginning with ``where``, for anything else than JSON in UTF-8, and for text that is nested deeper than
-    `MOST_DEPTH` or holds a number of more than `MOST_DIGITS` digits.
+    Raises:
+        InputError: beginning with ``where``, for anything else than JSON in UTF-8, and for text that is nested deeper than
+            `MOST_DEPTH` or holds a number of more than `MOST_DIGITS` digits.
     """
     plain = decode(text, where) if isinstance(text, bytes) else text.removeprefix("\ufeff")
     if _deeper(plain, MOST_DEPTH) and _deeper(_STRINGS.sub('""', plain), MOST_DEPTH):

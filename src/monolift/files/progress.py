@@ -79,7 +79,7 @@ class Progress:
             sys.stderr.flush()
 
     def complain(self, text: str) -> None:
-        """As :meth:`say`, also when quiet: a warning; the job continues."""
+        """As `say`, also when quiet: a warning; the job continues."""
         if self._bar is not None:
             self.say(text)
         else:

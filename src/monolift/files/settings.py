@@ -156,7 +156,8 @@ def _wrong(kind: Any, value: Any, where: str, example: Any, reason: str = "") ->
 def convert(kind: Any, value: Any, where: str, example: Any = None, text: bool = False) -> Any:
     """``value`` as the annotation ``kind``. Raises InputError, beginning with ``where``, for anything that is not one.
 
-    text: the value was typed: 0 and 1 may stand for false and true, 1e3 for 1000, and a,b for a list.
+    Args:
+        text: the value was typed: 0 and 1 may stand for false and true, 1e3 for 1000, and a,b for a list.
     """
     wrong = partial(_wrong, kind, value, where, example)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):

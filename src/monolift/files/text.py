@@ -91,7 +91,8 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_BYTES) -> str:
 def split_rows(text: str | bytes, where: str = "text") -> list[tuple[int, list[bytes]]]:
     """(line number, fields) of every line that is not blank; byte order marks are dropped.
 
-    Raises InputError, beginning with ``where``, for UTF-16 and NUL bytes.
+    Raises:
+        InputError: beginning with ``where``, for UTF-16 and NUL bytes.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     split = [(i, line.split()) for i, line in enumerate(plain_text(data, where).splitlines(), 1)]

@@ -48,7 +48,7 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
 
 
 def parse_yaml(text: str | bytes, where: str) -> Any:
-    """As :func:`read_yaml` for the text of a file. Keys are text as written. Errors begin with ``where``."""
+    """As `read_yaml` for the text of a file. Keys are text as written. Errors begin with ``where``."""
     try:
         import yaml
     except ImportError:

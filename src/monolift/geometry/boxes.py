@@ -27,9 +27,10 @@ NEAR_PLANE = 0.1  # metres; what lies nearer is cut off before projecting
 class Boxes3D:
     """N boxes of one camera frame.
 
-    center: (N, 3) geometric centre, metres (KITTI's files hold the bottom centre; ``data.kitti`` converts)
-    size:   (N, 3) length, height, width = the box's own x, y, z, metres
-    yaw:    (N,) about +y, radians, 0 = heading along +x
+    Attributes:
+        center: (N, 3) geometric centre, metres (KITTI's files hold the bottom centre; ``data.kitti`` converts)
+        size: (N, 3) length, height, width = the box's own x, y, z, metres
+        yaw: (N,) about +y, radians, 0 = heading along +x
     """
 
     center: Float[Tensor, "n 3"]

@@ -132,7 +132,7 @@ class Camera:
         """Pixels of points in metres. The fields broadcast against points[..., 0].
 
         A point in or behind the image plane has no pixel: its depth is held at 1 mm so that the result is finite; code that
-        draws or fits asks :meth:`depth` first (or clips, as ``Boxes3D.projected`` does).
+        draws or fits asks `depth` first (or clips, as ``Boxes3D.projected`` does).
         """
         x, y, _ = points.unbind(-1)
         z = self.depth(points).clamp_min(1e-3)
@@ -145,7 +145,7 @@ class Camera:
         return points[..., 2] + self._like("tz", points)
 
     def cam_from_px(self, pixels: Float[Tensor, "... 2"], z: Float[Tensor, "..."]) -> Float[Tensor, "... 3"]:
-        """Point with camera-frame depth ``z`` (metres) seen at a pixel; the inverse of :meth:`px_from_cam`."""
+        """Point with camera-frame depth ``z`` (metres) seen at a pixel; the inverse of `px_from_cam`."""
         depth = z + self._like("tz", z)
         x = (pixels[..., 0] - self._like("cx", z)) * depth / self._like("fx", z) - self._like("tx", z)
         y = (pixels[..., 1] - self._like("cy", z)) * depth / self._like("fy", z) - self._like("ty", z)

@@ -29,7 +29,7 @@ def alpha_from_yaw(yaw: Float[Tensor, "..."], center: Float[Tensor, "... 3"]) ->
 
 
 def yaw_from_alpha(alpha: Float[Tensor, "..."], center: Float[Tensor, "... 3"]) -> Float[Tensor, "..."]:
-    """Inverse of :func:`alpha_from_yaw`."""
+    """Inverse of `alpha_from_yaw`."""
     return wrap(alpha + ray_angle(center[..., 0], center[..., 2]))
 
 
@@ -41,7 +41,7 @@ def matrix_from_yaw(yaw: Float[Tensor, "..."]) -> Float[Tensor, "... 3 3"]:
 
 
 def yaw_from_matrix(rotation: Float[Tensor, "... 3 3"]) -> Float[Tensor, "..."]:
-    """Heading of the object's x axis in the ground plane; for a pure yaw rotation the inverse of :func:`matrix_from_yaw`."""
+    """Heading of the object's x axis in the ground plane; for a pure yaw rotation the inverse of `matrix_from_yaw`."""
     return torch.atan2(-rotation[..., 2, 0], rotation[..., 0, 0])
 
 
@@ -117,5 +117,5 @@ def egocentric_from_allocentric(
 def allocentric_from_egocentric(
     egocentric: Float[Tensor, "... 3 3"], ray: Float[Tensor, "... 3"]
 ) -> Float[Tensor, "... 3 3"]:
-    """Inverse of :func:`egocentric_from_allocentric`."""
+    """Inverse of `egocentric_from_allocentric`."""
     return ray_rotation(ray).transpose(-1, -2) @ egocentric

@@ -31,8 +31,12 @@ NEAREST = 0.1  # metres, of a depth whose logarithm is taken
 class Averaging:
     """Views of one image whose detections are averaged.
 
-    zooms: sizes of the network image against the plain one; flip: each view also mirrored.
-    Raises InputError for zooms that cannot be used.
+    Attributes:
+        zooms: sizes of the network image against the plain one
+        flip: each view also mirrored.
+
+    Raises:
+        InputError: for zooms that cannot be used.
     """
 
     zooms: tuple[float, ...] = (0.8, 1.0, 1.3)

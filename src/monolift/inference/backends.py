@@ -31,7 +31,8 @@ def cache_folder() -> Path:
 def exported_file(checkpoint: Path) -> Path:
     """The file in the cache that belongs to a checkpoint folder, whether it is there or not.
 
-    Raises InputError where the checkpoint cannot be read.
+    Raises:
+        InputError: where the checkpoint cannot be read.
     """
     digest = hashlib.sha256(str(FORMAT).encode())
     for name in (CONFIG_FILE, WEIGHTS_FILE):

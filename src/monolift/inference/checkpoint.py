@@ -76,7 +76,9 @@ def save(
 ) -> Path:
     """Writes a checkpoint; the folder appears complete or not at all.
 
-    half: weights as float16, for shipping. readme: README.md too, the Hub's model card.
+    Args:
+        half: weights as float16, for shipping.
+        readme: README.md too, the Hub's model card.
     """
     folder = Path(folder)
     with partial_folder(folder) as partial:
@@ -157,7 +159,8 @@ def made_by() -> dict[str, str]:
 def load(folder: str | Path, device: str = "cpu") -> Detector:
     """The detector of a checkpoint, in evaluation mode, float32.
 
-    Raises InputError for another format, an unknown method or option, weights that do not fit, or a broken file.
+    Raises:
+        InputError: for another format, an unknown method or option, weights that do not fit, or a broken file.
     """
     from monolift.methods import get_method
 

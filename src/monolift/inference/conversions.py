@@ -49,7 +49,7 @@ def html_text(result: Results3D) -> str:
 
 
 def records(result: Results3D) -> list[dict[str, Any]]:
-    """Return one flat dict per object: metres, radians and pixels, as in :meth:`Results3D.to_json`."""
+    """Return one flat dict per object: metres, radians and pixels, as in `Results3D.to_json`."""
     rows = []
     for i in range(len(result)):
         x, y, z = result.boxes.center[i].tolist()
@@ -88,7 +88,7 @@ def to_pandas(results: Results3D | Iterable[Results3D]) -> Any:
 
 
 def records_columns() -> tuple[str, ...]:
-    """The keys of :func:`records` of a result that was not tracked."""
+    """The keys of `records` of a result that was not tracked."""
     size = ("length", "height", "width", "yaw", "alpha", "distance")
     return ("image", "class", "score", "x", "y", "z", *size, "x1", "y1", "x2", "y2")
 

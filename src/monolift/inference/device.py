@@ -10,7 +10,8 @@ from monolift.errors import InputError
 def pick_device(name: str) -> str:
     """The device of a name: "auto" is CUDA where there is one, else the CPU; any other name is checked.
 
-    Raises InputError for a device that this torch cannot use.
+    Raises:
+        InputError: for a device that this torch cannot use.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

@@ -79,11 +79,11 @@ class Model:
     def from_pretrained(
         cls, name_or_path: str | Path, *, device: str = "auto", revision: str | None = None
     ) -> Model:
-        """As :func:`load`; besides, "owner/name" is looked up on the Hugging Face Hub (extra monolift[hub]).
+        """As `load`; besides, "owner/name" is looked up on the Hugging Face Hub (extra monolift[hub]).
 
         What is here goes first: a name of the zoo, then a folder. Only an id of the form owner/name that is neither, and
         whose owner is no folder here either (that would be a mistyped path), is fetched; nothing else ever downloads.
-        Raises as :func:`load`, and MissingExtraError without huggingface_hub.
+        Raises as `load`, and MissingExtraError without huggingface_hub.
         """
         text = str(name_or_path)
         if (
@@ -97,7 +97,11 @@ class Model:
     def save_pretrained(self, folder: str | Path, *, half: bool = False) -> Path:
         """Writes config.json, model.safetensors and README.md, the Hub's layout; complete or not at all.
 
-        half: weights as float16, half the size. Returns the folder.
+        Args:
+            half: weights as float16, half the size.
+
+        Returns:
+            The folder of the checkpoint.
         """
         return checkpoint.save(folder, self.detector, self.card, half, readme=True)
 
@@ -112,7 +116,7 @@ class Model:
 
     @property
     def averaged_score(self) -> float:
-        """As :attr:`score`, of detections averaged over zooms, whose scores are lower; ``score`` where the card has none."""
+        """As `score`, of detections averaged over zooms, whose scores are lower; ``score`` where the card has none."""
         return float(self.card.get("averaged_score", self.score))
 
     @property
@@ -141,17 +145,21 @@ class Model:
     ) -> Results3D | list[Results3D]:
         """The objects of one image; of a list of images, a list of results.
 
-        source: a path; (H, W, 3) uint8 RGB array; PIL image; (3, H, W) uint8 tensor; or a list of them. For a folder, a glob
-            or a video see :meth:`stream`.
-        camera: fx, fy, cx, cy in pixels (Camera, numbers or "fx,fy,cx,cy"); calib: camera file (KITTI, ROS,
-            OpenCV, RealSense, JSON), or a folder of them matched by name; fov: horizontal, degrees. Without any of them EXIF
-            decides, and failing that a guess: the result's warnings report it, because all distances scale with it.
-        score: score threshold; by default the model's own, see :attr:`score`.
-        batch: of a list, images in one batch at most; they must agree in network size.
-        zooms: test-time augmentation: the network images' sizes against the plain one, as in (0.8, 1, 1.3), whose detections
-            are averaged: better boxes for as many times the time. flip: each view mirrored, too. Not for roi10d.
+        Args:
+            source: a path; (H, W, 3) uint8 RGB array; PIL image; (3, H, W) uint8 tensor; or a list of them. For a folder, a
+                glob or a video see `stream`.
+            camera: fx, fy, cx, cy in pixels (Camera, numbers or "fx,fy,cx,cy")
+            calib: camera file (KITTI, ROS, OpenCV, RealSense, JSON), or a folder of them matched by name
+            fov: horizontal, degrees. Without any of them EXIF decides, and failing that a guess: the result's warnings
+                report it, because all distances scale with it.
+            score: score threshold; by default the model's own, see `score`.
+            batch: of a list, images in one batch at most; they must agree in network size.
+            zooms: test-time augmentation: the network images' sizes against the plain one, as in (0.8, 1, 1.3), whose
+                detections are averaged: better boxes for as many times the time.
+            flip: each view mirrored, too. Not for roi10d.
 
-        Raises InputError for images and cameras that cannot be used.
+        Raises:
+            InputError: for images and cameras that cannot be used.
         """
         if isinstance(source, (list, tuple)):
             options: dict[str, Any] = {"score": score, "batch": batch, "zooms": zooms, "flip": flip}
@@ -180,14 +188,15 @@ class Model:
     ) -> Iterator[Results3D]:
         """One result after the other, in order: of a folder, a glob, a video, an image, or a list of any of these.
 
-        Only the images of one batch are in memory. Arguments as :meth:`detect`, and
-
-        batch: images that are read ahead; those that agree in network size go through the network together.
-        on_error: called with the source and the exception of an image or video that cannot be used, when its turn comes; the
-            others are still done. Without it the exception is raised there.
-        read_ahead: images that another thread reads while the network runs; 0: each is read when its turn comes.
+        Only the images of one batch are in memory. Arguments as `detect`, and
 
         Raises InputError at once for arguments that cannot be used, MissingExtraError for a video without PyAV.
+
+        Args:
+            batch: images that are read ahead; those that agree in network size go through the network together.
+            on_error: called with the source and the exception of an image or video that cannot be used, when its turn
+                comes; the others are still done. Without it the exception is raised there.
+            read_ahead: images that another thread reads while the network runs; 0: each is read when its turn comes.
         """
         if batch < 1:
             raise InputError(f"batch: expected 1 or more, got {batch}")
@@ -239,7 +248,7 @@ class Model:
         batch: int | None = None,
         averaging: Averaging | None = None,
     ) -> list[Results3D]:
-        """The objects of images whose cameras are known, in their order; score and batch as :meth:`detect`, averaging as
+        """The objects of images whose cameras are known, in their order; score and batch as `detect`, averaging as
         its zooms and flip."""
         found = detect_samples(
             self.detector,
@@ -267,7 +276,7 @@ class Model:
     def detect_each(
         self, shots: Sequence[Shot], score: float | None = None, averaging: Averaging | None = None
     ) -> Sequence[Results3D | Failed]:
-        """As :meth:`detect_known`, but an image that fails does not take the others of its batch with it."""
+        """As `detect_known`, but an image that fails does not take the others of its batch with it."""
         if not shots:
             return []
         try:
@@ -288,8 +297,12 @@ class Model:
 def load(name_or_path: str | Path = "smoke", device: str = "auto", name: str | None = None) -> Model:
     """A model of the zoo by name, or a checkpoint folder (config.json + model.safetensors). Nothing is downloaded.
 
-    device: "cpu", "cuda", "cuda:1" or "auto" (CUDA where there is one). name: what to call it; by default as its folder.
-    Raises InputError for an unknown name, a checkpoint of another format, or a device that is not there.
+    Args:
+        device: "cpu", "cuda", "cuda:1" or "auto" (CUDA where there is one).
+        name: what to call it; by default as its folder.
+
+    Raises:
+        InputError: for an unknown name, a checkpoint of another format, or a device that is not there.
     """
     folder = zoo.resolve(name_or_path)
     card = checkpoint.read_card(folder)

@@ -34,13 +34,16 @@ SCHEMA = "monolift.result/1"
 class Results3D:
     """The objects of one image, best first, with the image and the camera they belong to.
 
-    objects: N detections, see :class:`Objects`; their columns are properties of the result, too.
-    camera: of this image, and ``camera_origin`` where it came from; image: (3, H, W) uint8 RGB, upright.
-    timings: seconds by stage; warnings: what makes the result doubtful, for example a guessed camera;
-    time: seconds since the beginning, of a video's frame.
-
     Indexing by an integer, a slice, a mask or indices gives the result with those objects only; iteration gives results of
     one object each. Raises ValueError for objects without scores or 2D boxes.
+
+    Attributes:
+        objects: N detections, see `Objects`; their columns are properties of the result, too.
+        camera: of this image, and ``camera_origin`` where it came from
+        image: (3, H, W) uint8 RGB, upright.
+        timings: seconds by stage
+        warnings: what makes the result doubtful, for example a guessed camera
+        time: seconds since the beginning, of a video's frame.
     """
 
     name: str
@@ -136,7 +139,8 @@ class Results3D:
     def to_kitti_tracking(self, frame: int) -> str:
         """The rows of KITTI's tracking benchmark: frame and track id, then the 15 fields of a label, then the score.
 
-        Raises ValueError for a result that was not tracked.
+        Raises:
+            ValueError: for a result that was not tracked.
         """
         if self.objects.tracks is None:
             raise ValueError(
@@ -147,7 +151,7 @@ class Results3D:
         return "".join(f"{frame} {k} {row}\n" for k, row in zip(ids, rows, strict=True))
 
     def to_dict(self, hints: bool = False) -> dict[str, Any]:
-        """The content of :meth:`to_json`. With ``hints`` each object has its evidence, if the method gives any."""
+        """The content of `to_json`. With ``hints`` each object has its evidence, if the method gives any."""
         camera = {name: float(getattr(self.camera, name)) for name in ("fx", "fy", "cx", "cy")}
         return {
             "schema": SCHEMA,
@@ -253,7 +257,7 @@ class Results3D:
         return html_text(self)
 
     def show(self) -> None:
-        """Open :meth:`plot` in the system's image viewer."""
+        """Open `plot` in the system's image viewer."""
         self.plot().show(title=self.name)
 
     def to_omni3d(self) -> str:
@@ -288,11 +292,11 @@ class Results3D:
         return birds_eye(self.camera, self.objects)
 
     def save_image(self, path: str | Path) -> None:
-        """Writes :meth:`plot`, in the format of the suffix (.png, .jpg, ...)."""
+        """Writes `plot`, in the format of the suffix (.png, .jpg, ...)."""
         write_image(path, self.plot(), parents=True)
 
     def save_kitti(self, path: str | Path) -> None:
-        """Writes :meth:`to_kitti`; no objects give an empty file, as the official evaluation expects."""
+        """Writes `to_kitti`; no objects give an empty file, as the official evaluation expects."""
         write_atomically(path, self.to_kitti(), parents=True)
 
     def save_json(self, path: str | Path) -> None:

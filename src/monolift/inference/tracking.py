@@ -1,7 +1,7 @@
 """Tracks through a video: the same object keeps one id, and its box moves as an object does.
 
 A detector sees every frame for the first time: distances jump by their 5 %, headings turn round, classes alternate. A
-:class:`Tracker` links the detections of successive frames and filters each link's box over time:
+`Tracker` links the detections of successive frames and filters each link's box over time:
 
     position    constant velocity with white acceleration, a Kalman filter (R. E. Kalman, 1960) in the camera frame. What it
                 measures is a ray and a distance: sure across the ray, unsure along it.
@@ -10,7 +10,7 @@ A detector sees every frame for the first time: distances jump by their 5 %, hea
                 and the majority decides which end is the front
     class       majority, weighed by score
 
-Association is one assignment per frame (:func:`scipy.optimize.linear_sum_assignment`) of 2D overlap and 3D distance, first for
+Association is one assignment per frame (`scipy.optimize.linear_sum_assignment`) of 2D overlap and 3D distance, first for
 confident detections, then, as in ByteTrack (Zhang et al., ECCV 2022), for faint ones and the tracks that are left.
 
 Positions are relative to the camera, which moves too; without its motion a track's velocity is that of the object *as seen from
@@ -44,7 +44,7 @@ NEAREST = 0.3  # metres: a predicted distance is kept in front of the camera
 
 @dataclass(frozen=True)
 class TrackerSettings:
-    """What a :class:`Tracker` assumes. The defaults suit road users seen ten times a second from a moving car.
+    """What a `Tracker` assumes. The defaults suit road users seen ten times a second from a moving car.
 
     Args:
         confident: score from which a detection may begin a track, and is linked first.
@@ -264,7 +264,7 @@ def track(
         fps: frames per second.
 
     Yields:
-        Each frame's result with the objects of reported tracks; see :meth:`Tracker.update`.
+        Each frame's result with the objects of reported tracks; see `Tracker.update`.
     """
     if not fps > 0:
         raise InputError(f"fps: expected more than 0, got {fps:g}")

@@ -39,7 +39,7 @@ def frame_rate(path: str | os.PathLike[str]) -> float:
 
 
 class VideoWriter:
-    """Frames appended to a video; see :func:`open_video`."""
+    """Frames appended to a video; see `open_video`."""
 
     def __init__(self, container: Any, codec: str, fps: float) -> None:
         self._container, self._codec = container, codec
@@ -81,7 +81,7 @@ class VideoWriter:
 
 @contextmanager
 def open_video(path: str | os.PathLike[str], fps: float) -> Iterator[VideoWriter]:
-    """A :class:`VideoWriter`; the file appears under its name when the block ends without an error.
+    """A `VideoWriter`; the file appears under its name when the block ends without an error.
 
     Args:
         path: ends in .mp4; its folder is made.

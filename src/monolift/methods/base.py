@@ -67,9 +67,10 @@ Encoded = TypeVar("Encoded", bound=Targets)
 class Renamed:
     """Where a configuration's field of an earlier version stands now.
 
-    name:   of the field, "nms", or of one of a field's own, "quirks.bgr"
-    values: its value for each earlier one, where they differ
-    also:   other fields that the earlier one decided
+    Attributes:
+        name: of the field, "nms", or of one of a field's own, "quirks.bgr"
+        values: its value for each earlier one, where they differ
+        also: other fields that the earlier one decided
     """
 
     name: str
@@ -90,17 +91,18 @@ class Renamed:
 class Method(Generic[Config]):
     """One published system, as programs know it before a detector is built.
 
-    name:            of the command line and the checkpoint, "smoke"
-    title:           the paper
-    config:          the configuration's class, a frozen dataclass (`DetectorConfig`)
-    detector:        builds the detector of a configuration
-    presets:         configurations by name; "default" and "paper" are always there
-    recipes:         how each preset is trained
-    statistics:      (config, samples, keep) -> config with the constants measured on a training split, of all fields but
-                     those named in ``keep``, which the user has set
-    fixed:           presets whose constants are published and are never measured
-    learns_depth:    (config) -> whether its training uses ``Sample.depth`` where there is one
-    renamed:         fields of earlier versions' configurations: a checkpoint that has them still loads
+    Attributes:
+        name: of the command line and the checkpoint, "smoke"
+        title: the paper
+        config: the configuration's class, a frozen dataclass (`DetectorConfig`)
+        detector: builds the detector of a configuration
+        presets: configurations by name; "default" and "paper" are always there
+        recipes: how each preset is trained
+        statistics: (config, samples, keep) -> config with the constants measured on a training split, of all fields but
+            those named in ``keep``, which the user has set
+        fixed: presets whose constants are published and are never measured
+        learns_depth: (config) -> whether its training uses ``Sample.depth`` where there is one
+        renamed: fields of earlier versions' configurations: a checkpoint that has them still loads
     """
 
     name: str
@@ -141,7 +143,10 @@ class Method(Generic[Config]):
 class Prepared:
     """An image as a network takes it.
 
-    image: (3, h, w) normalised; camera: of it; view: the window that made it from the source
+    Attributes:
+        image: (3, h, w) normalised
+        camera: of it
+        view: the window that made it from the source
     """
 
     image: Float[Tensor, "3 h w"]
@@ -247,13 +252,18 @@ class Detector(nn.Module, ABC, Generic[Config, Encoded]):
     def decode(self, raw: dict[str, Tensor], cameras: Camera) -> list[Detections]:
         """Per image, best first: boxes in metres, camera frame; 2D boxes in network pixels.
 
-        cameras: of the network images, one each.
+        Args:
+            cameras: of the network images, one each.
         """
 
     def before_training(self, depth_maps: bool) -> list[str]:
         """Called once, after ``init``, before the first step of a training; not where one is resumed.
 
-        depth_maps: whether some training image has one. Returns what is worth saying, lines; warnings begin with "warning: ".
+        Args:
+            depth_maps: whether some training image has one.
+
+        Returns:
+            what is worth saying, lines; warnings begin with "warning: ".
         """
         return []
 
@@ -263,6 +273,8 @@ class Detector(nn.Module, ABC, Generic[Config, Encoded]):
     def with_meshes(self, found: Detections, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Detections:
         """The detections of one source image with meshes, from methods that know shapes; others return ``found``.
 
-        found: 2D boxes in pixels of ``image``; camera: of ``image``.
+        Args:
+            found: 2D boxes in pixels of ``image``
+            camera: of ``image``.
         """
         return found

@@ -30,14 +30,16 @@ Group = TypeVar("Group")
 class Observation:
     """One object of one image, as a 2D detector with masks and a depth network report it. Nothing here is a 3D label.
 
-    image:  (3, H, W) uint8, RGB; objects of one image share the tensor: those that do, share the depth map's scale
-    camera: of this very image
-    mask:   (H, W) int8: 1 the object's own pixels, 0 background, -1 someone else's, behind which it may go on
-    depth:  (H, W) z in metres of what each pixel shows, 0 where unknown
-    box2d:  (4,) x1, y1, x2, y2 in pixels, round the visible part
-    score:  the 2D detector's confidence, 0 to 1
+    Attributes:
+        image: (3, H, W) uint8, RGB; objects of one image share the tensor: those that do, share the depth map's scale
+        camera: of this very image
+        mask: (H, W) int8: 1 the object's own pixels, 0 background, -1 someone else's, behind which it may go on
+        depth: (H, W) z in metres of what each pixel shows, 0 where unknown
+        box2d: (4,) x1, y1, x2, y2 in pixels, round the visible part
+        score: the 2D detector's confidence, 0 to 1
 
-    Raises InputError where shapes disagree, or the box is not finite or has no extent.
+    Raises:
+        InputError: where shapes disagree, or the box is not finite or has no extent.
     """
 
     image: UInt8[Tensor, "3 H W"]
@@ -68,8 +70,9 @@ class Observation:
 class History:
     """Where objects stood at each step of a fit, the start first.
 
-    boxes:  of each step
-    meshes: (step) -> the meshes at it
+    Attributes:
+        boxes: of each step
+        meshes: (step) -> the meshes at it
     """
 
     boxes: tuple[Boxes3D, ...]
@@ -227,8 +230,12 @@ class Fitter(ABC, Generic[Config]):
 class FittedMethod(Generic[Config]):
     """One published system that is fitted, as programs know it before a fitter is built.
 
-    name: "monodr"; title: the paper; config: the configuration's class; fitter: builds the fitter of a configuration
-    presets: configurations by name; "default" and "paper" are always there
+    Attributes:
+        name: "monodr"
+        title: the paper
+        config: the configuration's class
+        fitter: builds the fitter of a configuration
+        presets: configurations by name; "default" and "paper" are always there
     """
 
     name: str

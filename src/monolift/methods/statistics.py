@@ -27,10 +27,13 @@ class ScaledConfig(InputSize, Protocol):
 class SplitStatistics:
     """The N labelled objects of some classes in a training split, in the order of the samples.
 
-    focal:  reference focal length: the median of the network images', or the one that is kept; 0 where depths are not scaled
-    label:  (N,) index into the classes
-    center: (N, 3) metres; size: (N, 3) metres
-    focals: (N,) focal length of the network image of each object, pixels
+    Attributes:
+        focal: reference focal length: the median of the network images', or the one that is kept; 0 where depths are not
+            scaled
+        label: (N,) index into the classes
+        center: (N, 3) metres
+        size: (N, 3) metres
+        focals: (N,) focal length of the network image of each object, pixels
     """
 
     focal: float
@@ -53,8 +56,12 @@ def split_statistics(
 ) -> SplitStatistics:
     """The labelled objects of ``classes``; objects without a 3D label (a size that is not positive) do not count.
 
-    samples: labels only will do. keep: fields that the user has set; with "focal" among them, depths are taken at it.
-    Raises InputError where a class has no object.
+    Args:
+        samples: labels only will do.
+        keep: fields that the user has set; with "focal" among them, depths are taken at it.
+
+    Raises:
+        InputError: where a class has no object.
     """
     focals, label, center, size, of_object = [], [], [], [], []
     for sample in samples:

@@ -25,8 +25,9 @@ NAMES = {
 class Backbone(nn.Module, ABC):
     """(B, 3, H, W) images -> feature maps; RGB normalised by the ImageNet statistics, H and W multiples of 32.
 
-    out_channels: channels of each map
-    strides:      strides of the maps, finest first
+    Attributes:
+        out_channels: channels of each map
+        strides: strides of the maps, finest first
     """
 
     out_channels: int
@@ -54,7 +55,11 @@ class Backbone(nn.Module, ABC):
     def load_pretrained(self, path: str | Path, images: Callable[[], Float[Tensor, "b 3 H W"]]) -> LoadReport:
         """Fill the backbone, or its ``base``, from a file of published weights or of ours, completely; what was taken.
 
-        images: gives a few normalised training images, for files without norms. Raises InputError naming the files that fit.
+        Args:
+            images: gives a few normalised training images, for files without norms.
+
+        Raises:
+            InputError: naming the files that fit.
         """
 
 

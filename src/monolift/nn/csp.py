@@ -101,7 +101,7 @@ class Towers(nn.Module):
 class CSPNano(Backbone, Published):
     """CSP backbone + pyramid + head towers + stride-4 map of ``out_channels``.
 
-    Modules are declared in the order in which they run: :func:`monolift.nn.yolox.load_yolox` relies on it.
+    Modules are declared in the order in which they run: `monolift.nn.yolox.load_yolox` relies on it.
     """
 
     strides = (4, 8, 16, 32)

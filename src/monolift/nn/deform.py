@@ -42,16 +42,17 @@ def deform_conv2d(
 ) -> Float[Tensor, "b o oh ow"]:
     """Deformable convolution, differentiable once in all five tensors, on CPU and CUDA.
 
-    offset: pixels of ``x``, channels [group][tap][dy, dx], taps row by row. The number G of deformable groups
-        (each moves C / G input channels) follows from the channel count 2 * G * kh * kw.
-    mask: the tap's factor, channels [group][tap]; None means 1 everywhere.
-
     Pixels outside the image are zero; a sample one pixel or more outside has no value and no gradient. A NaN
     offset gives a NaN. Any memory format is taken; the output is channels_last. Sixteen-bit inputs are computed
     in float32 (a position on a 320-pixel row has no room in bfloat16) and rounded back to ``x.dtype``.
 
     While torch.onnx exports, one standard DeformConv node is emitted; other tracing, and devices other than CPU
     and CUDA, get ``deform_conv2d_reference``. Raises ValueError when shapes disagree.
+
+    Args:
+        offset: pixels of ``x``, channels ``[group][tap][dy, dx]``, taps row by row. The number G of deformable groups (each
+            moves C / G input channels) follows from the channel count 2 * G * kh * kw.
+        mask: the tap's factor, channels ``[group][tap]``; None means 1 everywhere.
     """
     g = _geometry(x, offset, weight, mask, stride, padding, dilation)
     if torch.onnx.is_in_onnx_export() and hasattr(torch.onnx, "ops"):  # from PyTorch 2.8

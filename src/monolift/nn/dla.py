@@ -67,13 +67,14 @@ class DLA34(Published):
 class Tree(nn.Module):
     """Hierarchical aggregation: two subtrees in a row and, at the end, a root that sees what every subtree gave.
 
-    depth: 1, the subtrees are residual blocks; 2, they are trees, and the last one's root serves for both.
-    root_sees_input: the root also takes the (pooled) input of the whole tree.
-    extra_channels: channels of the maps that the caller hands to the root.
-
     The published code also gives every deeper tree a 1 x 1 projection of its input whose output nothing reads
     (41,728 parameters in DLA-34). It is left out here and its entries are skipped on loading, since
     parameters without gradient break DistributedDataParallel.
+
+    Args:
+        depth: 1, the subtrees are residual blocks; 2, they are trees, and the last one's root serves for both.
+        root_sees_input: the root also takes the (pooled) input of the whole tree.
+        extra_channels: channels of the maps that the caller hands to the root.
     """
 
     def __init__(
@@ -224,9 +225,9 @@ class DLAUp(nn.Module):
 class DLA34Up(EncoderBackbone):
     """DLA-34 with its up-path: image (B, 3, H, W), sides multiples of 32 -> one map (B, 64, H / 4, W / 4).
 
-    deformable: SMOKE's deformable convolutions in the up-path's 16 nodes (3.94 M parameters, about twice the
-        time of plain ones on a CPU); False puts plain 3 x 3 convolutions there, for runtimes without
-        DeformConv.
+    Args:
+        deformable: SMOKE's deformable convolutions in the up-path's 16 nodes (3.94 M parameters, about twice the time of
+            plain ones on a CPU); False puts plain 3 x 3 convolutions there, for runtimes without DeformConv.
     """
 
     out_channels = 64

@@ -26,9 +26,10 @@ _COUNTER = ".num_batches_tracked"  # absent from old files, and only used by Bat
 class ReleasedNames:
     """How a published checkpoint of the same architecture names its entries.
 
-    like: where such files come from, for messages
-    renames: (pattern, replacement) for ``re.sub``, applied in turn, from the published name to ours
-    unused: patterns of published names that a feature extractor has no use for
+    Attributes:
+        like: where such files come from, for messages
+        renames: (pattern, replacement) for ``re.sub``, applied in turn, from the published name to ours
+        unused: patterns of published names that a feature extractor has no use for
     """
 
     like: str
@@ -48,9 +49,10 @@ class ReleasedNames:
 class LoadReport:
     """What loading pretrained weights did.
 
-    naming: whose names the file uses
-    loaded: entries of the network that now hold the file's values
-    ignored: entries of the file that were left out, in the file's names
+    Attributes:
+        naming: whose names the file uses
+        loaded: entries of the network that now hold the file's values
+        ignored: entries of the file that were left out, in the file's names
     """
 
     path: Path
@@ -76,7 +78,8 @@ def load_pretrained(network: Published, path: str | Path) -> LoadReport:
     channels) as its own and leaves the running statistics out. The activations then differ from the published
     network's; it is a start for training.
 
-    Raises InputError naming the file, what was expected and what came.
+    Raises:
+        InputError: naming the file, what was expected and what came.
     """
     path = Path(path)
     names = network.released_names

@@ -69,9 +69,11 @@ def anchor_boxes(
     scales: Sequence[float],
     ratios: Sequence[float],
 ) -> Float[Tensor, "a 4"]:
-    """All anchors of an image, (x1, y1, x2, y2) pixels with centres at integers, in :class:`RetinaHead`'s order.
+    """All anchors of an image, (x1, y1, x2, y2) pixels with centres at integers, in `RetinaHead`'s order.
 
-    size: side of the square anchor of scale 1, in strides of its level (published: 4). ratios: height / width.
+    Args:
+        size: side of the square anchor of scale 1, in strides of its level (published: 4).
+        ratios: height / width.
     """
     found = []
     for stride in strides:
@@ -102,7 +104,7 @@ def deltas_from_boxes(
 def boxes_from_deltas(
     deltas: Float[Tensor, "... 4"], anchors: Float[Tensor, "... 4"]
 ) -> Float[Tensor, "... 4"]:
-    """Inverse of :func:`deltas_from_boxes`; size changes are held below 62-fold."""
+    """Inverse of `deltas_from_boxes`; size changes are held below 62-fold."""
     anchor_size = anchors[..., 2:] - anchors[..., :2]
     center = (anchors[..., :2] + anchors[..., 2:]) / 2 + deltas[..., :2] * anchor_size
     half = anchor_size * torch.exp(deltas[..., 2:].clamp(max=LIMIT)) / 2

@@ -20,17 +20,17 @@ def roi_align(
 ) -> Float[Tensor, "n c oh ow"]:
     """Average features over a grid of cells in each box (He et al., "Mask R-CNN", ICCV 2017, section 3).
 
-    boxes: left, top, right, bottom, pixels *from the image's corner* (the first pixel covers 0 to 1), as
-        torchvision takes them. Boxes in pixels whose centres are at integers, as elsewhere here, need + 0.5.
-    image_index: the image of each box.
-    spatial_scale: feature cells per pixel, 1 / stride.
-    sampling_ratio: S; each cell averages S x S bilinear samples.
-    aligned: True subtracts the half cell between corner and centre of the first feature. False is the first
-        published version, half a cell off, with boxes of at least one cell; some released detectors were
-        trained with it.
-
     Samples within one cell outside the map read its border, samples farther out are zero. Differentiable once
     in features and boxes. Sixteen-bit features are averaged in float32.
+
+    Args:
+        boxes: left, top, right, bottom, pixels *from the image's corner* (the first pixel covers 0 to 1), as torchvision
+            takes them. Boxes in pixels whose centres are at integers, as elsewhere here, need + 0.5.
+        image_index: the image of each box.
+        spatial_scale: feature cells per pixel, 1 / stride.
+        sampling_ratio: S; each cell averages S x S bilinear samples.
+        aligned: True subtracts the half cell between corner and centre of the first feature. False is the first published
+            version, half a cell off, with boxes of at least one cell; some released detectors were trained with it.
     """
     if sampling_ratio < 1:
         raise ValueError(f"sampling_ratio should be at least 1, got {sampling_ratio}")

@@ -1,4 +1,4 @@
-"""Starts :class:`monolift.nn.csp.CSPNano` from the published YOLOX-nano weights (an ONNX file, Apache-2.0)."""
+"""Starts `monolift.nn.csp.CSPNano` from the published YOLOX-nano weights (an ONNX file, Apache-2.0)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def load_yolox(
     norm gets the statistics of its own input on ``images`` (normalised, a dozen of the training set) and the scale and shift
     that undo them, and the network computes what the file computes.
 
-    Raises InputError where the file is not a YOLOX-nano.
+    Raises:
+        InputError: where the file is not a YOLOX-nano.
     """
     try:
         import onnx

@@ -17,7 +17,8 @@ def crop_cameras(cameras: Camera, boxes: Float[Tensor, "n 4"], size: int, margin
     The crop's side is the box's longer side times 1 + 2 margin. ``cameras`` is one camera for all boxes, or a batch with
     one per box. Fixed from the detection: nothing of it depends on the pose that is being fitted.
 
-    Raises InputError for a box without extent (its crop has no scale).
+    Raises:
+        InputError: for a box without extent (its crop has no scale).
     """
     boxes = boxes.to(device="cpu", dtype=torch.float64)
     extent = boxes[:, 2:] - boxes[:, :2]

@@ -32,9 +32,10 @@ _DTYPES = {_FLOAT: "<f4", _UINT32: "<u4", 5123: "<u2", 5121: "u1"}
 def write_glb(
     path: str | os.PathLike[str], meshes: Sequence[Mesh], names: Sequence[str] = (), camera_frame: bool = True
 ) -> None:
-    """Writes :func:`glb_bytes` to a file, whole or not at all.
+    """Writes `glb_bytes` to a file, whole or not at all.
 
-    Raises InputError for meshes that cannot be written and for a path that cannot.
+    Raises:
+        InputError: for meshes that cannot be written and for a path that cannot.
     """
     data = glb_bytes(meshes, names, camera_frame)
     write_atomically(path, data)
@@ -43,17 +44,19 @@ def write_glb(
 def glb_bytes(meshes: Sequence[Mesh], names: Sequence[str] = (), camera_frame: bool = True) -> bytes:
     """A scene of single meshes, one node each, as the bytes of a .glb file; metres.
 
-    names: one per mesh; "object 0", "object 1" ... without.
-    camera_frame: the vertices are camera coordinates (x right, y down, z forward) while glTF's y points up. They are stored
-        as they are, so that the numbers are metric camera coordinates; the root node carries the half turn
-        (x, -y, -z) that stands the scene upright. Without it the root node turns nothing.
-
     Textures (3, h, w) in [0, 1] become 8-bit PNGs inside the file, read without shading (KHR_materials_unlit where a viewer
     knows it): a fitted texture already holds the light of its image. Faces show their outside only (doubleSided false).
     Vertices at the texture's seams are written once per side, as glTF has no texture coordinates per corner.
 
-    Raises InputError for a batch of meshes, numbers that are not finite, a texture without three channels, and names that
-    do not fit in number.
+    Args:
+        names: one per mesh; "object 0", "object 1" ... without.
+        camera_frame: the vertices are camera coordinates (x right, y down, z forward) while glTF's y points up. They are
+            stored as they are, so that the numbers are metric camera coordinates; the root node carries the half turn (x,
+            -y, -z) that stands the scene upright. Without it the root node turns nothing.
+
+    Raises:
+        InputError: for a batch of meshes, numbers that are not finite, a texture without three channels, and names that do
+            not fit in number.
     """
     if names and len(names) != len(meshes):
         raise InputError(f"glb: {len(meshes)} meshes, but {len(names)} names")

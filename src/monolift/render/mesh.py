@@ -18,9 +18,10 @@ from monolift.typing import Float, Int, Tensor
 class Edges(NamedTuple):
     """The E edges of a mesh, each with the one or two faces that meet there.
 
-    vertices: (E, 2) vertex indices, the lower first
-    faces:    (E, 2) face indices; the second is -1 where only one face has the edge
-    opposite: (E, 2) the vertex of each of these faces that is not on the edge; -1 like the face
+    Attributes:
+        vertices: (E, 2) vertex indices, the lower first
+        faces: (E, 2) face indices; the second is -1 where only one face has the edge
+        opposite: (E, 2) the vertex of each of these faces that is not on the edge; -1 like the face
     """
 
     vertices: Int[Tensor, "e 2"]
@@ -32,15 +33,17 @@ class Edges(NamedTuple):
 class Mesh:
     """A textured triangle mesh, or a batch of B that differ only in positions and texture.
 
-    vertices: (V, 3) or (B, V, 3), metres
-    faces:    (F, 3) indices of vertices, wound so that (b - a) x (c - a) points out of the object: only faces that look at
-              the camera are drawn
-    uvs:      (F, 3, 2) texture coordinates of the faces' corners, column and row in [0, 1] from the texture's top left
-              corner; per corner, because a closed surface is cut somewhere to lie flat. Given one per vertex: ``uv[faces]``
-    texture:  (C, h, w) or (B, C, h, w); any number of channels
+    Attributes:
+        vertices: (V, 3) or (B, V, 3), metres
+        faces: (F, 3) indices of vertices, wound so that (b - a) x (c - a) points out of the object: only faces that look at
+            the camera are drawn
+        uvs: (F, 3, 2) texture coordinates of the faces' corners, column and row in [0, 1] from the texture's top left
+            corner; per corner, because a closed surface is cut somewhere to lie flat. Given one per vertex: ``uv[faces]``
+        texture: (C, h, w) or (B, C, h, w); any number of channels
 
-    Raises InputError when shapes disagree, an index has no vertex, a number of vertices or uvs is not finite, or only one
-    of uvs and texture is given.
+    Raises:
+        InputError: when shapes disagree, an index has no vertex, a number of vertices or uvs is not finite, or only one of
+            uvs and texture is given.
     """
 
     vertices: Float[Tensor, "*batch v 3"]

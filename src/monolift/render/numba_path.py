@@ -31,7 +31,8 @@ def render(
 ) -> tuple[Float[Tensor, "b h w channels"], Float[Tensor, "b h w"], Int[Tensor, "b h w"]]:
     """Image (the texture's channels and coverage), depth and face of each pixel, of float32 tensors on the CPU.
 
-    smooth: whether silhouettes are antialiased, and so differentiable.
+    Args:
+        smooth: whether silhouettes are antialiased, and so differentiable.
     """
     objects, faces = len(screen), mesh.faces
     if mesh.texture is None or mesh.uvs is None:

@@ -31,8 +31,9 @@ _FACE_BITS = 32
 class Buffers:
     """What every sample sees.
 
-    face:      (H, W) int64 index of the nearest face, -1 where there is none or the background is nearer
-    inv_depth: (H, W) float32 1 / z there, 1/metres; 0 is infinitely far
+    Attributes:
+        face: (H, W) int64 index of the nearest face, -1 where there is none or the background is nearer
+        inv_depth: (H, W) float32 1 / z there, 1/metres; 0 is infinitely far
     """
 
     face: npt.NDArray[np.int64]

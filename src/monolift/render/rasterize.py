@@ -27,12 +27,13 @@ _CORNER_PAIRS = ((0, 1), (1, 2), (2, 0))
 class Fragments:
     """What a batch of B images of H x W pixels sees: P covered pixels, in order of pixel.
 
-    shape:   (B, H, W)
-    pixel:   (P,) index of the pixel in the flattened batch
-    face:    (P,) index of the nearest face
-    weights: (P, 3) perspective-correct barycentric coordinates; sum 1; differentiable in the screen vertices
-    depth:   (P,) metres; differentiable
-    drawn:   (B, F) whether the face looks at the camera and lies in front of it
+    Attributes:
+        shape: (B, H, W)
+        pixel: (P,) index of the pixel in the flattened batch
+        face: (P,) index of the nearest face
+        weights: (P, 3) perspective-correct barycentric coordinates; sum 1; differentiable in the screen vertices
+        depth: (P,) metres; differentiable
+        drawn: (B, F) whether the face looks at the camera and lies in front of it
     """
 
     shape: tuple[int, int, int]
@@ -67,7 +68,8 @@ class Fragments:
 def project(vertices: Float[Tensor, "b v 3"], cameras: Camera) -> Float[Tensor, "b v 3"]:
     """Screen vertices of points of the camera frame, one camera per object; differentiable in both.
 
-    Raises InputError when the numbers of objects and cameras differ.
+    Raises:
+        InputError: when the numbers of objects and cameras differ.
     """
     if cameras.fx.shape != vertices.shape[:1]:
         raise InputError(

@@ -28,11 +28,12 @@ Engine = Literal["auto", "torch", "numba"]
 class Rendering:
     """Images of B objects.
 
-    colour:     (B, C, H, W) the texture's channels over black: to put it on another background, add
-                (1 - silhouette) * background. Without a texture C is 0
-    silhouette: (B, H, W) share of the pixel that the object covers
-    depth:      (B, H, W) metres at the pixel's centre, 0 where no face is seen; never smoothed
-    face:       (B, H, W) index of the face seen, -1 where there is none
+    Attributes:
+        colour: (B, C, H, W) the texture's channels over black: to put it on another background, add (1 - silhouette) *
+            background. Without a texture C is 0
+        silhouette: (B, H, W) share of the pixel that the object covers
+        depth: (B, H, W) metres at the pixel's centre, 0 where no face is seen; never smoothed
+        face: (B, H, W) index of the face seen, -1 where there is none
     """
 
     colour: Float[Tensor, "b c h w"]
@@ -46,16 +47,17 @@ def render(
 ) -> Rendering:
     """Images of a batch of objects, each by its own camera; differentiable in vertices, texture and the cameras' numbers.
 
-    mesh:    vertices (B, V, 3) in the camera frame, or (V, 3): one mesh seen by all cameras. Closed, or seen only from
-             outside: faces that look away are not drawn
-    cameras: (B,), of known size, which is the images' (see ``crop_cameras``)
-    edge_rule: how silhouettes and colours depend on moving edges. "antialias": exactly, on smoothed edges. "kato":
-             the approximate gradient of Kato et al. on hard edges, as MonoDR used it (see ``kato``)
-    engine:  "auto" takes numba where it can
-
     Faces with a vertex behind the camera or not finite, or without area, are left out and have no gradient; an object
     outside its image gives an empty image. Raises InputError when batch sizes differ or a camera has no size,
     MissingExtraError when numba is asked for and missing.
+
+    Args:
+        mesh: vertices (B, V, 3) in the camera frame, or (V, 3): one mesh seen by all cameras. Closed, or seen only from
+            outside: faces that look away are not drawn
+        cameras: (B,), of known size, which is the images' (see ``crop_cameras``)
+        edge_rule: how silhouettes and colours depend on moving edges. "antialias": exactly, on smoothed edges. "kato": the
+            approximate gradient of Kato et al. on hard edges, as MonoDR used it (see ``kato``)
+        engine: "auto" takes numba where it can
     """
     if not (cameras.width and cameras.height):
         raise InputError("a camera without an image size cannot render: give width and height")

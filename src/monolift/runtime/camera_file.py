@@ -14,7 +14,7 @@ _LARGEST = 1_000_000  # bytes of a camera file
 
 
 def read_camera(text: str) -> Any:
-    """The numbers of a camera as :meth:`Model.detect` takes them, from "fx,fy,cx,cy", with ",width,height" too, or from a file.
+    """The numbers of a camera as `Model.detect` takes them, from "fx,fy,cx,cy", with ",width,height" too, or from a file.
 
     Raises ValueError that says what was expected, and OSError for a file that cannot be read.
     """

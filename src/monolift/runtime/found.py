@@ -39,9 +39,15 @@ class Objects:
 class Found:
     """The objects of one image, best first.
 
-    center: (N, 3) metres, camera frame x right, y down, z forward; size: (N, 3) length, height, width; yaw: (N,) radians
-    scores: (N,) 0 to 1; classes: N names; boxes2d: (N, 4) x1, y1, x2, y2 pixels of the image; lens: its camera
-    warnings: what is odd about the camera
+    Attributes:
+        center: (N, 3) metres, camera frame x right, y down, z forward
+        size: (N, 3) length, height, width
+        yaw: (N,) radians
+        scores: (N,) 0 to 1
+        classes: N names
+        boxes2d: (N, 4) x1, y1, x2, y2 pixels of the image
+        lens: its camera
+        warnings: what is odd about the camera
     """
 
     center: Array

@@ -42,7 +42,8 @@ class Lens:
     def of(cls, camera: Any, width: int, height: int) -> Lens:
         """From fx, fy, cx, cy (numbers or "fx,fy,cx,cy"), a (3, 3) K, or a (3, 4) projection K [I | t] as KITTI's P2.
 
-        Raises ValueError that says what was expected.
+        Raises:
+            ValueError: that says what was expected.
         """
         numbers = _numbers(camera)
         if numbers.shape == (6,):
@@ -53,8 +54,11 @@ class Lens:
     def checked(cls, camera: Any, width: int, height: int) -> tuple[Lens, tuple[str, ...]]:
         """The camera of an image of this size, and what is odd about it.
 
-        camera: as for :meth:`of`, or fx, fy, cx, cy, width, height of the images that it was calibrated on.
-        Raises ValueError where it cannot belong to the image, as ``monolift detect`` does.
+        Args:
+            camera: as for `of`, or fx, fy, cx, cy, width, height of the images that it was calibrated on.
+
+        Raises:
+            ValueError: where it cannot belong to the image, as ``monolift detect`` does.
         """
         numbers = _numbers(camera)
         if numbers.shape != (6,):
@@ -124,7 +128,7 @@ class Lens:
         return np.stack([u, v], -1)
 
     def points(self, pixels: Array, z: Array) -> Array:
-        """(..., 3) with camera-frame depth z seen at pixels (..., 2): the inverse of :meth:`pixels`."""
+        """(..., 3) with camera-frame depth z seen at pixels (..., 2): the inverse of `pixels`."""
         depth = z + self.tz
         x = (pixels[..., 0] - self.cx) * depth / self.fx - self.tx
         y = (pixels[..., 1] - self.cy) * depth / self.fy - self.ty

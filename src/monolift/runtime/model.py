@@ -31,8 +31,9 @@ class RuntimeInputError(ValueError):
 class Model:
     """An exported model, ready for images of any size.
 
-    description: {"format", "method", "config", "card", "outputs"} as written by ``monolift export``.
-    run: (B, 3, h, w) uint8 RGB network images to the raw maps by name.
+    Args:
+        description: {"format", "method", "config", "card", "outputs"} as written by ``monolift export``.
+        run: (B, 3, h, w) uint8 RGB network images to the raw maps by name.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Model:
     def detect_batch(
         self, images: Sequence[Any], cameras: Sequence[Any], score: float | None = None
     ) -> list[Found]:
-        """As :meth:`detect`; images whose windows have the same size go through the network together."""
+        """As `detect`; images whose windows have the same size go through the network together."""
         if len(images) != len(cameras):
             raise RuntimeInputError(f"{len(images)} images, but {len(cameras)} cameras")
         if self.method not in DECODERS:
@@ -98,7 +99,8 @@ class Model:
 def load(path: str | Path, engine: str = "onnxruntime", threads: int = 0) -> Model:
     """An exported file (model.onnx) or the folder that holds it. engine: onnxruntime or openvino; threads: 0 for its default.
 
-    Raises RuntimeInputError for a file that is missing or was not written by ``monolift export``.
+    Raises:
+        RuntimeInputError: for a file that is missing or was not written by ``monolift export``.
     """
     path = Path(path)
     if path.is_dir():

@@ -19,7 +19,10 @@ Array = npt.NDArray[Any]
 def decode(raw: dict[str, Array], lens: Lens, config: dict[str, Any]) -> Objects:
     """Objects of one image, best first.
 
-    raw: heatmap (K, h, w) logits and regression (C, h, w); lens: of the network image; config: as in the checkpoint.
+    Args:
+        raw: heatmap (K, h, w) logits and regression (C, h, w)
+        lens: of the network image
+        config: as in the checkpoint.
     """
     heat, maps = raw["heatmap"], raw["regression"]
     width = heat.shape[2]

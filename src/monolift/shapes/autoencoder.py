@@ -122,7 +122,8 @@ class ShapeSpace(nn.Module):
         """The watertight mesh of a code in a box of this length, height and width (metres), which it touches on all sides;
         box frame: x to the front, y down, z along the width, 0 in the middle. Without texture.
 
-        Raises InputError where the code decodes to nothing, which no code between trained cars does.
+        Raises:
+            InputError: where the code decodes to nothing, which no code between trained cars does.
         """
         return fit_to_box(surface_of(self.decode(code[None])[0, 0], self.config.margin), size)
 
@@ -205,7 +206,8 @@ def save_shape_space(path: str | Path, space: ShapeSpace) -> None:
 def load_shape_space(path: str | Path | None = None) -> ShapeSpace:
     """A space written by ``save_shape_space``; without a path the one that ships with the package, in evaluation mode.
 
-    Raises InputError for a file that is none.
+    Raises:
+        InputError: for a file that is none.
     """
     file = Path(path or BUNDLED)
     try:

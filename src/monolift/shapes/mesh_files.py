@@ -28,7 +28,8 @@ CANDIDATES = 6
 def read_mesh(path: str | Path) -> Mesh:
     """One closed mesh in the box frame (x to the front, y down, z along the width), vertices at one place joined.
 
-    Raises InputError for a file that cannot be read or is not watertight.
+    Raises:
+        InputError: for a file that cannot be read or is not watertight.
     """
     path = Path(path)
     try:

@@ -14,7 +14,10 @@ from monolift.typing import Float, Tensor
 class LinearSpace:
     """Grids as the mean and a weighted sum of components; codes count in standard deviations of the cars it was made of.
 
-    mean: (X, Y, Z); components: (C, X, Y, Z) orthonormal; deviations: (C,) of the coordinates along them
+    Attributes:
+        mean: (X, Y, Z)
+        components: (C, X, Y, Z) orthonormal
+        deviations: (C,) of the coordinates along them
     """
 
     mean: Float[Tensor, "X Y Z"]

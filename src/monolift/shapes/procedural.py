@@ -325,7 +325,8 @@ _HEIGHTS = ("clearance", "nose", "bonnet", "cowl", "rear_glass", "tail", "stern"
 def sample_shape(rng: np.random.Generator, kind: str | None = None) -> CarShape:
     """A car of the family; `kind` one of KINDS, or drawn with KITTI's shares among cars. Equal seeds, equal cars.
 
-    Raises ValueError for a kind that does not exist.
+    Raises:
+        ValueError: for a kind that does not exist.
     """
     if kind is None:
         kind = str(rng.choice(list(CAR_SHARES), p=list(CAR_SHARES.values())))

@@ -55,7 +55,8 @@ def learn(
 ) -> ShapeSpace:
     """A space trained on grids of one class each (names that become the keys of the medians); equal seeds, equal spaces.
 
-    on_step: called with the number of steps done and the loss.
+    Args:
+        on_step: called with the number of steps done and the loss.
     """
     torch.manual_seed(training.seed)
     space = ShapeSpace(config)

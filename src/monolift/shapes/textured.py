@@ -161,7 +161,8 @@ def save_textured(decoder: BasisDecoder | ConvDecoder, path: str | Path) -> None
 def load_textured(path: str | Path | None = None) -> BasisDecoder | ConvDecoder:
     """The bundled decoder, or one of `save_textured`; ready to use, without gradients of its own.
 
-    Raises InputError when the file is missing or not of this kind.
+    Raises:
+        InputError: when the file is missing or not of this kind.
     """
     path = Path(path) if path is not None else BUNDLED
     try:

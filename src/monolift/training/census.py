@@ -35,7 +35,8 @@ ADVICE = {
 class Census:
     """Labelled objects of the classes to be learnt: all, those that reach the loss, and why others do not.
 
-    found: objects of every class name, learnt or not
+    Attributes:
+        found: objects of every class name, learnt or not
     """
 
     classes: tuple[str, ...]
@@ -96,7 +97,8 @@ class Census:
 def take_census(parts: Sequence[KittiDataset], samples: Sequence[Sample], detector: Detector) -> Census:
     """Counts the labelled objects that reach the loss in plain views, without augmentation.
 
-    samples: the labels of all ``parts``, one after the other; of many, evenly spread ones are counted.
+    Args:
+        samples: the labels of all ``parts``, one after the other; of many, evenly spread ones are counted.
     """
     files = [part.root / "label_2" / f"{name}.txt" for part in parts for name in part.ids]
     census = Census(detector.classes, images=len(files))

@@ -65,8 +65,12 @@ class DepthRecipe:
 class Errors:
     """Errors of predicted depth where it is known, after the factor ``scale``.
 
-    abs_rel: mean |d - d*| / d*; rmse: metres; within: share of pixels within a factor of 1.25
-    scale: factor on the prediction, 1 where its unit is metres; images: how many had known depths
+    Attributes:
+        abs_rel: mean |d - d*| / d*
+        rmse: metres
+        within: share of pixels within a factor of 1.25
+        scale: factor on the prediction, 1 where its unit is metres
+        images: how many had known depths
     """
 
     abs_rel: float
@@ -182,7 +186,9 @@ def predict_depth(
 ) -> Float[Tensor, "H W"]:
     """Depth of every pixel of an image, metres (or the stream's own unit, of a stream that learnt from video).
 
-    focal: the stream's reference focal length, 0 for none; size: (width, height) of its network image.
+    Args:
+        focal: the stream's reference focal length, 0 for none
+        size: (width, height) of its network image.
     """
     view = training_view(_Size(*size), image.shape[2], image.shape[1])
     device = next(stream.parameters()).device

@@ -78,7 +78,9 @@ def initialise(detector: Detector, path: Path, images: Callable[[], Tensor], par
 class Taken:
     """What a checkpoint fills of a detector's weights; norms' statistics and counters are none.
 
-    filled: names of the weights that it fills; sizes: number of values of every weight of the detector
+    Attributes:
+        filled: names of the weights that it fills
+        sizes: number of values of every weight of the detector
     """
 
     filled: frozenset[str]

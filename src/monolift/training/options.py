@@ -33,7 +33,8 @@ LIMITS = {
 class RunOptions:
     """What a training is asked for beyond configuration, recipe and data; `monolift.train` explains each.
 
-    Raises InputError for a value that cannot be.
+    Raises:
+        InputError: for a value that cannot be.
     """
 
     split: Any = None
@@ -79,7 +80,12 @@ def choose(
 ) -> Chosen:
     """Configuration and recipe of a preset, changed by a file's values and then by ``key=value`` texts.
 
-    given: nested values; where: the file they are from, for messages. Raises InputError for what does not fit.
+    Args:
+        given: nested values
+        where: the file they are from, for messages.
+
+    Raises:
+        InputError: for what does not fit.
     """
     if preset not in method.presets:
         raise InputError(f"{method.name} preset must be one of {', '.join(method.presets)}, got {preset!r}")

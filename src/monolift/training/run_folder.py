@@ -25,7 +25,8 @@ OURS = (
 def claim(out: Path, resume: bool, overwrite: bool) -> None:
     """Make sure that a training may write to the folder; `clear` removes what ``overwrite`` gives up.
 
-    Raises InputError where there is a run and neither option is given, or something to resume is missing.
+    Raises:
+        InputError: where there is a run and neither option is given, or something to resume is missing.
     """
     if resume and overwrite:
         raise InputError("resume and overwrite exclude each other: choose one")

@@ -36,8 +36,10 @@ from monolift.typing import Tensor
 class Training:
     """What the loop works with.
 
-    model: the detector, or what averages its gradients over the processes; frozen: its parts that are not trained
-    card: what a checkpoint says of its training
+    Attributes:
+        model: the detector, or what averages its gradients over the processes
+        frozen: its parts that are not trained
+        card: what a checkpoint says of its training
     """
 
     detector: Detector
@@ -71,7 +73,11 @@ def set_up(
 ) -> Training:
     """Everything built and, where there is something to resume, as it was then.
 
-    weights: to start from. Raises InputError before anything in ``out`` is touched.
+    Args:
+        weights: to start from.
+
+    Raises:
+        InputError: before anything in ``out`` is touched.
     """
     quiet = options.quiet or not processes.first
     torch.manual_seed(options.seed)

@@ -32,8 +32,12 @@ LAST, PREVIOUS = "last", "last.old"
 class State:
     """How far a training is.
 
-    epoch: epochs done; step: steps done in all; done: steps done of the present epoch; best: its best selection score;
-    sums: of each named loss over ``summed`` steps of the present epoch
+    Attributes:
+        epoch: epochs done
+        step: steps done in all
+        done: steps done of the present epoch
+        best: its best selection score
+        sums: of each named loss over ``summed`` steps of the present epoch
     """
 
     epoch: int = 0
@@ -191,7 +195,8 @@ class Saved:
 def read_saved(out: Path, device: torch.device) -> tuple[Saved | None, list[str]]:
     """The newest state of OUT that can be read, None where nothing was saved yet, and what is wrong with newer ones.
 
-    Raises InputError where all that are there are damaged, or where the folder holds something else.
+    Raises:
+        InputError: where all that are there are damaged, or where the folder holds something else.
     """
     damaged: list[str] = []
     for name in (LAST, PREVIOUS):
@@ -245,7 +250,8 @@ def restore(
 ) -> State:
     """Puts weights, averaged weights and the optimiser's state in their places; returns how far the training was.
 
-    Raises InputError where they do not fit, or where an epoch then had another number of steps.
+    Raises:
+        InputError: where they do not fit, or where an epoch then had another number of steps.
     """
     state, path = saved.state, saved.path
     if state.step != state.epoch * steps_per_epoch + state.done:

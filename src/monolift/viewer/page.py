@@ -25,7 +25,8 @@ POLICY = (
 def scene_html(scenes: Sequence[Scene], title: str = "monolift") -> str:
     """One self-contained HTML page of several images; it opens from disk and without a network.
 
-    Raises InputError for an image that cannot be read.
+    Raises:
+        InputError: for an image that cannot be read.
     """
     return "".join(page_parts((encode_scene(scene) for scene in scenes), [s.name for s in scenes], title))
 
@@ -33,7 +34,8 @@ def scene_html(scenes: Sequence[Scene], title: str = "monolift") -> str:
 def result_html(results: Results3D | Sequence[Results3D], title: str | None = None) -> str:
     """One self-contained page of detection results: the images, 3D scenes and numbers, linked; it opens offline.
 
-    title: by default the name of the first image.
+    Args:
+        title: by default the name of the first image.
     """
     several = [results] if isinstance(results, Results3D) else list(results)
     names = [result.name for result in several]
@@ -41,14 +43,15 @@ def result_html(results: Results3D | Sequence[Results3D], title: str | None = No
 
 
 def save_html(results: Results3D | Sequence[Results3D], path: str | Path) -> None:
-    """Writes :func:`result_html`, complete or not at all."""
+    """Writes `result_html`, complete or not at all."""
     write_atomically(path, result_html(results), parents=True)
 
 
 def page_parts(frames: Iterable[Mapping[str, Any]], names: Sequence[str], title: str) -> Iterator[str]:
     """The page in pieces, each frame encoded when its turn comes: head, one piece per frame, end.
 
-    names: of the frames; read after the last of them, so that the iterator may leave some out.
+    Args:
+        names: of the frames; read after the last of them, so that the iterator may leave some out.
     """
     before, after = _template(title, POLICY.format("'none'"))
     yield before

@@ -26,7 +26,8 @@ _DEVIATIONS = ("x", "y", "z", "length", "height", "width", "yaw")
 def read_results(path: Path) -> list[dict[str, Any]]:
     """The results of one file, which holds one or a list of them; images that failed are left out.
 
-    Raises InputError for a file that is not JSON or holds something else.
+    Raises:
+        InputError: for a file that is not JSON or holds something else.
     """
     content = read_json(path)
     rows = content if isinstance(content, list) else [content]

@@ -45,7 +45,8 @@ class Decision:
 def parse_decisions(text: bytes, count: int) -> tuple[Decision, ...]:
     """``{"objects": [{"status", "center", "size", "yaw"}, ...]}`` with one entry for each of ``count`` objects.
 
-    Raises InputError for anything else.
+    Raises:
+        InputError: for anything else.
     """
     try:
         content = json.loads(text)

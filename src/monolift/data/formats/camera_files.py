@@ -51,7 +51,7 @@ def read_camera_file(path: str | Path, size: tuple[int, int], name: str = "") ->
 
 
 def parse_camera_file(content: str | bytes, where: str, size: tuple[int, int], name: str = "") -> CameraFile:
-    """As :func:`read_camera_file`, of the bytes of a file; ``where`` is what messages call it."""
+    """As `read_camera_file`, of the bytes of a file; ``where`` is what messages call it."""
     text = content if isinstance(content, str) else decode(content, where)
     text = text.removeprefix("\ufeff")
     start = text.lstrip()

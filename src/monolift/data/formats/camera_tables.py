@@ -40,7 +40,9 @@ DEEPEST = 3
 class CameraFile:
     """The content of a camera file.
 
-    kind: the sort of file, for the result's ``camera_origin``; size: (width, height) of the images it was made for, if it says.
+    Attributes:
+        kind: the sort of file, for the result's ``camera_origin``
+        size: (width, height) of the images it was made for, if it says.
     """
 
     kind: str

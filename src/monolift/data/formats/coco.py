@@ -46,8 +46,12 @@ MAX_LEVEL = 9  # of occlusion; KITTI's are 0 to 3
 class CocoDataset(CocoTables):
     """A COCO file and its images.
 
-    path: instances_NAME.json; root: the folder that file_name starts from, by default the file's own.
-    Raises InputError naming file, table and row.
+    Args:
+        path: instances_NAME.json
+        root: the folder that file_name starts from, by default the file's own.
+
+    Raises:
+        InputError: naming file, table and row.
     """
 
     def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
@@ -97,7 +101,9 @@ class CocoDataset(CocoTables):
 def coco_tables(frames: Iterable[Frame], folder: Path | None = None) -> dict[str, Any]:
     """Frames as COCO's dictionary; objects of result files also get "score".
 
-    folder: where the file will lie, from which file_name starts; None: paths as they are. Ids count from 1, as COCO's do.
+    Args:
+        folder: where the file will lie, from which file_name starts; None: paths as they are. Ids count from 1, as COCO's
+            do.
     """
     categories: dict[str, int] = {}
     images: list[dict[str, Any]] = []

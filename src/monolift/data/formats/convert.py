@@ -92,7 +92,7 @@ def convert(
 ) -> Converted:
     """Writes a data set in another format.
 
-    source: a path as for :func:`open_dataset`, or an opened data set. to: "kitti" (out: a new folder, images copied),
+    source: a path as for `open_dataset`, or an opened data set. to: "kitti" (out: a new folder, images copied),
     "omni3d" or "coco" (out: a JSON file, images stay where they are). camera: for data sets that know none. rename:
     classes, old name to new, after KITTI's spelling. advance: called with every frame that is done. skip_missing: images that
     are not there are no failures.

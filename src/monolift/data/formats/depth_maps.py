@@ -57,12 +57,15 @@ def checked_depth(
 ) -> Float[Tensor, "H W"]:
     """`read_depth` for a file of unknown origin that should belong to an image.
 
-    size: (width, height) of the image. camera: of that image; lets units be recognised better, see `check_units`.
-    scale: metres per stored unit. With it the values are taken at their word; without it a .npy holds metres and a PNG
-        metres * 256, and this is checked.
+    Args:
+        size: (width, height) of the image.
+        camera: of that image; lets units be recognised better, see `check_units`.
+        scale: metres per stored unit. With it the values are taken at their word; without it a .npy holds metres and a PNG
+            metres * 256, and this is checked.
 
-    Raises InputError, naming the file: cannot be read, 8-bit or coloured image, another size than the image's, negative
-    values, no value at all, and values that are not metres (millimetres, centimetres, disparity).
+    Raises:
+        InputError: naming the file: cannot be read, 8-bit or coloured image, another size than the image's, negative
+            values, no value at all, and values that are not metres (millimetres, centimetres, disparity).
     """
     values = _stored(Path(path)).float()
     height, width = values.shape
@@ -87,7 +90,8 @@ def checked_depth(
 def read_numbers(path: str | Path, sixteen_bit: bool = False) -> Int[Tensor, "H W"]:
     """The values of an image with one whole number per pixel (8 bit, palette indices or 16 bit).
 
-    Raises InputError for any other file, and with ``sixteen_bit`` for one of 8 bits.
+    Raises:
+        InputError: for any other file, and with ``sixteen_bit`` for one of 8 bits.
     """
     with opened(path) as image:
         mode = image.mode

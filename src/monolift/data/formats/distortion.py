@@ -41,7 +41,8 @@ _REALSENSE = (
 def model_of(value: Any, where: str) -> str:
     """The name of a distortion model, in lower case with underscores; "" for none stated.
 
-    Raises InputError for fisheye models, which no pinhole camera describes, and for unknown ones.
+    Raises:
+        InputError: for fisheye models, which no pinhole camera describes, and for unknown ones.
     """
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(_REALSENSE):
         value = _REALSENSE[value]
@@ -67,7 +68,8 @@ def bending_warning(
 ) -> tuple[str, ...]:
     """The warning about lens distortion, none for coefficients of zero.
 
-    Raises InputError for a number of coefficients that the model does not have, and for impossible ones.
+    Raises:
+        InputError: for a number of coefficients that the model does not have, and for impossible ones.
     """
     if len(coefficients) not in PINHOLE[model] and any(coefficients):
         raise InputError(

@@ -48,10 +48,12 @@ DECIMALS = 6  # micrometres: no digits in label files that only the arithmetic p
 class Frame:
     """One image and what is labelled in it.
 
-    name: id in KITTI's folders; image: the image's file; width, height: pixels.
-    projection: (3, 4) K [I | t], pixels of points in metres, as KITTI's P2; None where the data set knows no camera.
-    labels: KITTI's columns in the camera frame of ``projection``; -1, -1000 and -10 where there is no 3D box.
-    group: what must not be torn apart when splitting, the drive or scene; "" where there is none.
+    Attributes:
+        name: id in KITTI's folders
+        image: the image's file; width, height: pixels.
+        projection: (3, 4) K [I | t], pixels of points in metres, as KITTI's P2; None where the data set knows no camera.
+        labels: KITTI's columns in the camera frame of ``projection``; -1, -1000 and -10 where there is no 3D box.
+        group: what must not be torn apart when splitting, the drive or scene; "" where there is none.
     """
 
     name: str
@@ -67,7 +69,7 @@ class FrameDataset(ABC):
     """A data set read frame by frame; indexing gives samples, image included.
 
     As a sample has no place for an object without a 3D box, such objects become regions to ignore.
-    Subclasses set ``ids`` (names in order) and ``warnings`` (what the reader should know), and define :meth:`frame`.
+    Subclasses set ``ids`` (names in order) and ``warnings`` (what the reader should know), and define `frame`.
     """
 
     ids: tuple[str, ...]
@@ -118,7 +120,8 @@ class KittiFrames(FrameDataset):
 def check_size(frame: Frame, size: tuple[int, int] | None = None) -> None:
     """Raises InputError where the image's file has another size than its annotations say, or cannot be read.
 
-    size: (width, height) of the upright image; from the file's header without it.
+    Args:
+        size: (width, height) of the upright image; from the file's header without it.
     """
     width, height = image_size(frame.image) if size is None else size
     if (width, height) != (frame.width, frame.height):
@@ -146,8 +149,14 @@ def labels_from_columns(
 ) -> KittiLabels:
     """KITTI's columns of N objects in this project's terms.
 
-    boxes2d: (N, 4) pixels; center: (N, 3) geometric centre, NaN where there is no 3D box; size: (N, 3) length, height, width;
-    yaw: (N,); truncation: (N,) 0 to 1 or -1; occlusion: (N,) 0 to 3 or -1; score: (N,) or None.
+    Args:
+        boxes2d: (N, 4) pixels
+        center: (N, 3) geometric centre, NaN where there is no 3D box
+        size: (N, 3) length, height, width
+        yaw: (N,)
+        truncation: (N,) 0 to 1 or -1
+        occlusion: (N,) 0 to 3 or -1
+        score: (N,) or None.
     """
     n = len(names)
     center, size = (np.asarray(v, np.float64).reshape(n, 3) for v in (center, size))

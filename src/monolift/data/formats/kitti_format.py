@@ -375,8 +375,8 @@ def _named(name: str, line: str, make: Callable[[], KittiCalib]) -> KittiCalib:
 def read_split(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """The image ids of a split file, one to a line, as text (leading zeros matter).
 
-    Raises InputError for a line with several words or a path, for an id that comes twice, and for a file
-    without ids.
+    Raises:
+        InputError: for a line with several words or a path, for an id that comes twice, and for a file without ids.
     """
     name = short_name(path)
     seen: dict[str, int] = {}

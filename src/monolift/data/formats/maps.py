@@ -28,7 +28,10 @@ LEAST_OVERLAP = 0.5
 class Mapped:
     """What came of writing maps.
 
-    images: maps written; objects: label rows that have a mask; failed: (id, why) of images without a map
+    Attributes:
+        images: maps written
+        objects: label rows that have a mask
+        failed: (id, why) of images without a map
     """
 
     out: Path

@@ -54,12 +54,13 @@ MASK_SUFFIXES = (".png", ".npz")
 class Instances:
     """The N objects of one image that have a mask.
 
-    map:     (H, W) which object each pixel shows: k + 1 for object k, 0 for none
-    boxes2d: (N, 4) x1, y1, x2, y2 in pixels, the detector's; those round the masks where it gives none
-    scores:  (N,) the detector's, 0 to 1; 1 where it gives none
-    classes: N names in KITTI's spelling
-    ids:     N names of the objects in their file, for messages and results
-    dropped: (id, why) of objects in the file that have no pixel
+    Attributes:
+        map: (H, W) which object each pixel shows: k + 1 for object k, 0 for none
+        boxes2d: (N, 4) x1, y1, x2, y2 in pixels, the detector's; those round the masks where it gives none
+        scores: (N,) the detector's, 0 to 1; 1 where it gives none
+        classes: N names in KITTI's spelling
+        ids: N names of the objects in their file, for messages and results
+        dropped: (id, why) of objects in the file that have no pixel
     """
 
     map: Int[Tensor, "H W"]
@@ -113,7 +114,8 @@ class MaskSource(Protocol):
     def read(self, name: str, size: tuple[int, int]) -> Instances:
         """The objects of the image ``name`` of ``size`` (width, height); none where it has none.
 
-        Raises InputError, naming the file, where it cannot be read or belongs to an image of another size.
+        Raises:
+            InputError: naming the file, where it cannot be read or belongs to an image of another size.
         """
 
 
@@ -128,7 +130,8 @@ def open_masks(path: str | Path) -> MaskSource:
     - a folder of NAME.npz: "masks" (N, H, W) or "instances" (H, W) as in a PNG, and if known "boxes" (N, 4) x1, y1, x2, y2,
       "scores" (N,), "classes" (N,)
 
-    Raises InputError where there is nothing of the kind, or no object in all of it.
+    Raises:
+        InputError: where there is nothing of the kind, or no object in all of it.
     """
     path = Path(path)
     if path.is_file():
@@ -200,7 +203,8 @@ def instances_of(
 ) -> Instances:
     """What a model found in an image: masks (N, H, W), boxes2d (N, 4), scores (N,); `where` begins messages.
 
-    Raises InputError for scores outside 0 to 1 and for boxes without extent.
+    Raises:
+        InputError: for scores outside 0 to 1 and for boxes without extent.
     """
     rows = zip(boxes2d.tolist(), scores.tolist(), strict=True)
     checked = [_row({"box": b, "score": s}, f"{where}: object {k}") for k, (b, s) in enumerate(rows)]

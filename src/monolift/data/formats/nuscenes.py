@@ -65,15 +65,16 @@ NEAREST = 0.1  # metres: the centre of an object must lie before the camera
 class NuscenesDataset(FrameDataset):
     """Key frames of one camera as samples.
 
-    root: the folder that holds samples/ and v1.0-mini/, v1.0-trainval/ or the like.
-    version: which of these; needed where there are several. channel: the camera.
-
-    scenes: names of the scenes to take; all without it.
-
     Key frames whose image is not there are left out, since many download a part of the blobs; how many is a warning.
     Objects that no LiDAR or radar point hits are left out, as in nuScenes' own evaluation: nobody saw them when labelling.
     Truncation is the share of the projected box's area outside the image. ``Frame.group`` is the scene.
     Raises InputError for missing tables, tokens that lead nowhere, an unknown channel or scene, and where no image is there.
+
+    Args:
+        root: the folder that holds samples/ and v1.0-mini/, v1.0-trainval/ or the like.
+        version: which of these; needed where there are several.
+        channel: the camera.
+        scenes: names of the scenes to take; all without it.
     """
 
     def __init__(

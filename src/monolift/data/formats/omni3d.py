@@ -47,8 +47,12 @@ TILT_DEG = 5.0  # a box that leans more is worth a word
 class Omni3dDataset(CocoTables):
     """An Omni3D file and its images.
 
-    path: Omni3D_NAME_SPLIT.json; root: the folder that file_path starts from, by default the file's own.
-    Raises InputError naming file, table and row.
+    Args:
+        path: Omni3D_NAME_SPLIT.json
+        root: the folder that file_path starts from, by default the file's own.
+
+    Raises:
+        InputError: naming file, table and row.
     """
 
     path_key = "file_path"

@@ -19,7 +19,8 @@ NEAREST = 0.5  # metres in front of the camera, of a point that has a pixel
 def velodyne_points(path: Path, calib: KittiCalib) -> Float[Tensor, "m 3"]:
     """A KITTI scan (float32 x, y, z, reflectance in the scanner's frame), camera frame: R0_rect Tr_velo_to_cam [X 1].
 
-    Raises InputError for a file of another length and for a calibration without Tr_velo_to_cam.
+    Raises:
+        InputError: for a file of another length and for a calibration without Tr_velo_to_cam.
     """
     data = read_bytes(path)
     if len(data) % 16:

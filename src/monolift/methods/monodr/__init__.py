@@ -38,7 +38,9 @@ __all__ = ["METHOD", "PRESETS", "FittedObjects", "MonoDR", "MonoDRConfig", "Obse
 class MonoDR(Fitter[MonoDRConfig]):
     """Fits boxes, shapes and textures to what 2D detectors and depth networks report.
 
-    config: ``MonoDRConfig()`` or ``paper()``. decoder: a `TexturedDecoder`; by default the bundled one.
+    Args:
+        config: ``MonoDRConfig()`` or ``paper()``.
+        decoder: a `TexturedDecoder`; by default the bundled one.
     """
 
     method = "monodr"

@@ -24,7 +24,9 @@ def make_metric(
 ) -> Metric:
     """The metric of a configuration ("multiscale" or "lpips:FILE") for observed images.
 
-    foreground: (N, S, S) share of a pixel that is the object; valid: share of it of which that is known.
+    Args:
+        foreground: (N, S, S) share of a pixel that is the object
+        valid: share of it of which that is known.
     """
     if name == "multiscale":
         return MultiscaleMetric(colour, foreground, valid)

@@ -132,7 +132,9 @@ class ROI10D(Detector[ROI10DConfig, Targets]):
     ) -> dict[str, Tensor]:
         """``raw`` with a depth map from elsewhere in place of the stream's.
 
-        depth: metres at the network images' pixels; 0 or NaN where unknown. cameras: of the network images.
+        Args:
+            depth: metres at the network images' pixels; 0 or NaN where unknown.
+            cameras: of the network images.
         """
         lens = (
             self.config.focal / cameras.fx.to(depth) if self.config.focal else torch.ones_like(depth[:, 0, 0])

@@ -283,8 +283,12 @@ def with_statistics(
 ) -> ROI10DConfig:
     """The config with the statistics of a training split: sizes of each class, depths, median focal length if used.
 
-    samples: labels only will do. keep: fields that the user has set, which are not measured.
-    Raises InputError where a class has no object.
+    Args:
+        samples: labels only will do.
+        keep: fields that the user has set, which are not measured.
+
+    Raises:
+        InputError: where a class has no object.
     """
     found = split_statistics(config, samples, config.classes, keep)
     z = found.at_reference(found.center[:, 2])

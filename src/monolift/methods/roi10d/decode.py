@@ -22,8 +22,10 @@ CONFIDENCE_METRES = 4.0  # expected corner error that divides a score by e
 class LiftedDetections(Detections):
     """Detections with all of a region's ten numbers and more.
 
-    rotation: (N, 3, 3) cam_from_object, of which ``boxes.yaw`` keeps the heading; shape: (N, C) unit codes of the shape space
-    score2d: (N,) RetinaNet's probability, where ``scores`` also hold the expected corner error
+    Attributes:
+        rotation: (N, 3, 3) cam_from_object, of which ``boxes.yaw`` keeps the heading
+        shape: (N, C) unit codes of the shape space
+        score2d: (N,) RetinaNet's probability, where ``scores`` also hold the expected corner error
     """
 
     rotation: Float[Tensor, "n 3 3"]
@@ -35,7 +37,9 @@ class LiftedDetections(Detections):
 class Regions:
     """N 2D detections of a batch after NMS.
 
-    boxes: (N, 4) pixels, clipped to the image; image, label: (N,) index in the batch and class; score: (N,) probability
+    Attributes:
+        boxes: (N, 4) pixels, clipped to the image; image, label: (N,) index in the batch and class
+        score: (N,) probability
     """
 
     boxes: Float[Tensor, "n 4"]

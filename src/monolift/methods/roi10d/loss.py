@@ -39,8 +39,11 @@ def roi10d_loss(
 ) -> dict[str, Tensor]:
     """Named scalars; "total" is minimised. A batch without objects trains scores and depth alone.
 
-    raw: first stage. numbers: second stage, of the regions ``targets.roi``. warm: the separate terms are done with.
-    log_variances: of Kendall's terms.
+    Args:
+        raw: first stage.
+        numbers: second stage, of the regions ``targets.roi``.
+        warm: the separate terms are done with.
+        log_variances: of Kendall's terms.
     """
     config = codec.config
     losses = detection_losses(config, raw, targets)

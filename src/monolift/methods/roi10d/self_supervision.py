@@ -35,9 +35,12 @@ MOTION_UNIT = 0.01  # of the pose network's numbers: a still camera at first
 class Views:
     """A batch of B network images with N other views of each scene.
 
-    target: (B, 3, H, W) colours in [0, 1]; others: N of (B, 3, H, W)
-    intrinsics: (B, 4) fx, fy, cx, cy, pixels of these images, the same for all views of a scene
-    translation: (B, N, 3) metres from the target's camera frame to the other's, known of stereo pairs; None: to be estimated
+    Attributes:
+        target: (B, 3, H, W) colours in [0, 1]
+        others: N of (B, 3, H, W)
+        intrinsics: (B, 4) fx, fy, cx, cy, pixels of these images, the same for all views of a scene
+        translation: (B, N, 3) metres from the target's camera frame to the other's, known of stereo pairs; None: to be
+            estimated
     """
 
     target: Float[Tensor, "b 3 H W"]

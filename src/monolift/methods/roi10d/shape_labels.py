@@ -196,7 +196,8 @@ def write_exact_labels(
 ) -> int:
     """Labels of a synthetic world's cars from their own shapes, cars_2/ID.json, encoded by the space; the number of labels.
 
-    Raises InputError where the world was made without ``--shapes``.
+    Raises:
+        InputError: where the world was made without ``--shapes``.
     """
     labels: dict[str, list[dict[str, object]]] = {}
     for k, name in enumerate(data.ids):

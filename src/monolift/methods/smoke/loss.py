@@ -83,7 +83,8 @@ def dense_depth_error(
 def corner_losses(codec: SmokeCodec, numbers: Tensor, targets: Targets, width: int) -> dict[str, Tensor]:
     """Mean corner error, (M,) metres, of each group, or of the whole box in the ablations.
 
-    numbers: (M, C) channels at ``targets.near_cell``, their ray terms added.
+    Args:
+        numbers: (M, C) channels at ``targets.near_cell``, their ray terms added.
     """
     config, near = codec.config, targets.near_object
     truth = targets.boxes[near]

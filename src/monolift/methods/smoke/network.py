@@ -16,9 +16,10 @@ HEATMAP_PRIOR = (
 class SmokeNetwork(nn.Module):
     """(B, 3, H, W) -> {"heatmap": (B, K, H/4, W/4) logits, "regression": (B, C, H/4, W/4)}.
 
-    regression: channels of each regression head; their maps are joined along C. The paper has one head of 8.
-    dense_depth: in training there is also "depth", (B, 1, H/4, W/4), an auxiliary map that only trains the backbone.
-    head_norm: "group" or "batch".
+    Args:
+        regression: channels of each regression head; their maps are joined along C. The paper has one head of 8.
+        dense_depth: in training there is also "depth", (B, 1, H/4, W/4), an auxiliary map that only trains the backbone.
+        head_norm: "group" or "batch".
     """
 
     def __init__(

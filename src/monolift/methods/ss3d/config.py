@@ -253,9 +253,12 @@ RECIPES = {
 def with_statistics(config: SS3DConfig, samples: Sequence[Sample], keep: Collection[str] = ()) -> SS3DConfig:
     """The config with mean distance and size of a training split's first class, and its median focal length if used.
 
-    samples: labels only will do. keep: fields that the user has set, which are not measured.
     Raises InputError where no object of the first class is there. The paper's presets count
     from zero: their means stay.
+
+    Args:
+        samples: labels only will do.
+        keep: fields that the user has set, which are not measured.
     """
     found = split_statistics(config, samples, config.classes[:1], keep)
     measured = replace(config, focal=found.focal)

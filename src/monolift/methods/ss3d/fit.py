@@ -40,14 +40,15 @@ WORST_CONDITION = 1e8  # of the normal matrix with unit diagonal; a well seen ca
 class Fit:
     """N fitted boxes, float64. Nothing in it is ever NaN.
 
-    state: (N, 7) as in :mod:`monolift.methods.ss3d.parameters`, attached to parameters and weights; the gradient is zero where
-        not ``ok``
-    covariance: (N, 7, 7) of the state if the weights were 1 / sigma; infinite on the diagonal, else 0, where the parameters
-        do not determine the box
-    cost: (N,) E at the minimum; infinite where the parameters were not finite numbers
-    iterations: (N,) evaluations after the first
-    ok: (N,) settled in a smooth minimum that the parameters determine, in front of the camera. Of noisy cars 0.7 % end in
-        a fold, where two corners tie for a side of the 2D box: a fair box, but without a gradient
+    Attributes:
+        state: (N, 7) as in `monolift.methods.ss3d.parameters`, attached to parameters and weights; the gradient is
+            zero where not ``ok``
+        covariance: (N, 7, 7) of the state if the weights were 1 / sigma; infinite on the diagonal, else 0, where the
+            parameters do not determine the box
+        cost: (N,) E at the minimum; infinite where the parameters were not finite numbers
+        iterations: (N,) evaluations after the first
+        ok: (N,) settled in a smooth minimum that the parameters determine, in front of the camera. Of noisy cars 0.7 % end
+            in a fold, where two corners tie for a side of the 2D box: a fair box, but without a gradient
     """
 
     state: Float[Tensor, "n 7"]
@@ -71,7 +72,7 @@ def fit_boxes(
 ) -> Fit:
     """Fits N boxes.
 
-    parameters: pixels, metres, log metres (see :data:`PARAMETER_NAMES`). weights: 1 / sigma in the same units; 0 leaves a
+    parameters: pixels, metres, log metres (see `PARAMETER_NAMES`). weights: 1 / sigma in the same units; 0 leaves a
     parameter out.
     camera: one for all, or one per box. iterations: at most so many evaluations. tolerance: a box is done after a step that
     promised to lower E by less than this share of it. start: states to begin at; by default `start_from_parameters`.

@@ -40,7 +40,9 @@ def attenuated(
 def ss3d_loss(codec: SS3DCodec, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
     """Named scalars; "total" is minimised. A batch without objects trains the classes alone.
 
-    raw: classes (B, K + 1, h, w) logits, parameters and log_sigma (B, 26, h, w). "iou" is there in the second stage only.
+    Args:
+        raw: classes (B, K + 1, h, w) logits, parameters and log_sigma (B, 26, h, w). "iou" is there in the second stage
+            only.
     """
     config = codec.config
     numbers = gather(raw["parameters"], targets.image, targets.cell)

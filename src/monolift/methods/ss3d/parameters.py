@@ -77,7 +77,7 @@ def state_from_boxes(boxes: Boxes3D) -> Float[Tensor, "n 7"]:
 
 
 def boxes_from_state(state: Float[Tensor, "n 7"]) -> Boxes3D:
-    """Inverse of :func:`state_from_boxes`; the yaw is wrapped."""
+    """Inverse of `state_from_boxes`; the yaw is wrapped."""
     return Boxes3D(state[:, :3], state[:, 3:6].exp(), wrap(state[:, 6]))
 
 

@@ -51,7 +51,8 @@ def font(size: float) -> Any:
 class _Shape:
     """One call of Pillow's: ``kind`` of its methods, (K, 2) pixels of the enlarged image, and its other arguments.
 
-    area: x1, y1, x2, y2 of all the pixels that it may touch, enlarged.
+    Attributes:
+        area: x1, y1, x2, y2 of all the pixels that it may touch, enlarged.
     """
 
     number: int

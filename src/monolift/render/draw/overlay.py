@@ -1,7 +1,7 @@
 """Boxes on an image and from above: what a result looks like.
 
 Detections are drawn with full lines, labels beside them with white dashes; each class keeps its colour
-(:data:`canvas.CLASS_COLORS`). The heading shows on the image as a crossed and tinted front face, from above as a filled
+(`canvas.CLASS_COLORS`). The heading shows on the image as a crossed and tinted front face, from above as a filled
 arrowhead.
 """
 
