@@ -167,7 +167,7 @@ def test_detect_shows_a_table_and_saves_every_format(
 ) -> None:
     assert main(["detect", "photos/a.png", FOUR, "--save", "kitti,json,image", "--json", "all.json"]) == 0
     text = capsys.readouterr().out
-    assert "Car" in text and "distance m" in text and "1 object in 1 image; 3 files in out" in text
+    assert "Car" in text and "dist m" in text and "1 object in 1 image; 3 files in out" in text
     assert sorted(p.name for p in (folder / "out").iterdir()) == ["a.json", "a.png", "a.txt"]
     assert (folder / "out" / "a.txt").read_text().startswith("Car -1 -1 ")
     results = json.loads((folder / "all.json").read_text())
