@@ -190,15 +190,14 @@ def _loaded(options: Detect, files: int) -> Model:
     """The model on the backend that the options name, or on the best one."""
     from monolift.inference import zoo
     from monolift.inference.backends import choose
-    from monolift.inference.checkpoint import read_config
     from monolift.inference.model import load
 
     wanted = "onnx" if options.onnx is not None and options.backend == "auto" else options.backend
     if options.onnx is not None and wanted == "torch":
         raise InputError("--onnx is for the backends onnx and openvino, got --backend torch")
     checkpoint = zoo.resolve(options.model)
-    read_config(checkpoint)
-    choose(wanted, checkpoint, "cpu", 0)  # a wrong name is reported before anything is loaded
+    if wanted != "auto":
+        choose(wanted, checkpoint, "cpu", 0)  # a wrong name is reported before anything is loaded
     model = load(checkpoint, options.device)
     backend = choose(wanted, checkpoint, str(model.device), files)
     if backend == "torch":
