@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from dataclasses import dataclass
@@ -24,7 +25,12 @@ class Serve:
     model: str = "smoke"
     """Bundled model, as listed by `monolift models`, or checkpoint folder."""
     host: str = "127.0.0.1"
-    """Address to listen on. The default accepts local requests only; there is no authentication."""
+    """Address to listen on. The default accepts local requests only."""
+    allow_host: tuple[str, ...] = ()
+    """Further host names in requests, besides localhost and the address to listen on; "*" accepts any."""
+    token: str | None = None
+    """Secret that requests send as "Authorization: Bearer TOKEN". The list of processes shows it: the environment variable
+    MONOLIFT_TOKEN does not."""
     port: int = 8000
     """Port; 0 picks a free one."""
     device: str = "auto"
@@ -39,6 +45,10 @@ class Serve:
     """Maximum batch size."""
     waiting: Annotated[int, tyro.conf.arg(metavar="N")] = 64
     """Maximum queue size (503 when full)."""
+    connections: Annotated[int, tyro.conf.arg(metavar="N")] = 256
+    """Maximum number of open connections (503 when full)."""
+    head_seconds: float = 10.0
+    """Timeout of a request's head in seconds; the connection is closed."""
     quiet: bool = False
     """Print no line per request."""
 
@@ -50,6 +60,8 @@ def run(options: Serve) -> int:
         ("max_seconds", 0.001),
         ("batch", 1),
         ("waiting", 1),
+        ("connections", 1),
+        ("head_seconds", 0.001),
     ):
         if getattr(options, name) < lowest:
             raise InputError(
@@ -60,7 +72,8 @@ def run(options: Serve) -> int:
     try:
         import uvicorn
 
-        from monolift.serve import Limits, create_app
+        from monolift.serve import ConnectionLimits, Hosts, Limits, create_app, protocol
+        from monolift.serve.connections import within_descriptors
     except ImportError as error:
         if error.name and error.name.split(".")[0] in (
             "fastapi",
@@ -74,25 +87,43 @@ def run(options: Serve) -> int:
 
     model = load(options.model, options.device)
     limits = Limits(options.max_bytes, options.max_pixels, options.max_seconds)
-    app = create_app(model, limits, largest_batch=options.batch, depth=options.waiting)
+    token = options.token if options.token is not None else os.environ.get("MONOLIFT_TOKEN") or None
+    app = create_app(
+        model,
+        limits,
+        largest_batch=options.batch,
+        depth=options.waiting,
+        hosts=Hosts(options.host, options.allow_host),
+        token=token,
+    )
+    calm = within_descriptors(ConnectionLimits(options.connections, options.head_seconds))
     config = uvicorn.Config(
         app,
         host=options.host,
         port=options.port,
+        http=protocol(calm, app.state.metrics.refuse),
+        ws="none",
+        timeout_keep_alive=round(calm.idle_seconds),
         log_level="warning" if options.quiet else "info",
         timeout_graceful_shutdown=10,
+        server_header=False,
     )
     listening = _bind(options)
     host, port = listening.getsockname()[:2]
-    reach = (
-        "this machine only; --host 0.0.0.0 opens it to the network, without authentication"
-        if options.host in LOOPBACK
-        else "open to everyone who reaches this address: there is no authentication"
-    )
     shown = f"[{host}]" if ":" in host else host
-    sys.stderr.write(f"{model.name} on http://{shown}:{port} ({reach})\n")
+    sys.stderr.write(f"{model.name} on http://{shown}:{port} ({_reach(options.host, token)})\n")
     uvicorn.Server(config).run(sockets=[listening])
     return 0
+
+
+def _reach(host: str, token: str | None) -> str:
+    """Who can use it, in one clause."""
+    if host in LOOPBACK:
+        opens = "" if token else ", without authentication unless --token is given"
+        return f"this machine only; --host 0.0.0.0 opens it to the network{opens}"
+    if token:
+        return "open to everyone who reaches this address and has the token"
+    return "open to everyone who reaches this address: there is no authentication without --token"
 
 
 def _bind(options: Serve) -> socket.socket:

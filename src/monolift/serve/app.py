@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -16,67 +17,153 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from monolift import __version__
-from monolift.files.json_text import format_json
+from monolift.errors import InputError
 from monolift.inference.model import Model
-from monolift.inference.results import Results3D
 from monolift.serve.batching import Batcher, QueueFullError
 from monolift.serve.describe import DESCRIPTION, DETECT
+from monolift.serve.guard import HEADERS, Guard, Hosts
 from monolift.serve.metrics import Metrics
-from monolift.serve.request import FORMATS, Limits, Order, RefusedError, read_order
-from monolift.viewer import result_html
+from monolift.serve.request import FORMATS, OPTIONS, Limits, Order, RefusedError, read_order
+from monolift.serve.room import Room
+from monolift.serve.work import Answer, BusyError, Works
 
 PAGE = Path(__file__).with_name("page.html")
 MOST_FIELDS = 16  # of a form
 IMAGE_TYPES = ("image/", "application/octet-stream")
-HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+RETRY = {"Retry-After": "1"}
+PIECE = 1 << 18  # bytes of an answer that are handed over at once
 
 
 def create_app(
-    model: Model, limits: Limits | None = None, largest_batch: int = 4, wait_s: float = 0.005, depth: int = 64
+    model: Model,
+    limits: Limits | None = None,
+    largest_batch: int = 4,
+    wait_s: float = 0.005,
+    depth: int = 64,
+    hosts: Hosts | None = None,
+    token: str | None = None,
 ) -> FastAPI:
-    """The service round one model. depth: images that may wait; more are answered 503."""
+    """The service round one model.
+
+    depth: images that may wait; more are answered 503. hosts: the names by which it may be called, None for every name (whoever
+    embeds it checks them); token: what Authorization: Bearer has to hold, None for no authentication.
+    """
+    if token is not None and not token.strip():
+        raise InputError("token: expected text, got nothing")
     limits = limits or Limits()
     metrics = Metrics()
-    batcher = Batcher(model, largest_batch, wait_s, depth, metrics.on_batch)
+    batcher = Batcher(model, largest_batch, wait_s, depth + largest_batch, metrics.on_batch)
+    works = Works(model, batcher, limits, depth + largest_batch)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await run_in_threadpool(batcher.close)
+        works.close()
 
     app = FastAPI(
         title="monolift", version=__version__, description=DESCRIPTION, lifespan=lifespan, docs_url="/docs"
     )
-    app.state.batcher, app.state.metrics = batcher, metrics
+    app.state.batcher, app.state.metrics, app.state.works = batcher, metrics, works
+    app.add_middleware(Guard, hosts=hosts, token=token, on_refused=metrics.refuse)
 
     @app.post("/v1/detect", **DETECT)
     async def detect(request: Request) -> Response:
         start = time.perf_counter()
-        kind = "unknown"
-        try:
-            order = await _order(request, model, limits)
-            kind = order.format
-            left = limits.seconds - (time.perf_counter() - start)
-            result, response = await asyncio.wait_for(_served(batcher, order), max(left, 0.001))
-        except RefusedError as error:
-            response = _problem(error.status, error.field, error.message)
-        except QueueFullError as error:
-            response = _problem(503, "", str(error), {"Retry-After": "1"})
-        except asyncio.TimeoutError:
-            response = _problem(504, "", f"no answer within {limits.seconds:g} s")
-        except ClientDisconnect:
-            response = _problem(400, "body", "the client went away")
-        else:
-            _count(metrics, result)
+        response, kind, reason = await _detected(request, model, works, limits, start)
+        if reason:
+            metrics.refuse(reason)
+        elif isinstance(response, Sent):
+            metrics.count(response.answer)
         metrics.requests.labels(str(response.status_code), kind).inc()
         metrics.seconds.observe(time.perf_counter() - start)
-        metrics.waiting.set(batcher.waiting)
+        metrics.waiting.set(works.orders)
         return response
 
     _add_plain_routes(app, model, batcher, metrics)
     return app
+
+
+async def _detected(
+    request: Request, model: Model, works: Works, limits: Limits, start: float
+) -> tuple[Response, str, str]:
+    """The response, the format that was asked for, and why it was refused ("" where it was not)."""
+    kind = "unknown"
+    body = Held(works.bytes)
+    try:
+        order = await _order(request, model, limits, body)
+        kind = order.format
+        answer = await works.answer(order, limits.seconds - (time.perf_counter() - start))
+        body.release()
+        return Sent(answer, FORMATS[kind], works.bytes), kind, ""
+    except RefusedError as error:
+        return _problem(error.status, error.field, error.message), kind, _reason(error)
+    except BusyError as error:
+        return _problem(503, "", str(error), RETRY), kind, error.reason
+    except QueueFullError as error:
+        return _problem(503, "", str(error), RETRY), kind, "queue"
+    except asyncio.TimeoutError:
+        return _problem(504, "", f"no answer within {limits.seconds:g} s"), kind, "time"
+    except ClientDisconnect:
+        return _problem(400, "body", "the client went away"), kind, "gone"
+    except Exception:  # a fault of ours, or a network that fails: the client learns no more than that
+        logging.getLogger("uvicorn.error").exception("an image could not be served")
+        return _problem(500, "", "the service failed on this image"), kind, "fault"
+    finally:
+        body.release()
+
+
+def _reason(error: RefusedError) -> str:
+    """A refusal's label for the metrics: one of few, whatever the client sent."""
+    if error.status == 413:
+        return "bytes" if error.field == "body" else "pixels"
+    if error.status == 422:
+        return error.field if error.field in (*OPTIONS, "image", "query") else "option"
+    return {400: "body", 408: "body_time", 415: "type"}.get(error.status, "other")
+
+
+class Held:
+    """Bytes of one request, taken from the room as they come."""
+
+    def __init__(self, room: Room) -> None:
+        self._room, self._amount = room, 0
+
+    def add(self, amount: int) -> None:
+        """Raises BusyError where there is no room."""
+        if not self._room.take(amount):
+            raise BusyError("memory", "the service holds as much as it may: come again")
+        self._amount += amount
+
+    def release(self) -> None:
+        self._room.free(self._amount)
+        self._amount = 0
+
+
+class Sent(Response):
+    """An answer that is sent in pieces, as fast as the client reads; it counts as held until it is gone."""
+
+    def __init__(self, answer: Answer, media_type: str, room: Room) -> None:
+        self._held = Held(room)
+        self._held.add(len(answer.content))
+        self.answer = answer
+        super().__init__(answer.content, media_type=media_type, headers=HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            body = memoryview(self.body)
+            for first in range(0, max(len(body), 1), PIECE):
+                piece = bytes(body[first : first + PIECE])
+                await send(
+                    {"type": "http.response.body", "body": piece, "more_body": first + PIECE < len(body)}
+                )
+        finally:
+            self._held.release()
 
 
 def _add_plain_routes(app: FastAPI, model: Model, batcher: Batcher, metrics: Metrics) -> None:
@@ -121,14 +208,14 @@ def _add_plain_routes(app: FastAPI, model: Model, batcher: Batcher, metrics: Met
         return _problem(error.status_code, "", str(error.detail), dict(error.headers or {}))
 
 
-async def _order(request: Request, model: Model, limits: Limits) -> Order:
-    """The request, read within its limits. Raises RefusedError."""
+async def _order(request: Request, model: Model, limits: Limits, held: Held) -> Order:
+    """The request, read within its limits. Raises RefusedError, and BusyError where there is no room for its bytes."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind and kind != "multipart/form-data" and not kind.startswith(IMAGE_TYPES):
         raise RefusedError(
             415, "content-type", f"expected multipart/form-data or image/..., got {kind[:60]!r}"
         )
-    body = await _body(request, limits)
+    body = await _body(request, limits, held, copies=2 if kind == "multipart/form-data" else 1)
     options = dict(request.query_params)
     if len(options) < len(request.query_params.multi_items()):
         raise RefusedError(422, "query", "an option is given twice")
@@ -142,8 +229,8 @@ async def _order(request: Request, model: Model, limits: Limits) -> Order:
     return await run_in_threadpool(work)
 
 
-async def _body(request: Request, limits: Limits) -> bytes:
-    """All of the body, but never more than the limit, whatever its header claims."""
+async def _body(request: Request, limits: Limits, held: Held, copies: int) -> bytes:
+    """All of the body, but never more than the limit, whatever its header claims. copies: how often it will be in memory."""
 
     async def read() -> bytes:
         parts, total = [], 0
@@ -151,6 +238,7 @@ async def _body(request: Request, limits: Limits) -> bytes:
             total += len(part)
             if total > limits.bytes:
                 raise RefusedError(413, "body", f"expected at most {limits.bytes:,} bytes")
+            held.add(copies * len(part))
             parts.append(part)
         return b"".join(parts)
 
@@ -197,34 +285,6 @@ async def _form(request: Request, body: bytes, limits: Limits) -> tuple[bytes, d
     return image, fields
 
 
-async def _served(batcher: Batcher, order: Order) -> tuple[Results3D, Response]:
-    found = await asyncio.wrap_future(batcher.submit(order.shot, order.score))
-    result = found.filter(classes=order.classes)
-    return result, await run_in_threadpool(_answer, result, order.format)
-
-
-def _answer(result: Results3D, kind: str) -> Response:
-    media = FORMATS[kind]
-    if kind == "json":
-        return Response(format_json(result.to_dict()), media_type=media, headers=HEADERS)
-    if kind == "kitti":
-        return Response(result.to_kitti(), media_type=media, headers=HEADERS)
-    if kind == "html":
-        return Response(result_html(result), media_type=media, headers=HEADERS)
-    from io import BytesIO
-
-    data = BytesIO()
-    result.plot().save(data, "PNG", compress_level=1)
-    return Response(data.getvalue(), media_type=media, headers=HEADERS)
-
-
 def _problem(status: int, field: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
     content = {"error": {"field": field, "message": message}}
     return JSONResponse(content, status, headers={**HEADERS, **(headers or {})})
-
-
-def _count(metrics: Metrics, result: Results3D) -> None:
-    for name in result.classes:
-        metrics.objects.labels(name).inc()
-    for stage, seconds in result.timings.items():
-        metrics.stage_seconds.labels(stage).inc(seconds)

@@ -77,11 +77,13 @@ _RESULT = {
 }
 _REFUSALS = {
     400: "The body cannot be read",
+    401: "The bearer token is missing or wrong",
+    403: "A host name or an origin that the service does not answer",
     408: "The body did not arrive in time",
     413: "Too many bytes or pixels",
     415: "A body that is neither a form nor an image",
     422: "A field that cannot be used, named",
-    503: "Too many images are waiting",
+    503: "Too many images are waiting, or too many bytes are held",
     504: "It took too long",
 }
 _SCHEMAS = {name: {**_TEXT, **told} for name, told in _OPTIONS.items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from monolift.serve.work import Answer
+
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -14,6 +16,12 @@ class Metrics:
             "monolift_requests", "Requests to /v1/detect by status and format", ["status", "format"],
             registry=registry,
         )  # fmt: skip
+        self.refused = Counter(
+            "monolift_refused",
+            "Requests and connections that were refused, by reason",
+            ["reason"],
+            registry=registry,
+        )
         self.seconds = Histogram(
             "monolift_request_seconds",
             "From the first byte to the answer",
@@ -35,6 +43,15 @@ class Metrics:
     def on_batch(self, images: int, seconds: float) -> None:
         self.batch.observe(images)
         self.wait_seconds.observe(seconds)
+
+    def refuse(self, reason: str) -> None:
+        self.refused.labels(reason).inc()
+
+    def count(self, answer: Answer) -> None:
+        for name in answer.classes:
+            self.objects.labels(name).inc()
+        for stage, seconds in answer.seconds.items():
+            self.stage_seconds.labels(stage).inc(seconds)
 
     def text(self) -> bytes:
         return bytes(generate_latest(self.registry))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from monolift.inference.model import Shot
 
 FORMATS = {"json": "application/json", "kitti": "text/plain", "png": "image/png", "html": "text/html"}
 OPTIONS = ("camera", "fov", "calib", "score", "classes", "format", "name")
+CAMERA_OPTIONS = ("camera", "fov", "calib")
 NAME_LENGTH = 100
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for."""
+    """What one request may ask for, and what all of them may hold at one moment."""
 
     bytes: int = 20_000_000
     """Body, bytes."""
@@ -29,6 +31,10 @@ class Limits:
     """Image, pixels."""
     seconds: float = 30.0
     """From the request to its answer."""
+    held_bytes: int = 400_000_000
+    """Bodies that wait and answers that are sent, all requests together, bytes; at least ``bytes``."""
+    held_pixels: int = 50_000_000
+    """Images that are decoded, all requests together, pixels; at least ``pixels``. A pixel takes up to 16 bytes meanwhile."""
 
 
 class RefusedError(Exception):
@@ -39,20 +45,37 @@ class RefusedError(Exception):
         self.status, self.field, self.message = status, field, message
 
 
-@dataclass(frozen=True)
+@dataclass
 class Order:
-    """A request that can be served."""
+    """A request that can be served, its image still encoded."""
 
-    shot: Shot
+    body: bytes
+    name: str
+    pixels: int
+    """Of the image, as its header states."""
+    choice: CameraChoice
+    camera_field: str
+    """That of the camera option which errors name."""
+    limits: Limits
     score: float | None
     classes: tuple[str, ...]
     format: str
+
+    def shot(self) -> Shot:
+        """The image, decoded, with its camera. Raises RefusedError."""
+        with _refused(self.name):
+            photo = input_image(self.body, self.name, limits=_image_limits(self.limits))
+        return Shot(photo, _camera(self.choice, self.camera_field, photo))
+
+    def forget(self) -> None:
+        """Lets go of the bytes."""
+        self.body = b""
 
 
 def read_order(
     body: bytes, options: Mapping[str, str], known_classes: tuple[str, ...], limits: Limits
 ) -> Order:
-    """Image and options, checked. Raises RefusedError."""
+    """Options and the image's header, checked; nothing is decoded yet. Raises RefusedError."""
     unknown = [name for name in options if name not in OPTIONS]
     if unknown:
         raise RefusedError(422, unknown[0][:NAME_LENGTH], f"unknown option; expected {', '.join(OPTIONS)}")
@@ -62,17 +85,32 @@ def read_order(
     score = _score(options.get("score"))
     classes = _classes(options.get("classes"), known_classes)
     choice = _camera_choice(options)
-    photo = read_image(body, options.get("name", "image"), limits.pixels)
-    return Order(Shot(photo, _camera(choice, options, photo)), score, classes, kind)
+    field = next((name for name in CAMERA_OPTIONS if options.get(name)), "camera")
+    name = (
+        "".join(c for c in Path(options.get("name", "image")).stem if c.isprintable())[:NAME_LENGTH]
+        or "image"
+    )
+    pixels = _pixels(body, name, limits)
+    return Order(body, name, pixels, choice, field, limits, score, classes, kind)
 
 
-def read_image(body: bytes, name: str, most_pixels: int) -> InputImage:
-    """Upright RGB. Its size is known before its pixels are unpacked. Raises RefusedError."""
-    name = "".join(c for c in Path(name).stem if c.isprintable())[:NAME_LENGTH] or "image"
+def _pixels(body: bytes, name: str, limits: Limits) -> int:
+    """Width times height by the image's header."""
     if not body:
         raise RefusedError(422, "image", "expected an image, got nothing")
+    with _refused(name), images.opened(body, name, _image_limits(limits)) as image:
+        return int(image.width * image.height)
+
+
+def _image_limits(limits: Limits) -> images.Limits:
+    return images.Limits(pixels=limits.pixels)
+
+
+@contextlib.contextmanager
+def _refused(name: str) -> Iterator[None]:
+    """Turns the errors of an image that is called ``name`` into RefusedError."""
     try:
-        return input_image(body, name, limits=images.Limits(pixels=most_pixels))
+        yield
     except TooLargeError as error:
         raise RefusedError(413, "image", str(error).removeprefix(f"{name}: ")) from None
     except InputError as error:
@@ -80,7 +118,7 @@ def read_image(body: bytes, name: str, most_pixels: int) -> InputImage:
 
 
 def _camera_choice(options: Mapping[str, str]) -> CameraChoice:
-    given = [name for name in ("camera", "fov", "calib") if options.get(name)]
+    given = [name for name in CAMERA_OPTIONS if options.get(name)]
     if len(given) > 1:
         raise RefusedError(422, given[1], f"expected one of camera, fov and calib, got {' and '.join(given)}")
     try:
@@ -96,12 +134,11 @@ def _camera_choice(options: Mapping[str, str]) -> CameraChoice:
         raise RefusedError(422, given[0] if given else "camera", str(error)) from None
 
 
-def _camera(choice: CameraChoice, options: Mapping[str, str], photo: InputImage) -> KnownCamera:
+def _camera(choice: CameraChoice, field: str, photo: InputImage) -> KnownCamera:
     height, width = photo.image.shape[1:]
     try:
         return choice.for_image(photo.name, width, height, photo.film_mm)
     except (InputError, MissingExtraError) as error:
-        field = next((name for name in ("camera", "fov", "calib") if options.get(name)), "camera")
         raise RefusedError(422, field, str(error)) from None
 
 
