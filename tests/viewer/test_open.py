@@ -77,7 +77,10 @@ def test_predictions_stand_beside_the_labels(world: Path, tmp_path: Path, result
 def test_a_result_file_comes_back_as_it_was(tmp_path: Path, result: Results3D) -> None:
     result.save_json(tmp_path / "out" / "000001.json")
     for path in (tmp_path / "out", tmp_path / "out" / "000001.json"):
-        scene = open_frames(path)[0]
+        assert result.path is not None
+        outside = open_frames(path)[0]  # a file from anybody: it cannot show any image of this disk
+        assert outside.image is None and f"--images {result.path.parent}" in outside.warnings[0]
+        scene = open_frames(path, images=result.path.parent)[0]
         same_boxes(scene.objects.boxes, result.boxes)
         assert scene.image == result.path and scene.warnings == ()
         assert torch.equal(scene.camera.matrix, result.camera.matrix)
@@ -258,3 +261,34 @@ def test_rows_known_in_2d_only_are_not_shown_and_survive_a_review(
     assert format_labels(kept).splitlines() == [rows[0], flat, rows[2]]
     (found / "000001.txt").write_text(flat + "\n")
     assert len(open_frames(world, predictions=found)[0].objects) == 0
+
+
+def test_a_result_shows_no_image_from_elsewhere(
+    tmp_path: Path, result: Results3D, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, away, work = (tmp_path / name for name in ("own", "away", "work"))
+    for folder in (own, away, work):
+        folder.mkdir()
+    image = Path(str(result.path)).read_bytes()
+    for place in (away / "secret.png", work / "street.png"):
+        place.write_bytes(image)
+    (away / "notes.txt").write_bytes(image)
+    (own / "link.png").symlink_to(away / "secret.png")
+    monkeypatch.chdir(work)
+    content = json.loads(result.to_json())
+    for source, name in (
+        (str(away / "secret.png"), "000001"),
+        ("../away/secret.png", "000001"),
+        (str(own / ".." / "away" / "secret.png"), "000001"),
+        ("link.png", "000001"),
+        (str(away / "notes.txt"), "000001"),
+        ("x.png", "../away/secret"),
+        ("\0.png", "000001"),
+        ("/dev/zero", "000001"),
+    ):
+        (own / "r.json").write_text(json.dumps({**content, "source": source, "name": name}))
+        for images in (None, own):
+            scene = open_frames(own / "r.json", images=images)[0]
+            assert scene.image is None and len(scene.warnings) == 1, (source, name)
+    (own / "r.json").write_text(json.dumps({**content, "source": "street.png"}))
+    assert open_frames(own / "r.json")[0].image == Path("street.png")  # where detect ran, view finds it

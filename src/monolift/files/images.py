@@ -163,6 +163,8 @@ def opened(
         if not head:
             raise InputError(f"{where}: not a readable image: empty file (0 bytes)")
         _refuse_foreign(head, where, formats)
+        if canvas := _webp_canvas(head):
+            limits.check(*canvas, where)
         with Image.open(stream, formats=tuple(formats)) as image:
             width, height = image.size
             limits.check(width, height, where)
@@ -285,6 +287,23 @@ def _refuse_foreign(head: bytes, where: str, formats: Collection[str]) -> None:
         raise InputError(
             f"{where}: not a readable image: {kind}; expected {', '.join(formats)}: convert it to PNG or JPEG"
         )
+
+
+def _webp_canvas(head: bytes) -> tuple[int, int] | None:
+    """(width, height) of a WebP file's first 64 bytes: Pillow makes room for two canvases before it tells their size."""
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
+        return None
+    kind, data = head[12:16], head[20:]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 " and data[3:6] == b"\x9d\x01\x2a":
+        return max(1, struct.unpack_from("<H", data, 6)[0] & 0x3FFF), max(
+            1, struct.unpack_from("<H", data, 8)[0] & 0x3FFF
+        )
+    return None
 
 
 # --- decoding

@@ -197,7 +197,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 def _built(method: Method, config: DetectorConfig, weights: int, path: Path) -> Detector:
     """The detector of a configuration whose file holds this many weights: one that would be much larger is not built."""
-    from monolift.inference.size_limit import SizeLimit, TooLargeError
+    from monolift.nn.size_limit import SizeLimit, TooLargeError
 
     limit = 4 * weights + ROOM
     try:

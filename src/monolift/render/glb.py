@@ -16,7 +16,7 @@ from PIL import Image
 
 from monolift.errors import InputError
 from monolift.files.folders import write_atomically
-from monolift.files.images import opened
+from monolift.files.images import Limits, opened
 from monolift.files.json_text import object_of, parse_json
 from monolift.files.text import read_bytes
 from monolift.render.mesh import Mesh
@@ -186,6 +186,11 @@ def _png(mesh: Mesh, name: str) -> bytes:
 # --- reading
 
 
+MOST_NUMBERS = 100_000_000
+"""Coordinates, corners and texel values of one file."""
+TEXTURE = Limits(pixels=16_800_000, side=16_384)
+
+
 def read_glb(path: str | os.PathLike[str]) -> list[Mesh]:
     """The meshes of a .glb file in the order of its nodes, in the coordinates that are stored (those of `glb_bytes`: metres,
     camera frame); transforms of nodes are not applied. Textures are the embedded PNG or JPEG, (3, h, w) in [0, 1].
@@ -197,12 +202,21 @@ def read_glb(path: str | os.PathLike[str]) -> list[Mesh]:
     data = read_bytes(path)
     try:
         content, buffer = _chunks(data, name)
-        rows = [node for node in content.get("nodes", []) if "mesh" in node]
-        return [
-            _mesh(primitive, content, buffer, name)
-            for node in rows
-            for primitive in content["meshes"][node["mesh"]]["primitives"]
-        ]
+        meshes: list[Mesh] = []
+        numbers = 0
+        for node in content.get("nodes", []):
+            for primitive in content["meshes"][node["mesh"]]["primitives"] if "mesh" in node else ():
+                mesh = _mesh(primitive, content, buffer, name)
+                numbers += mesh.vertices.numel() + mesh.faces.numel()
+                numbers += 0 if mesh.texture is None else mesh.texture.numel()
+                if (
+                    numbers > MOST_NUMBERS
+                ):  # many nodes may share one mesh: 100 bytes each that unfold to megabytes
+                    raise InputError(
+                        f"{name}: expected meshes and textures of at most {MOST_NUMBERS:,} numbers"
+                    )
+                meshes.append(mesh)
+        return meshes
     except (
         LookupError,
         TypeError,
@@ -245,7 +259,7 @@ def _mesh(primitive: dict[str, Any], content: dict[str, Any], buffer: bytes, nam
     uv = torch.from_numpy(_values(primitive["attributes"]["TEXCOORD_0"], content, buffer))
     image = content["images"][content["textures"][base["index"]]["source"]]
     data = _slice(image["bufferView"], content, buffer)
-    with opened(data, f"{name}: its texture", formats=("PNG", "JPEG")) as file:
+    with opened(data, f"{name}: its texture", TEXTURE, formats=("PNG", "JPEG")) as file:
         texels = np.array(file.convert("RGB"))
     texture = torch.from_numpy(texels).permute(2, 0, 1).float() / 255
     return Mesh(vertices, faces, uv[faces], texture)

@@ -165,7 +165,7 @@ def _described(path: Path, text: str | None) -> dict[str, Any]:
         if description["format"] != FORMAT:
             raise KeyError("format")
         return dict(description)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise RuntimeInputError(
             f"{path}: carries no monolift description of format {FORMAT}: expected a file written by monolift export"
         ) from None

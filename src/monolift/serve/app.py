@@ -34,6 +34,7 @@ PAGE = Path(__file__).with_name("page.html")
 MOST_FIELDS = 16  # of a form
 IMAGE_TYPES = ("image/", "application/octet-stream")
 RETRY = {"Retry-After": "1"}
+STILL_COMING = 3.0  # seconds since the last part of a body
 PIECE = 1 << 18  # bytes of an answer that are handed over at once
 
 
@@ -232,9 +233,13 @@ async def _order(request: Request, model: Model, limits: Limits, held: Held) -> 
 async def _body(request: Request, limits: Limits, held: Held, copies: int) -> bytes:
     """All of the body, but never more than the limit, whatever its header claims. copies: how often it will be in memory."""
 
+    latest = time.monotonic()
+
     async def read() -> bytes:
+        nonlocal latest
         parts, total = [], 0
         async for part in request.stream():
+            latest = time.monotonic()
             total += len(part)
             if total > limits.bytes:
                 raise RefusedError(413, "body", f"expected at most {limits.bytes:,} bytes")
@@ -245,6 +250,10 @@ async def _body(request: Request, limits: Limits, held: Held, copies: int) -> by
     try:
         return await asyncio.wait_for(read(), limits.seconds)
     except asyncio.TimeoutError:
+        if time.monotonic() - latest < min(
+            STILL_COMING, limits.seconds / 2
+        ):  # more come than can be read at once
+            raise BusyError("body_time", f"the body was still coming after {limits.seconds:g} s") from None
         raise RefusedError(408, "body", f"not complete after {limits.seconds:g} s") from None
 
 

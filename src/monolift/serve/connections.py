@@ -26,8 +26,12 @@ class ConnectionLimits:
     """Connections at one moment."""
     head_seconds: float = 10.0
     """From a connection, or the first byte of a further request, to the end of the request's head."""
+    rest_seconds: float = 30.0
+    """In which the rest of a body that was refused has to come: clients send all of it before they look at the answer."""
     idle_seconds: float = 5.0
     """Between an answer and the next request."""
+    grace_seconds: float = 1.0
+    """After which a connection without a whole head gives way to a new one, where there are as many as may be."""
     stalled_seconds: float = 20.0
     """In which a client has to take 64 KB of its answer."""
 
@@ -60,6 +64,7 @@ def protocol(limits: ConnectionLimits, on_refused: Callable[[str], None]) -> typ
     class Limited(H11Protocol):
         def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
+            self._since = 0.0  # the last moment at which it was of use: made, or an answer complete
             self._clock: asyncio.TimerHandle | None = None
             self._stall: asyncio.TimerHandle | None = None
 
@@ -67,7 +72,8 @@ def protocol(limits: ConnectionLimits, on_refused: Callable[[str], None]) -> typ
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            if len(self.connections) > limits.most:
+            self._since = self.loop.time()
+            if len(self.connections) > limits.most and not self._make_room():
                 on_refused("connections")
                 self.connections.discard(self)
                 transport.write(_BUSY)
@@ -102,6 +108,7 @@ def protocol(limits: ConnectionLimits, on_refused: Callable[[str], None]) -> typ
         # --- as uvicorn calls them
 
         def on_response_complete(self) -> None:
+            self._since = self.loop.time()
             super().on_response_complete()
             if self._answering():  # a request that had arrived already
                 self._stop_clock()
@@ -110,6 +117,22 @@ def protocol(limits: ConnectionLimits, on_refused: Callable[[str], None]) -> typ
             super().timeout_keep_alive_handler()
             self._end(limits.stalled_seconds)  # closing waits for what is unread
 
+        # --- room
+
+        def _make_room(self) -> bool:
+            """Closes the connection that has sent nothing whole for longest; whoever means well sends at once."""
+            open_ones = [c for c in self.connections if isinstance(c, Limited) and c is not self]
+            slow = [
+                c for c in open_ones if not c._answering() and self._since - c._since > limits.grace_seconds
+            ]
+            if not slow:
+                return False
+            oldest = min(slow, key=lambda c: c._since)
+            on_refused("connections")
+            self.connections.discard(oldest)
+            oldest.transport.abort()
+            return True
+
         # --- time
 
         def _answering(self) -> bool:
@@ -117,7 +140,9 @@ def protocol(limits: ConnectionLimits, on_refused: Callable[[str], None]) -> typ
 
         def _start_clock(self) -> None:
             if self._clock is None:
-                self._clock = self.loop.call_later(limits.head_seconds, self._late)
+                rest = self.cycle is not None and self.cycle.more_body
+                seconds = limits.rest_seconds if rest else limits.head_seconds
+                self._clock = self.loop.call_later(seconds, self._late)
 
         def _stop_clock(self) -> None:
             if self._clock is not None:

@@ -17,7 +17,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +26,9 @@ from torch import nn
 
 from monolift.errors import InputError
 from monolift.files.folders import partial_file
+from monolift.files.json_text import object_of, parse_json
+from monolift.files.settings import changed
+from monolift.nn.size_limit import SizeLimit, TooLargeError
 from monolift.render.mesh import Mesh
 from monolift.shapes.tsdf import largest_component, surface
 from monolift.typing import Float, Tensor
@@ -203,6 +205,10 @@ def save_shape_space(path: str | Path, space: ShapeSpace) -> None:
         partial.chmod(0o644)  # safetensors makes it unreadable for others
 
 
+UNREADABLE = (OSError, SafetensorError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
+ROOM = 1_000_000  # numbers that a network may make while it is built and not keep
+
+
 def load_shape_space(path: str | Path | None = None) -> ShapeSpace:
     """A space written by ``save_shape_space``; without a path the one that ships with the package, in evaluation mode.
 
@@ -212,17 +218,21 @@ def load_shape_space(path: str | Path | None = None) -> ShapeSpace:
     file = Path(path or BUNDLED)
     try:
         with safe_open(str(file), "pt") as opened:
-            fields = json.loads((opened.metadata() or {})["config"])
+            fields = object_of(parse_json((opened.metadata() or {})["config"], str(file)), file)
         state = {k: v.float() for k, v in load_file(str(file)).items()}
-        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        config = ShapeConfig(**known)
+        config = changed(ShapeConfig(), fields, f"{file}: ")
         prefix = "median."
         named = {k.removeprefix(prefix): state.pop(k) for k in list(state) if k.startswith(prefix)}
         order = [n for n in (ALL, *CLASSES) if n in named]  # files are in alphabetical order
         order += [n for n in named if n not in order]
         medians = {n: F.normalize(named[n], dim=0) for n in order}
-        space = ShapeSpace(config, medians)
+        with SizeLimit(
+            4 * sum(v.numel() for v in state.values()) + ROOM
+        ):  # nothing that is larger than its weights
+            space = ShapeSpace(config, medians)
         space.load_state_dict(state)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except TooLargeError:
+        raise InputError(f"{file}: its weights do not fit its configuration, which asks for more") from None
+    except UNREADABLE as error:
         raise InputError(f"{file}: not a shape space (monolift shapes build writes one): {error}") from None
     return space.eval().requires_grad_(False)

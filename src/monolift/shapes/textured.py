@@ -23,6 +23,7 @@ from torch import nn
 
 from monolift.errors import InputError
 from monolift.files.folders import partial_file
+from monolift.files.json_text import integer_of, object_of, parse_json
 from monolift.render.mesh import Mesh
 from monolift.typing import Float, Int, Tensor
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 CODE = 8
 """Numbers of a shape code and of a texture code."""
+MOST_HIDDEN = 4096  # units; the bundled decoder has 64
 BUNDLED = Path(__file__).parents[1] / "zoo" / "textured" / "model.safetensors"
 
 
@@ -169,7 +171,7 @@ def load_textured(path: str | Path | None = None) -> BasisDecoder | ConvDecoder:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{path}: expected the weights of a textured decoder, got: {error}") from None
     if header.get("format") != "monolift-textured-1":
         raise InputError(
@@ -177,6 +179,7 @@ def load_textured(path: str | Path | None = None) -> BasisDecoder | ConvDecoder:
         )
     tensors = {k: v.float() if v.is_floating_point() else v.long() for k, v in tensors.items()}
     try:
+<<<<<<< HEAD
         decoder = _empty(header, tensors)
         missing, unknown = decoder.load_state_dict(tensors, strict=False)
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
@@ -203,3 +206,20 @@ def _empty(header: dict[str, str], tensors: dict[str, Tensor]) -> BasisDecoder |
         (tensors["texture_mean"], tensors["texture_basis"]),
         **config,
     )
+=======
+        config = object_of(parse_json(header["config"], str(path)), path)
+        hidden = integer_of(config.get("hidden", 64), f"{path}: hidden", least=1, most=MOST_HIDDEN)
+        decoder = BasisDecoder(
+            tensors["faces"],
+            tensors["uvs"],
+            (tensors["shape_mean"], tensors["shape_basis"]),
+            (tensors["texture_mean"], tensors["texture_basis"]),
+            hidden,
+        )
+        decoder.load_state_dict(tensors)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: its weights do not make a textured decoder: {error}") from None
+    return decoder.eval().requires_grad_(False)
+>>>>>>> b4d34b0 (Hostile files and clients: fuzzer, load, malformed requests, soak; results show only images the user pointed at; security page)

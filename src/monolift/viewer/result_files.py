@@ -50,7 +50,7 @@ def is_result_file(path: Path) -> bool:
 
 
 def scene_of_row(row: dict[str, Any], file: Path, images: Path | None = None) -> Scene:
-    """The scene of one result. Its image is looked for in ``images``, at its stated path, then beside the file.
+    """The scene of one result. Its image is looked for in ``images``, at its stated path, then beside the file; see `_image`.
 
     Raises InputError, naming the file and the field, for a malformed result. An image that is nowhere is a warning.
     """
@@ -118,15 +118,37 @@ def _covariance(reader: _Reader, rows: list[Any]) -> torch.Tensor | None:
 
 
 def _image(source: Any, name: str, file: Path, images: Path | None) -> tuple[Path | None, str | None]:
-    """The image's file, or None and what to tell the reader."""
+    """The image's file, or None and a warning.
+
+    A result may come from anybody, and its page may be passed on: only images in ``images``, in the result's own folder, in the
+    working folder, or below these are shown. A stated path that leads elsewhere is not followed; its name is looked for.
+    """
+    allowed = [folder.resolve() for folder in (images, file.parent, Path()) if folder is not None]
     beside = find_file(images, name, IMAGE_SUFFIXES) if images else None
     places = [beside] if beside else []
     if isinstance(source, str):
+<<<<<<< HEAD
         places += [Path(source), file.parent / source, file.parent / Path(source).name]
     found = next((p for p in places if p.suffix.lower() in IMAGE_SUFFIXES and _is_file(p)), None)
     if found:
         return found, None
     return None, f"the image {source or name} is missing: give its folder with --images DIR"
+=======
+        stated = Path(source)
+        named = [folder / stated.name for folder in (images, file.parent) if folder is not None]
+        places += [*named[:-1], stated, file.parent / stated, named[-1]]
+    for place in places:
+        if place.suffix.lower() not in IMAGE_SUFFIXES or not _is_file(place):
+            continue
+        if any(folder in place.resolve().parents for folder in allowed):
+            return place, None
+    if isinstance(source, str) and Path(source).suffix.lower() in IMAGE_SUFFIXES and _is_file(Path(source)):
+        elsewhere = (
+            f"the image {source} is outside the result's folder: --images {Path(source).parent} shows it"
+        )
+        return None, elsewhere
+    return None, f"the image {source or name} is not there: --images DIR says where images are"
+>>>>>>> b4d34b0 (Hostile files and clients: fuzzer, load, malformed requests, soak; results show only images the user pointed at; security page)
 
 
 def _is_file(path: Path) -> bool:
