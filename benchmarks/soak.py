@@ -4,8 +4,8 @@ python benchmarks/soak.py detect --count 10000 [--model smoke] [--json soak.json
 python benchmarks/soak.py serve --minutes 120 --clients 8
 
 detect: one process detects on small images again and again. serve: ``monolift serve`` gets sound images of several sizes and
-formats, malformed requests, half-sent heads and clients that leave early. Memory and descriptors are sampled throughout; the last
-lines compare the medians of the run's second and last quarters. Linux (reads /proc).
+formats, malformed requests, half-sent heads and clients that leave early. Memory and descriptors are sampled throughout; the
+last lines compare the medians of the run's second and last quarters. Linux (reads /proc).
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ def create_app(
 ) -> FastAPI:
     """The service round one model.
 
-    depth: images that may wait; more are answered 503. hosts: the names by which it may be called, None for every name (whoever
-    embeds it checks them); token: what Authorization: Bearer has to hold, None for no authentication.
+    depth: images that may wait; more are answered 503. hosts: the names by which it may be called, None for every name (a
+    caller that embeds it checks them); token: what Authorization: Bearer has to hold, None for no authentication.
     """
     if token is not None and not token.strip():
         raise InputError("token: expected text, got nothing")

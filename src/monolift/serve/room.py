@@ -1,4 +1,4 @@
-"""Room for bytes and pixels: what is in memory at one moment has a bound, whoever sends how much."""
+"""Room for bytes and pixels: what is in memory at one moment has a bound."""
 
 from __future__ import annotations
 

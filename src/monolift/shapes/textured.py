@@ -23,7 +23,8 @@ from torch import nn
 
 from monolift.errors import InputError
 from monolift.files.folders import partial_file
-from monolift.files.json_text import integer_of, object_of, parse_json
+from monolift.files.json_text import object_of, parse_json
+from monolift.nn.size_limit import SizeLimit, TooLargeError
 from monolift.render.mesh import Mesh
 from monolift.typing import Float, Int, Tensor
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 CODE = 8
 """Numbers of a shape code and of a texture code."""
-MOST_HIDDEN = 4096  # units; the bundled decoder has 64
+ROOM = 1_000_000  # numbers that a network may make while it is built and not keep
 BUNDLED = Path(__file__).parents[1] / "zoo" / "textured" / "model.safetensors"
 
 
@@ -179,11 +180,16 @@ def load_textured(path: str | Path | None = None) -> BasisDecoder | ConvDecoder:
         )
     tensors = {k: v.float() if v.is_floating_point() else v.long() for k, v in tensors.items()}
     try:
-<<<<<<< HEAD
-        decoder = _empty(header, tensors)
+        with SizeLimit(4 * sum(v.numel() for v in tensors.values()) + ROOM):
+            decoder = _empty(header, tensors, path)
         missing, unknown = decoder.load_state_dict(tensors, strict=False)
-    except (KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise InputError(f"{path}: expected a textured decoder, got: {str(error).splitlines()[0]}") from None
+    except TooLargeError:
+        raise InputError(f"{path}: its weights do not fit its configuration, which asks for more") from None
+    except (LookupError, ArithmeticError, ValueError, RuntimeError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: expected a textured decoder, got: {reason}") from None
     lost = [*unknown, *(name for name in missing if not name.endswith("num_batches_tracked"))]
     if lost:
         raise InputError(
@@ -192,9 +198,9 @@ def load_textured(path: str | Path | None = None) -> BasisDecoder | ConvDecoder:
     return decoder.eval().requires_grad_(False)
 
 
-def _empty(header: dict[str, str], tensors: dict[str, Tensor]) -> BasisDecoder | ConvDecoder:
+def _empty(header: dict[str, str], tensors: dict[str, Tensor], path: Path) -> BasisDecoder | ConvDecoder:
     """A decoder of the kind that a file's header names, before its weights."""
-    config = json.loads(header["config"])
+    config = object_of(parse_json(header["config"], str(path)), path)
     if header.get("generator") == "conv":
         from monolift.shapes.textured_conv import ConvDecoder  # which needs the above
 
@@ -206,20 +212,3 @@ def _empty(header: dict[str, str], tensors: dict[str, Tensor]) -> BasisDecoder |
         (tensors["texture_mean"], tensors["texture_basis"]),
         **config,
     )
-=======
-        config = object_of(parse_json(header["config"], str(path)), path)
-        hidden = integer_of(config.get("hidden", 64), f"{path}: hidden", least=1, most=MOST_HIDDEN)
-        decoder = BasisDecoder(
-            tensors["faces"],
-            tensors["uvs"],
-            (tensors["shape_mean"], tensors["shape_basis"]),
-            (tensors["texture_mean"], tensors["texture_basis"]),
-            hidden,
-        )
-        decoder.load_state_dict(tensors)
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: its weights do not make a textured decoder: {error}") from None
-    return decoder.eval().requires_grad_(False)
->>>>>>> b4d34b0 (Hostile files and clients: fuzzer, load, malformed requests, soak; results show only images the user pointed at; security page)

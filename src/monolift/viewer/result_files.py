@@ -127,13 +127,6 @@ def _image(source: Any, name: str, file: Path, images: Path | None) -> tuple[Pat
     beside = find_file(images, name, IMAGE_SUFFIXES) if images else None
     places = [beside] if beside else []
     if isinstance(source, str):
-<<<<<<< HEAD
-        places += [Path(source), file.parent / source, file.parent / Path(source).name]
-    found = next((p for p in places if p.suffix.lower() in IMAGE_SUFFIXES and _is_file(p)), None)
-    if found:
-        return found, None
-    return None, f"the image {source or name} is missing: give its folder with --images DIR"
-=======
         stated = Path(source)
         named = [folder / stated.name for folder in (images, file.parent) if folder is not None]
         places += [*named[:-1], stated, file.parent / stated, named[-1]]
@@ -147,8 +140,7 @@ def _image(source: Any, name: str, file: Path, images: Path | None) -> tuple[Pat
             f"the image {source} is outside the result's folder: --images {Path(source).parent} shows it"
         )
         return None, elsewhere
-    return None, f"the image {source or name} is not there: --images DIR says where images are"
->>>>>>> b4d34b0 (Hostile files and clients: fuzzer, load, malformed requests, soak; results show only images the user pointed at; security page)
+    return None, f"the image {source or name} is missing: give its folder with --images DIR"
 
 
 def _is_file(path: Path) -> bool:
