@@ -73,7 +73,7 @@ CALIB = "".join(
         "Tr_imu_to_velo": ["1", "0", "0", "0", "0", "1", "0", "0", "0", "0", "1", "0"],
     }.items()
 ).encode()
-RUN = b'method = "smoke"\ndata = ["KITTI"]\nepochs = 3\nseed = 1\n[settings]\ninput_width = 640\nlr = 1e-4\nclasses = ["Car"]\n'
+RUN = b'method = "smoke"\ndata = ["KITTI"]\nseed = 1\n[settings]\nepochs = 3\ninput_width = 640\nlr = 1e-4\nclasses = ["Car"]\n'
 
 
 def _text() -> list[Target]:
@@ -103,7 +103,14 @@ def _text() -> list[Target]:
         split_settings(text.split("\n"))
         choose(get_method("smoke"), settings=text.split("\n"))
 
-    codes = b"0 " + json.dumps({"style": {}}).encode()
+    from dataclasses import asdict
+
+    from monolift.shapes.car_texture import sample_style
+    from monolift.shapes.procedural import sample_shape
+
+    rng = np.random.default_rng(0)
+    car = {"row": 0, "type": "Car", "shape": asdict(sample_shape(rng)), "style": asdict(sample_style(rng))}
+    codes = json.dumps({"cars": [car]}).encode()
     return [
         Target("json", [b'{"a": [1, 2.5, {"b": null}], "c": "x", "d": {"e": true}}', b"[[1, 2], [3, 4]]"], read_json, "json", "x.json", 2),
         Target("yaml", [SAVED.encode(), opencv, kalibr, b"a: {b: [1, ~, yes], c: 'x'}\nd:\n  - 1e3\n  - 0o17\n"], read_yaml, "text", "x.yaml", 4),
@@ -116,10 +123,10 @@ def _text() -> list[Target]:
         Target("camera-text", [b"700,700,320,96", b"700,700,320,96,640,192"], lambda p: cameras.CameraChoice.of(p.read_text("utf-8", "replace"), None, None).for_image("x", 640, 192), "text", "t", 3),
         Target("camera-runtime", [xml_like, CALIB, bare], lambda p: read_camera(str(p)), "json", "c.json", 3, (ValueError,)),
         Target("run-toml", [RUN], read_run_file, "text", "run.toml", 3),
-        Target("run-yaml", [b"method: smoke\ndata: [KITTI]\nepochs: 3\nsettings:\n  lr: 1e-4\n  classes: [Car]\n"], read_run_file, "text", "run.yaml", 3),
-        Target("run-json", [b'{"method": "smoke", "data": ["K"], "epochs": 3, "settings": {"lr": 1e-4, "classes": ["Car"]}}'], read_run_file, "json", "run.json", 3),
-        Target("settings", [b"input_width=640\nlr=1e-4\nclasses=[\"Car\"]\naugmentation.mirror=0.5", b"schedule=steps\nmilestones=[3,5]\nseed=1"], settings, "text", "s", 3),
-        Target("car-codes", [codes, b"[]", b"{}"], read_codes, "json", "codes.json", 1),
+        Target("run-yaml", [b"method: smoke\ndata: [KITTI]\nsettings:\n  epochs: 3\n  lr: 1e-4\n  classes: [Car]\n"], read_run_file, "text", "run.yaml", 3),
+        Target("run-json", [b'{"method": "smoke", "data": ["K"], "settings": {"epochs": 3, "lr": 1e-4, "classes": ["Car"]}}'], read_run_file, "json", "run.json", 3),
+        Target("settings", [b"input_width=640\nlr=1e-4\nclasses=[\"Car\"]\naugmentation.mirror=0.5", b"schedule=steps\nmilestones=[0.3,0.5]\nseed=1"], settings, "text", "s", 3),
+        Target("car-codes", [codes], read_codes, "json", "codes.json", 1),
     ]  # fmt: skip
 
 
@@ -144,7 +151,7 @@ def _tables(folder: Path) -> list[Target]:
     from monolift.data.formats.frames import KittiFrames
     from monolift.data.formats.masks import open_masks
     from monolift.data.formats.omni3d import omni3d_tables
-    from monolift.data.formats.rle import decode_rle
+    from monolift.data.formats.rle import decode_rle, encode_rle
     from nuscenes_tables import TABLES
 
     root = folder / "kitti" / "training"
@@ -170,10 +177,12 @@ def _tables(folder: Path) -> list[Target]:
             _image(where / place)
 
     row = {"image_id": 1, "category_id": 3, "score": 0.9, "bbox": [5, 5, 20, 20]}
-    polygon = {**row, "segmentation": [[5, 5, 25, 5, 25, 25, 5, 25]]}
     rle = {**row, "segmentation": {"size": [40, 64], "counts": [100, 50, 2410]}}
-    packed = {**row, "segmentation": {"size": [40, 64], "counts": "P3P20"}}
-    rows = [json.dumps(v).encode() for v in ([polygon], [rle, packed], {"images": [{"id": 1, "file_name": "000001.png"}], "categories": [{"id": 3, "name": "Car"}], "annotations": [polygon, rle]})]  # fmt: skip
+    packed = {
+        **row,
+        "segmentation": {"size": [40, 64], "counts": encode_rle(np.eye(40, 64, dtype=bool))["counts"]},
+    }
+    rows = [json.dumps(v).encode() for v in ([rle], [rle, packed], {"images": [{"id": 1, "file_name": "000001.png"}], "categories": [{"id": 3, "name": "Car"}], "annotations": [packed, rle]})]  # fmt: skip
 
     def masks(path: Path) -> None:
         open_masks(path).read("000001", (64, 40))
@@ -195,7 +204,7 @@ def _tables(folder: Path) -> list[Target]:
         Target("omni3d", [omni], frames_of, "json", "omni.json", 8, before=beside),
         Target("masks-json", rows, masks, "json", "m.json", 6),
         Target("masks-npz", [stack.getvalue(), packed_stack.getvalue()], lambda p: open_masks(p.parent).read("000001", (64, 40)), "bytes", "000001.npz", 4),
-        Target("rle", [b'{"size": [40, 64], "counts": [100, 50, 2410]}', b'{"size": [40, 64], "counts": "P3P20"}'], lambda p: decode_rle(json.loads(p.read_bytes().decode("utf-8", "replace") or "0") if _is_json(p) else None, "mask", (64, 40)), "json", "r.json", 4),
+        Target("rle", [b'{"size": [40, 64], "counts": [100, 50, 2410]}', json.dumps(packed["segmentation"]).encode()], lambda p: decode_rle(json.loads(p.read_bytes().decode("utf-8", "replace") or "0") if _is_json(p) else None, "mask", (64, 40)), "json", "r.json", 4),
         *nuscenes,
     ]  # fmt: skip
 
@@ -378,10 +387,20 @@ def _meshes(folder: Path) -> list[Target]:
 
     write_glb(folder / "m.glb", [Mesh(*icosphere(1))])
     glb = (folder / "m.glb").read_bytes()
-    obj = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 1/1 3/2 4/3\nf -4 -3 -1\nf 2 3 4\n"
-    triangle = struct.pack("<12fH", 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0)
-    stl = bytes(80) + struct.pack("<I", 4) + 4 * triangle
-    ascii_stl = b"solid x\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\nendsolid x\n"
+    obj = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1/1 2/2 4/3\nf -4 -1 -2\nf 2 3 4\n"
+    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+    solid = corners[[[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]]
+    stl = bytes(80) + struct.pack("<I", 4) + b"".join(bytes(12) + face.tobytes() + bytes(2) for face in solid)
+    lines = ["solid x"]
+    for face in solid:
+        lines += [
+            "facet normal 0 0 0",
+            "outer loop",
+            *(f"vertex {x:g} {y:g} {z:g}" for x, y, z in face),
+            "endloop",
+            "endfacet",
+        ]
+    ascii_stl = "\n".join([*lines, "endsolid x", ""]).encode()
     length = struct.unpack("<I", glb[12:16])[0]
 
     def with_buffer(path: Path) -> Any:
@@ -404,7 +423,7 @@ def _meshes(folder: Path) -> list[Target]:
 def _results() -> list[Target]:
     from monolift.viewer.encode import encode_scene
     from monolift.viewer.open import open_frames
-    from monolift.viewer.review import parse_decisions
+    from monolift.viewer.review import STATUSES, parse_decisions
 
     found = {
         "schema": "monolift.result/1", "name": "000001", "source": "000001.png", "image": {"width": 64, "height": 40},
@@ -422,11 +441,8 @@ def _results() -> list[Target]:
         for k in range(min(len(frames), 2)):
             json.dumps(encode_scene(frames[k]), allow_nan=False)
 
-    decisions = [
-        json.dumps({"decisions": [{"decision": "accepted"}, {"decision": "rejected"}]}).encode(),
-        b"[]",
-        b"{}",
-    ]
+    row = {"center": [1.0, 0.5, 13.0], "size": [4.1, 1.5, 1.7], "yaw": 0.1}
+    decisions = [json.dumps({"objects": [{"status": status, **row} for status in STATUSES[:2]]}).encode()]
     return [
         Target("result", seeds, view, "json", "r.json", 5, before=lambda where: _image(where / "000001.png")),
         Target("review", decisions, lambda p: parse_decisions(p.read_bytes(), 2), "json", "review.json", 2),
