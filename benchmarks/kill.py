@@ -57,7 +57,7 @@ SHOWN = 3  # faults of a subcommand that are printed
 
 
 @dataclass(frozen=True)
-class Verb:
+class Subcommand:
     """A subcommand's arguments for inputs in ``inputs`` and an output folder, and how it is prepared in its own process."""
 
     arguments: Callable[[Path, Path], list[str]]
@@ -77,29 +77,29 @@ def exported_once(inputs: Path) -> None:
         monolift.export.write_graph = lambda _, path: shutil.copyfile(inputs / "graph.onnx", path)
 
 
-VERBS = {
-    "synth": Verb(
+SUBCOMMANDS = {
+    "synth": Subcommand(
         lambda inputs, out: [
-            *("synth", "--out", str(out / "world"), "--images", "3", "--width", "96", "--height", "48"),
+            *("synth", "--out", str(out / "world"), "--images", "2", "--width", "96", "--height", "48"),
             *("--masks", "--depth", "--shapes", "--points", "--json", str(out / "made.json")),
         ]
     ),
-    "augment": Verb(
+    "augment": Subcommand(
         lambda inputs, out: [
             *("augment", "--data", str(inputs / "world"), "--out", str(out / "pasted"), "--bank", "4"),
         ]
     ),
-    "convert": Verb(
+    "convert": Subcommand(
         lambda inputs, out: [
             *("convert", str(inputs / "world"), "--to", "kitti", "--out", str(out / "converted")),
         ]
     ),
-    "coco": Verb(
+    "coco": Subcommand(
         lambda inputs, out: [
             *("convert", str(inputs / "world"), "--to", "coco", "--out", str(out / "coco.json")),
         ]
     ),
-    "detect": Verb(
+    "detect": Subcommand(
         lambda inputs, out: [
             *("detect", str(inputs / "world/training/image_2"), "--model", str(inputs / "model")),
             *("--fov", "80", "--score", "0", "--backend", "torch", "--device", "cpu"),
@@ -114,7 +114,7 @@ VERBS = {
             ),
         ]
     ),
-    "train": Verb(
+    "train": Subcommand(
         lambda inputs, out: [
             *(
                 "train",
@@ -137,15 +137,15 @@ VERBS = {
             *("--resume", "--save-minutes", "0", *tiny("batch_size=2", "epochs=2")),
         ]
     ),
-    "autolabel": Verb(
+    "autolabel": Subcommand(
         lambda inputs, out: [
             *("autolabel", "--data", str(inputs / "world"), "--out", str(out / "labels")),
             *("--masks", str(inputs / "world/training/instance_2"), "--limit", "2"),
             *("--depth", str(inputs / "world/training/depth_2"), "--save", "kitti,json,glb"),
-            *("--set", "iterations=2", "--set", "starts=1"),
+            *("--set", "iterations=3", "--set", "crop=24", "--set", "escape_until=1"),
         ]
     ),
-    "export": Verb(
+    "export": Subcommand(
         lambda inputs, out: [
             *(
                 "export",
@@ -211,21 +211,21 @@ def watched(out: Path, on_call: Callable[[str], None]) -> None:
     sys.addaudithook(hook)
 
 
-def counting(verb: Verb, inputs: Path, out: Path, note: Path) -> int:
+def counting(command: Subcommand, inputs: Path, out: Path, note: Path) -> int:
     calls = 0
 
     def count(_: str) -> None:
         nonlocal calls
         calls += 1
 
-    verb.prepare(inputs)
+    command.prepare(inputs)
     watched(out, count)
-    code = main(verb.arguments(inputs, out))
+    code = main(command.arguments(inputs, out))
     note.write_text(str(calls))
     return code
 
 
-def killed_at(verb: Verb, inputs: Path, out: Path, place: int) -> int:
+def killed_at(command: Subcommand, inputs: Path, out: Path, place: int) -> int:
     calls = 0
 
     def strike(_: str) -> None:
@@ -234,22 +234,22 @@ def killed_at(verb: Verb, inputs: Path, out: Path, place: int) -> int:
         if calls == place:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    verb.prepare(inputs)
+    command.prepare(inputs)
     watched(out, strike)
-    return main(verb.arguments(inputs, out))
+    return main(command.arguments(inputs, out))
 
 
-def killed_beyond(verb: Verb, inputs: Path, out: Path, most: int) -> int:
-    verb.prepare(inputs)
+def killed_beyond(command: Subcommand, inputs: Path, out: Path, most: int) -> int:
+    command.prepare(inputs)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    return main(verb.arguments(inputs, out))
+    return main(command.arguments(inputs, out))
 
 
-def plainly(verb: Verb, inputs: Path, out: Path) -> int:
-    verb.prepare(inputs)
-    return main(verb.arguments(inputs, out))
+def plainly(command: Subcommand, inputs: Path, out: Path) -> int:
+    command.prepare(inputs)
+    return main(command.arguments(inputs, out))
 
 
 # --- what is left
@@ -321,7 +321,12 @@ class Tally:
 
 
 def trial(
-    verb: Verb, inputs: Path, folder: Path, kill: Callable[[Path], int], whole: dict[str, str], code: int
+    command: Subcommand,
+    inputs: Path,
+    folder: Path,
+    kill: Callable[[Path], int],
+    whole: dict[str, str],
+    code: int,
 ) -> str:
     """What is wrong after a kill and after the repetition; empty where nothing is, "ended" where it came too late."""
     out = folder / "out"
@@ -335,14 +340,14 @@ def trial(
     torn = [
         name
         for name, found in safely_left(out).items()
-        if found and name in whole and whole[name] != found and Path(name).name not in (*JOURNALS, *REWRITTEN)
+        if found and name in whole and whole[name] != found and not rewritten(name)
     ]
     half = [
         name
         for name, found in safely_left(out).items()
         if found.startswith("damaged") and ".part" not in name
     ]
-    again = forked(lambda: plainly(verb, inputs, out), folder / "log")
+    again = forked(lambda: plainly(command, inputs, out), folder / "log")
     said = (folder / "log").read_text(errors="replace")[-300:]
     after = left(out)
     problems = [f"half a file after the kill: {', '.join((torn + half)[:3])}"] if torn or half else []
@@ -354,6 +359,12 @@ def trial(
         differ = sorted(name for name in {*after, *whole} if after.get(name) != whole.get(name))
         problems.append(f"differs: {', '.join(differ[:5])}")
     return "; ".join(problems)
+
+
+def rewritten(name: str) -> bool:
+    """Whether a file may hold other content before the end: journals, and what a training writes anew each epoch."""
+    path = Path(name)
+    return path.name in (*JOURNALS, *REWRITTEN) or path.parent.name == "val"
 
 
 def safely_left(out: Path) -> dict[str, str]:
@@ -373,7 +384,7 @@ def examine(
     name: str, inputs: Path, folder: Path, moments: int, points: int | None, rng: random.Random
 ) -> Tally:
     """All kills of one subcommand; points: at most so many calls and sizes, drawn at random."""
-    verb, tally = VERBS[name], Tally()
+    command, tally = SUBCOMMANDS[name], Tally()
     began = time.monotonic()
     log, out = folder / "log", folder / "out"
     shutil.rmtree(out, ignore_errors=True)
@@ -382,7 +393,7 @@ def examine(
         export = ["export", str(inputs / "model"), "--out", str(inputs / "graph.onnx")]
         expect(forked(lambda: main(export), log), 0, log)
     begun = time.monotonic()
-    code = forked(lambda: counting(verb, inputs, out, folder / "calls"), log)
+    code = forked(lambda: counting(command, inputs, out, folder / "calls"), log)
     seconds = time.monotonic() - begun
     expect(code, 0, log)
     tally.calls = int((folder / "calls").read_text())
@@ -395,18 +406,20 @@ def examine(
         limits = rng.sample(limits, min(len(limits), max(1, points // 4)))
     kills: list[tuple[str, Callable[[Path], int]]] = []
     for place in chosen:
-        kills.append((f"call {place}", lambda o, p=place: forked(lambda: killed_at(verb, inputs, o, p), log)))
+        kills.append(
+            (f"call {place}", lambda o, p=place: forked(lambda: killed_at(command, inputs, o, p), log))
+        )
     for most in limits:
         kills.append(
-            (f"bytes {most}", lambda o, m=most: forked(lambda: killed_beyond(verb, inputs, o, m), log))
+            (f"bytes {most}", lambda o, m=most: forked(lambda: killed_beyond(command, inputs, o, m), log))
         )
     for _ in range(moments):
         after = rng.uniform(0.02, 1) * seconds
         kills.append(
-            (f"moment {after:.2f} s", lambda o, a=after: forked(lambda: plainly(verb, inputs, o), log, a))
+            (f"moment {after:.2f} s", lambda o, a=after: forked(lambda: plainly(command, inputs, o), log, a))
         )
     for label, kill in kills:
-        said = trial(verb, inputs, folder, kill, whole, code)
+        said = trial(command, inputs, folder, kill, whole, code)
         if said == "ended":
             tally.ended_before += 1
             continue
@@ -434,7 +447,19 @@ def make_inputs(inputs: Path) -> None:
         checkpoint.save(inputs / "model", Smoke(config), {"score": 0.0})
         (inputs / "train.txt").write_text("000000\n000001\n000002\n000003\n")
         (inputs / "val.txt").write_text("000004\n")
-        world = ["--images", "5", "--width", "320", "--height", "96", "--masks", "--depth", "--quiet"]
+        world = [
+            "--images",
+            "5",
+            "--width",
+            "320",
+            "--height",
+            "96",
+            "--masks",
+            "--depth",
+            "--focal",
+            "420",
+            "--quiet",
+        ]
         return main(["synth", "--out", str(inputs / "world"), *world])
 
     inputs.mkdir(parents=True, exist_ok=True)
@@ -443,7 +468,7 @@ def make_inputs(inputs: Path) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("verbs", nargs="*", default=list(VERBS), help=", ".join(VERBS))
+    parser.add_argument("subcommands", nargs="*", default=list(SUBCOMMANDS), help=", ".join(SUBCOMMANDS))
     parser.add_argument("--moments", type=int, default=30, help="random moments of each")
     parser.add_argument("--points", type=int, help="at most so many calls of each; all without it")
     parser.add_argument("--seed", type=int, default=0)
@@ -454,15 +479,17 @@ def run(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="kill-") as name:
         folder = Path(name)
         make_inputs(folder / "inputs")
-        for verb in options.verbs:
-            rng = random.Random(f"{options.seed} {verb}")
-            (folder / verb).mkdir()
-            tally = examine(verb, folder / "inputs", folder / verb, options.moments, options.points, rng)
+        for command in options.subcommands:
+            rng = random.Random(f"{options.seed} {command}")
+            (folder / command).mkdir()
+            tally = examine(
+                command, folder / "inputs", folder / command, options.moments, options.points, rng
+            )
             faults += len(tally.faults)
-            figures[verb] = tally.__dict__
+            figures[command] = tally.__dict__
             kills = ", ".join(f"{count} {kind}" for kind, count in tally.kills.items())
             print(
-                f"{verb:10} {tally.calls} calls; killed: {kills}; {tally.ended_before} ended before; "
+                f"{command:10} {tally.calls} calls; killed: {kills}; {tally.ended_before} ended before; "
                 f"{len(tally.faults)} faults; {tally.seconds:.0f} s",
                 flush=True,
             )

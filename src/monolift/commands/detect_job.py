@@ -27,7 +27,7 @@ FORMATS = {
     "glb": ".glb",
     "omni3d": ".omni3d.json",
 }
-REASONS = 3  # kinds of failures that the summary names
+REASONS, LONGEST = 3, 60  # kinds of failures that the summary names, with so many letters at most
 
 
 class DetectJob:
@@ -102,10 +102,13 @@ class DetectJob:
         if not isinstance(error, (InputError, MissingExtraError)):
             reason = text.splitlines()[0] if text else "no message"
             text = f"{source}: {type(error).__name__}: {reason}"
+        elif Path(source).name not in text:
+            text = f"{source}: {text}"
         self.manifest.note(source, FAILED, error=text)
         self.failed_files += self._failed != source
         self._failed = source
-        self.reasons[text.removeprefix(f"{source}: ")] += 1
+        reason = text.removeprefix(f"{source}: ")
+        self.reasons[reason if len(reason) <= LONGEST else reason[: LONGEST - 3] + "..."] += 1
         self.report.complain(text)
 
     def turn(self, source: str | None) -> None:

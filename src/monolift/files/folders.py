@@ -188,6 +188,7 @@ def partial_file(path: str | os.PathLike[str], parents: bool = False, durable: b
             if durable:
                 to_disk(target.parent)
         finally:
+            _mine.discard(partial.name)
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
@@ -321,6 +322,7 @@ def remove_folder(folder: Path) -> None:
         os.replace(folder, hidden)
         folder = hidden
     shutil.rmtree(folder, ignore_errors=True)
+    _mine.discard(folder.name)
 
 
 def _swap(one: Path, other: Path) -> bool:
@@ -348,6 +350,7 @@ def partial_folder(folder: str | os.PathLike[str], keep: bool = False) -> Iterat
             yield partial
             replace_folder(partial, target, keep)
         finally:
+            _mine.discard(partial.name)
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise write_error(target, error) from None
@@ -361,4 +364,5 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        _mine.discard(folder.name)
         shutil.rmtree(folder, ignore_errors=True)
