@@ -86,7 +86,7 @@ SUBCOMMANDS = {
     ),
     "augment": Subcommand(
         lambda inputs, out: [
-            *("augment", "--data", str(inputs / "world"), "--out", str(out / "pasted"), "--bank", "4"),
+            *("augment", "--data", str(inputs / "streets"), "--out", str(out / "pasted"), "--bank", "4"),
         ]
     ),
     "convert": Subcommand(
@@ -460,7 +460,20 @@ def make_inputs(inputs: Path) -> None:
             "420",
             "--quiet",
         ]
-        return main(["synth", "--out", str(inputs / "world"), *world])
+        streets = [
+            "--images",
+            "4",
+            "--width",
+            "621",
+            "--height",
+            "188",
+            "--seed",
+            "1",
+            "--quiet",
+        ]  # cars to cut out
+        return main(["synth", "--out", str(inputs / "world"), *world]) or main(
+            ["synth", "--out", str(inputs / "streets"), *streets]
+        )
 
     inputs.mkdir(parents=True, exist_ok=True)
     expect(forked(make, inputs / "log"), 0, inputs / "log")
