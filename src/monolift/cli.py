@@ -25,6 +25,7 @@ SUBCOMMANDS = {
     "inspect": "check a KITTI-format data set, plot its labels",
     "view": "view boxes, points and meshes in the browser; review labels",
     "convert": "convert between KITTI, nuScenes, Omni3D and COCO",
+    "convert-checkpoint": "import a checkpoint of lzccccc/SMOKE or MMDetection3D",
     "synth": "render a synthetic KITTI with exact labels, masks and depth",
     "export": "export to ONNX, checked against PyTorch",
     "augment": "paste cars into labelled images",

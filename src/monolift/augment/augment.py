@@ -54,7 +54,10 @@ class Augmenter:
             sample = paste(sample, rng, self.bank, self.pasting)
         if rng.random() < chosen.mirror:
             sample = mirror(sample)
-        sample = random_view(view, chosen, rng).sample(sample)
+        if chosen.rescale == 1 or rng.random() < chosen.rescale:
+            sample = dataclasses.replace(random_view(view, chosen, rng).sample(sample), rescaled=True)
+        else:
+            sample = view.sample(sample)
         if chosen.degrade and rng.random() < chosen.degrade:
             sample = dataclasses.replace(sample, image=degraded(sample.image, rng))
         return sample, random_colour(rng, chosen.recolor) if chosen.recolor else torch.tensor(NO_COLOUR)
@@ -81,6 +84,8 @@ def mirror(sample: Sample) -> Sample:
 
 def random_view(view: View, augmentation: Augmentation, rng: np.random.Generator) -> View:
     """The plain view zoomed about its middle and shifted at random."""
+    if augmentation.steps:
+        return _stepped_view(view, augmentation, rng)
     low, high = augmentation.scale
     zoom = math.exp(rng.uniform(math.log(low), math.log(high)))
     center_x, center_y = view.left + view.width / 2, view.top + view.height / 2
@@ -88,6 +93,19 @@ def random_view(view: View, augmentation: Augmentation, rng: np.random.Generator
     left = zoom * center_x - view.width * (0.5 + dx)
     top = zoom * center_y - view.height * (0.5 + dy)
     return View(view.scale * zoom, round(left), round(top), view.width, view.height)
+
+
+def _stepped_view(view: View, augmentation: Augmentation, rng: np.random.Generator) -> View:
+    """As SMOKE's released code: the window takes one of a few sizes and places. Its edges are no whole pixels."""
+    step, (small, large) = augmentation.steps, augmentation.scale
+    size = small + step * rng.integers(0, round((large - small) / step) + 1)
+    reach = round(augmentation.shift / step)
+    dx, dy = step * rng.integers(-reach, reach + 1, 2)
+    # of the image, which the released code shifts by: the window's middle is the image's
+    shift_x, shift_y = dx * (2 * view.left + view.width), dy * (2 * view.top + view.height)
+    left = (view.left + view.width / 2 + shift_x) / size - view.width / 2
+    top = (view.top + view.height / 2 + shift_y) / size - view.height / 2
+    return View(view.scale / size, left, top, view.width, view.height)
 
 
 def random_colour(rng: np.random.Generator, strength: float = 0.3) -> Float[Tensor, " 6"]:

@@ -11,6 +11,8 @@ RANGES = {
     "mirror": SHARE,
     "recolor": SHARE,
     "degrade": SHARE,
+    "rescale": SHARE,
+    "steps": SHARE,
     "scale": Range(0.05, 20),
     "shift": SHARE,
     "paste": SHARE,
@@ -28,10 +30,14 @@ class Augmentation:
     """Strength of the colour jitter; 0: none."""
     degrade: float = 0.0
     """Probability of camera artefacts: tone curve, blur, noise, JPEG (``augment.degrade``)."""
+    rescale: float = 1.0
+    """Probability of a random scale and shift."""
     scale: tuple[float, float] = (0.85, 1.4)
-    """Range of the random scale relative to the full image, log-uniform."""
+    """Range of the random scale relative to the full image, log-uniform; with ``steps`` of its inverse, uniform."""
     shift: float = 0.15
-    """Maximum random shift of the crop window, as a fraction of its size."""
+    """Maximum random shift of the crop window, as a fraction of its size; with ``steps`` of the image's size."""
+    steps: float = 0.0
+    """Scale and shift in steps of this size, as SMOKE draws them (0.1: scales 0.6, 0.7, ...; 0: continuous)."""
     paste: float = 0.0
     """Probability of pasting cars of other training images into an image (``augment.paste``)."""
     paste_up_to: int = 3

@@ -42,13 +42,14 @@ class InputSize(Protocol):
 class View:
     """A window of the scaled image: u' = scale (u + 0.5) - 0.5 - left, and so for rows.
 
-    scale: network pixels per source pixel; left, top: integers, the window's first pixel in the scaled image (negative
-    where it begins outside); width, height: of the window. What lies outside the image is black.
+    scale: network pixels per source pixel; left, top: the window's first pixel in the scaled image, negative where it begins
+    outside, and whole numbers but where SMOKE's released code is followed; width, height: of the window. What lies outside the
+    image is black.
     """
 
     scale: float
-    left: int
-    top: int
+    left: float
+    top: float
     width: int
     height: int
 
@@ -92,14 +93,14 @@ class View:
             out[y0:y1, x0:x1] = values[rows[:, None], columns]
         return out
 
-    def _source_index(self, first: int, last: int, offset: int, extent: int) -> Int[Tensor, " n"]:
+    def _source_index(self, first: int, last: int, offset: float, extent: int) -> Int[Tensor, " n"]:
         # pixel k of the source covers [k - 0.5, k + 0.5)
         centers = (torch.arange(first, last, dtype=torch.float64) + offset + 0.5) / self.scale
         return centers.floor().long().clamp(0, extent - 1)
 
-    def _inside(self, offset: int, extent: int, source_extent: int) -> tuple[int, int]:
-        first = max(0, -offset)
-        last = min(extent, math.floor(source_extent * self.scale + 1e-6) - offset)
+    def _inside(self, offset: float, extent: int, source_extent: int) -> tuple[int, int]:
+        first = max(0, math.ceil(-offset - 1e-6))
+        last = min(extent, math.floor(source_extent * self.scale + 1e-6 - offset))
         return first, last
 
     def sample(self, sample: Sample, min_visible: float = MIN_VISIBLE) -> Sample:
@@ -167,16 +168,27 @@ def same_area(width: int, height: int, area: int, multiple: int = 32) -> View:
 
 
 def width_crop(width: int, height: int, out_width: int, out_height: int) -> View:
-    """SMOKE's published code: the scale is set by the width alone and rows that do not fit are lost, half above, half below."""
+    """SMOKE's released code: the scale is set by the width alone and rows that do not fit are lost, half above, half below.
+
+    The half is no whole number of pixels, there and here.
+    """
     scale = out_width / width
-    return View(scale, 0, round((height * scale - out_height) / 2), out_width, out_height)
+    return View(scale, 0, (height * scale - out_height) / 2, out_width, out_height)
+
+
+def padded(width: int, height: int, out_width: int, out_height: int) -> View:
+    """As `letterbox`, but an image that fits is not enlarged: SMOKE's paper pads KITTI's to 1280 x 384."""
+    scale = min(1.0, out_width / width, out_height / height)
+    left = (round(width * scale) - out_width) // 2
+    top = (round(height * scale) - out_height) // 2
+    return View(scale, left, top, out_width, out_height)
 
 
 def network_view(config: InputSize, width: int, height: int) -> View:
     """The window through which a network sees an image of this size.
 
     Args:
-        config: with input_width and input_height, pixels, and fit: area, letterbox or width-crop.
+        config: with input_width and input_height, pixels, and fit: area, letterbox, pad or width-crop.
     """
     if config.fit == "area":
         return same_area(width, height, config.input_width * config.input_height)
@@ -185,5 +197,5 @@ def network_view(config: InputSize, width: int, height: int) -> View:
 
 def training_view(config: InputSize, width: int, height: int) -> View:
     """As `network_view`, always of the training size: images of one batch must agree."""
-    make = width_crop if config.fit == "width-crop" else letterbox
-    return make(width, height, config.input_width, config.input_height)
+    makers = {"width-crop": width_crop, "pad": padded}
+    return makers.get(config.fit, letterbox)(width, height, config.input_width, config.input_height)

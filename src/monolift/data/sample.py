@@ -33,6 +33,7 @@ class Sample:
         ignore: (M, 4) regions whose content is not labelled (DontCare)
         depth: (H, W) z in metres of what each pixel shows, 0 where unknown; None where the data set has none
         instances: (H, W) which object each pixel shows: k + 1 for object k, 0 for everything else; None where unknown
+        rescaled: whether augmentation has scaled or shifted it; the camera has followed
     """
 
     name: str
@@ -46,6 +47,7 @@ class Sample:
     ignore: Float[Tensor, "m 4"] = field(default_factory=lambda: torch.zeros(0, 4))
     depth: Float[Tensor, "H W"] | None = None
     instances: Int[Tensor, "H W"] | None = None
+    rescaled: bool = False
 
     def __post_init__(self) -> None:
         n = len(self.boxes)

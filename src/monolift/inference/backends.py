@@ -29,19 +29,18 @@ def cache_folder() -> Path:
 
 
 def exported_file(checkpoint: Path) -> Path:
-    """The file in the cache that belongs to a checkpoint folder, whether it is there or not.
+    """The file in the cache that belongs to a checkpoint folder, or a weight file, whether it is there or not.
 
     Raises:
         InputError: where the checkpoint cannot be read.
     """
     digest = hashlib.sha256(str(FORMAT).encode())
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
+    files = [checkpoint / CONFIG_FILE, checkpoint / WEIGHTS_FILE] if checkpoint.is_dir() else [checkpoint]
+    for file in files:
         try:
-            digest.update((checkpoint / name).read_bytes())
+            digest.update(file.read_bytes())
         except OSError as error:
-            raise InputError(
-                f"{checkpoint / name}: cannot read: {error.strerror or type(error).__name__}"
-            ) from None
+            raise InputError(f"{file}: cannot read: {error.strerror or type(error).__name__}") from None
     return cache_folder() / f"{checkpoint.resolve().name}-{digest.hexdigest()[:16]}.onnx"
 
 

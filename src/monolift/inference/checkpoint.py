@@ -1,5 +1,7 @@
 """Checkpoints: a folder with config.json and model.safetensors, the Hub's layout. Nothing is ever unpickled.
 
+Files of other programs load too: `monolift.inference.released`.
+
 config.json: {"format": 1, "method": "smoke", "config": {...}, "preprocessing": {...}, "card": {...}, "made_by": {...}}. The
 config holds classes, input size and fit; preprocessing what becomes of a pixel, for other programs; the card says what the
 weights are: data, splits, licence, recipe, seed, AP; made_by holds the version of this package and, where it ran from a
@@ -63,7 +65,9 @@ def _score(given: Any, where: str) -> float:
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:
-    """What the weights are: data, licence, recipe, AP; empty where nobody wrote it. Needs no torch."""
+    """What the weights are: data, licence, recipe, AP; empty where nobody wrote it, or for a file of another program."""
+    if Path(folder).is_file():
+        return {}
     return dict(read_config(folder).get("card") or {})
 
 
@@ -159,12 +163,18 @@ def made_by() -> dict[str, str]:
 def load(folder: str | Path, device: str = "cpu") -> Detector:
     """The detector of a checkpoint, in evaluation mode, float32.
 
+    Args:
+        folder: a checkpoint folder, or a weight file of another program (`monolift.inference.released`).
+        device: where the weights go.
+
     Raises:
         InputError: for another format, an unknown method or option, weights that do not fit, or a broken file.
     """
     from monolift.methods import get_method
 
     folder = Path(folder)
+    if folder.is_file():
+        return _load_foreign(folder).to(device).eval()
     content = read_config(folder)
     method = get_method(content["method"])
     config = _config(method, content["config"], folder / CONFIG_FILE)
@@ -181,6 +191,15 @@ def load(folder: str | Path, device: str = "cpu") -> Detector:
         )
     detector.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()})
     return detector.to(device).eval()
+
+
+def _load_foreign(path: Path) -> Detector:
+    from monolift.inference.released import read_foreign
+
+    foreign = read_foreign(path)
+    detector: Detector = foreign.method.detector(foreign.found.config)
+    detector.load_state_dict(dict(foreign.found.state))
+    return detector
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -295,7 +295,8 @@ class Model:
 
 
 def load(name_or_path: str | Path = "smoke", device: str = "auto", name: str | None = None) -> Model:
-    """A model of the zoo by name, or a checkpoint folder (config.json + model.safetensors). Nothing is downloaded.
+    """A model of the zoo by name, a checkpoint folder (config.json + model.safetensors), or the file of a checkpoint that
+    another program wrote (lzccccc/SMOKE, MMDetection3D's SMOKE). Nothing is downloaded.
 
     Args:
         device: "cpu", "cuda", "cuda:1" or "auto" (CUDA where there is one).

@@ -6,7 +6,8 @@ import difflib
 from pathlib import Path
 
 from monolift.errors import InputError
-from monolift.inference.checkpoint import CONFIG_FILE
+from monolift.inference.checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from monolift.inference.released import WEIGHT_SUFFIXES
 
 ZOO = Path(__file__).parents[1] / "zoo"
 EXAMPLE = ZOO / "example"
@@ -19,7 +20,10 @@ def names() -> list[str]:
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """The checkpoint folder of a bundled model's name, or of a path. Raises InputError with the nearest name."""
+    """The checkpoint folder of a bundled model's name, or of a path; a weight file of another program stays as it is.
+
+    Raises InputError with the nearest name.
+    """
     path = Path(name_or_path)
     if str(name_or_path) in names():
         return ZOO / str(name_or_path)
@@ -27,6 +31,8 @@ def resolve(name_or_path: str | Path) -> Path:
         return path
     if path.name == CONFIG_FILE and path.is_file():
         return path.parent
+    if path.suffix in WEIGHT_SUFFIXES and path.is_file():
+        return path.parent if path.name == WEIGHTS_FILE and (path.parent / CONFIG_FILE).is_file() else path
     near = difflib.get_close_matches(str(name_or_path), names(), 1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise InputError(

@@ -88,6 +88,22 @@ class Renamed:
 
 
 @dataclass(frozen=True)
+class Released(Generic[Config]):
+    """A checkpoint of another program, of a system that is one of our methods.
+
+    program: whose, "lzccccc/SMOKE"
+    config:  what gives the weights the meaning that they have there
+    state:   every entry of the detector of ``config``, float32
+    ignored: entries of the file that have no use, in its names
+    """
+
+    program: str
+    config: Config
+    state: Mapping[str, Tensor]
+    ignored: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Method(Generic[Config]):
     """One published system, as programs know it before a detector is built.
 
@@ -103,6 +119,8 @@ class Method(Generic[Config]):
         fixed: presets whose constants are published and are never measured
         learns_depth: (config) -> whether its training uses ``Sample.depth`` where there is one
         renamed: fields of earlier versions' configurations: a checkpoint that has them still loads
+        released: the entries of another program's weight file -> its checkpoint, or None where they are not of this system
+        adapted: (checkpoint, config) -> its entries for a detector of ``config``, and what was changed, in words
     """
 
     name: str
@@ -115,6 +133,8 @@ class Method(Generic[Config]):
     fixed: frozenset[str] = frozenset()
     learns_depth: Callable[[Config], bool] = lambda config: False
     renamed: Mapping[str, Renamed] = field(default_factory=dict)
+    released: Callable[[Mapping[str, Tensor]], Released[Config] | None] | None = None
+    adapted: Callable[[Released[Config], Config], tuple[dict[str, Tensor], list[str]]] | None = None
 
     def up_to_date(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """A configuration as JSON or TOML holds it, fields of earlier versions under their present names and values.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from monolift.errors import InputError
 from monolift.typing import Tensor
 
 _WRAPPERS = ("state_dict", "model")  # keys under which training scripts nest the weights
+MOST_BYTES = 2_000_000_000
+"""Of a weight file that is read; the largest of the methods here has 300 MB, three times that with its optimiser's state."""
 _STATISTICS = re.compile(r"\.(running_mean|running_var|num_batches_tracked)$")
 _COUNTER = ".num_batches_tracked"  # absent from old files, and only used by BatchNorm without momentum
 
@@ -83,7 +85,7 @@ def load_pretrained(network: Published, path: str | Path) -> LoadReport:
     """
     path = Path(path)
     names = network.released_names
-    entries = _read(path, names.like)
+    entries = read_entries(path, names.like)
     own = network.state_dict()
 
     renamed = {name: names.rename(name) for name in entries}
@@ -125,24 +127,22 @@ def _misfit(found: Mapping[str, Tensor], own: Mapping[str, Tensor], unknown: lis
     return ", ".join(problems)
 
 
-def _read(path: Path, like: str) -> dict[str, Tensor]:
-    """The tensors of a weight file by name; ``state_dict`` nesting and a ``module.`` prefix removed."""
+def read_entries(path: Path, like: str) -> dict[str, Tensor]:
+    """The tensors of a weight file by name; ``state_dict`` or ``model`` nesting and a ``module.`` prefix removed.
+
+    Nothing in the file is run: a .pth, .pt or .bin file may hold tensors and plain values only. like: where files that fit come
+    from, for messages. Raises InputError for everything else, and for a file of more than `MOST_BYTES`.
+    """
     if not path.is_file():
         raise InputError(f"{path}: expected a weight file, found none")
     content: Any
     if path.suffix == ".safetensors":
         try:
             content = load_file(path)
-        except SafetensorError as error:
+        except (SafetensorError, ValueError, OSError) as error:
             raise InputError(f"{path}: expected a safetensors file, got {error}") from error
     elif path.suffix in (".pth", ".pt", ".bin"):
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise InputError(
-                f"{path}: expected a PyTorch file of plain tensors; this one is damaged or holds other objects, which are "
-                "never unpickled"
-            ) from error
+        content = _read_pytorch(path)
     else:
         raise InputError(
             f"{path}: expected .safetensors, .pth, .pt or .bin, got {path.suffix or 'no suffix'}. Files that fit are "
@@ -158,3 +158,30 @@ def _read(path: Path, like: str) -> dict[str, Tensor]:
         for name, value in content.items()
         if isinstance(value, torch.Tensor)
     }
+
+
+def _read_pytorch(path: Path) -> Any:
+    """What a PyTorch file of tensors and plain values holds."""
+    if (size := _unpacked_bytes(path)) > MOST_BYTES:
+        raise InputError(f"{path}: expected at most {MOST_BYTES:,} bytes of weights, got {size:,}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle raises anything
+        raise InputError(
+            f"{path}: expected a PyTorch file of plain tensors; this one is damaged or holds other objects, which are "
+            "never unpickled"
+        ) from error
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """Size of the file with its records unpacked: those of PyTorch are a zip archive's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return max(path.stat().st_size, sum(entry.file_size for entry in archive.infolist()))
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        OSError,
+        NotImplementedError,
+    ):  # files of PyTorch before 1.6 are none
+        return path.stat().st_size

@@ -108,7 +108,7 @@ class Lens:
     def translation(self) -> tuple[float, float, float]:
         return (self.tx, self.ty, self.tz)
 
-    def scaled_and_cut(self, scale: float, left: int, top: int, width: int, height: int) -> Lens:
+    def scaled_and_cut(self, scale: float, left: float, top: float, width: int, height: int) -> Lens:
         """Camera of the window at (left, top) of the image scaled by ``scale``."""
         return replace(
             self,
@@ -168,8 +168,8 @@ def corners(center: Array, size: Array, yaw: Array) -> Array:
     return np.stack([c * x + s * z, y, -s * x + c * z], -1) + center[:, None]
 
 
-def rectangles(center: Array, size: Array, yaw: Array, lens: Lens) -> Array:
-    """(N, 4) round the part of each box in front of the camera, cut to the image; zeros for a box wholly behind it.
+def rectangles(center: Array, size: Array, yaw: Array, lens: Lens, clip: bool = True) -> Array:
+    """(N, 4) round the part of each box in front of the camera, with ``clip`` cut to the image; zeros for a box wholly behind.
 
     Edges that cross the near plane are cut there: corners behind the camera would project to the wrong side.
     """
@@ -183,7 +183,8 @@ def rectangles(center: Array, size: Array, yaw: Array, lens: Lens) -> Array:
     pixels = lens.pixels(np.concatenate([points, cut], 1))
     low = np.where(visible, pixels, np.inf).min(1)
     high = np.where(visible, pixels, -np.inf).max(1)
-    return lens.inside(np.where(visible.any(1), np.concatenate([low, high], 1), 0.0))
+    rectangle = np.where(visible.any(1), np.concatenate([low, high], 1), 0.0)
+    return lens.inside(rectangle) if clip else rectangle
 
 
 def best_of_rivals(boxes2d: Array, scores: Array, labels: Array, threshold: float) -> npt.NDArray[np.int64]:

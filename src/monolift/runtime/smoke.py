@@ -47,7 +47,7 @@ def decode(raw: dict[str, Array], lens: Lens, config: dict[str, Any]) -> Objects
     center = lens.points((grid + numbers[:, 1:3]) * STRIDE, z)
     alpha = _alpha(numbers[:, 6 : 6 + heading], quirks["quaternion"], more["binned_heading"])
     yaw = wrap(alpha + np.arctan2(center[:, 0], center[:, 2]))
-    boxes2d = rectangles(center, size, yaw, lens)
+    boxes2d = rectangles(center, size, yaw, lens, clip=bool(config["boxes2d"]))
     if config["boxes2d"]:
         at = 6 + heading
         middle, half = grid + numbers[:, at : at + 2], np.exp(np.clip(numbers[:, at + 2 : at + 4], -4, 6)) / 2

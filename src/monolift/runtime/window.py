@@ -20,8 +20,8 @@ class Window:
     """u' = scale (u + 0.5) - 0.5 - left, and so for rows; what lies outside the image is black."""
 
     scale: float
-    left: int
-    top: int
+    left: float
+    top: float
     width: int
     height: int
 
@@ -47,9 +47,10 @@ class Window:
             out[y0:y1, x0:x1] = np.asarray(part)
         return np.ascontiguousarray(out.transpose(2, 0, 1))
 
-    def _inside(self, offset: int, extent: int, source_extent: int) -> tuple[int, int]:
+    def _inside(self, offset: float, extent: int, source_extent: int) -> tuple[int, int]:
         """Cells of the window that lie wholly inside the image."""
-        return max(0, -offset), min(extent, math.floor(source_extent * self.scale + 1e-6) - offset)
+        last = math.floor(source_extent * self.scale + 1e-6 - offset)
+        return max(0, math.ceil(-offset - 1e-6)), min(extent, last)
 
 
 def window_for(config: dict[str, Any], width: int, height: int) -> Window:
@@ -58,12 +59,12 @@ def window_for(config: dict[str, Any], width: int, height: int) -> Window:
     fit = config.get("fit", "area")
     if fit == "width-crop":
         scale = out_width / width
-        return Window(scale, 0, round((height * scale - out_height) / 2), out_width, out_height)
+        return Window(scale, 0, (height * scale - out_height) / 2, out_width, out_height)
     if fit == "area":
         scale = math.sqrt(out_width * out_height / (width * height))
         out_width, out_height = (
             max(MULTIPLE, MULTIPLE * math.floor(side * scale / MULTIPLE + 0.5)) for side in (width, height)
         )
-    scale = min(out_width / width, out_height / height)
+    scale = min(1.0 if fit == "pad" else math.inf, out_width / width, out_height / height)
     left, top = (round(width * scale) - out_width) // 2, (round(height * scale) - out_height) // 2
     return Window(scale, left, top, out_width, out_height)

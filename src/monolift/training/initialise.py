@@ -12,6 +12,7 @@ from pathlib import Path
 
 from monolift.errors import InputError
 from monolift.inference import checkpoint, zoo
+from monolift.inference.released import ForeignCheckpoint, recognise
 from monolift.methods.base import Detector
 from monolift.typing import Tensor
 
@@ -48,8 +49,8 @@ def initialise(detector: Detector, path: Path, images: Callable[[], Tensor], par
 
     Args:
         detector: filled in place; untouched where this raises.
-        path: a checkpoint folder, of another method too, of which every entry of the same name and shape is taken; or a
-            file, which must fill the backbone.
+        path: a checkpoint folder, of another method too, of which every entry of the same name and shape is taken; the file
+            of a checkpoint that another program wrote, which must fill everything; or a file that must fill the backbone.
         images: gives a few normalised training images (b, 3, h, w), which some files need to restore their norms.
         partial: accept a checkpoint that fills less than `LEAST_SHARE`.
 
@@ -62,6 +63,8 @@ def initialise(detector: Detector, path: Path, images: Callable[[], Tensor], par
     """
     if path.is_dir():
         return _from_checkpoint(detector, path, partial)
+    if path.suffix in WEIGHT_FILES and (foreign := recognise(path)) is not None:
+        return _from_foreign(detector, foreign)
     backbone = detector.backbone
     try:
         report = backbone.load_pretrained(path, images)
@@ -117,6 +120,30 @@ def _from_checkpoint(detector: Detector, path: Path, partial: bool) -> str:
     if missing:
         said += f"; {len(missing)} stay random ({_first(missing)})"
     return f"{'' if share >= LEAST_SHARE else 'warning: '}{said}"
+
+
+def _from_foreign(detector: Detector, foreign: ForeignCheckpoint) -> str:
+    """All weights of another program's checkpoint, or none: it has to be the same system and network."""
+    path, program, own = foreign.path, foreign.found.program, detector.state_dict()
+    if foreign.method.name != detector.method:
+        raise InputError(
+            f"{path}: a checkpoint of {program} is a {foreign.method.name}, expected a {detector.method}: train "
+            f"{foreign.method.name} --preset official with it"
+        )
+    adapted = foreign.method.adapted
+    state, told = adapted(foreign.found, detector.config) if adapted else (dict(foreign.found.state), [])
+    misfits = [
+        k for k in {**own, **state} if k not in own or k not in state or own[k].shape != state[k].shape
+    ]
+    if misfits:
+        raise InputError(
+            f"{path}: this checkpoint of {program} has the network of the preset official, and {len(misfits)} entries do not "
+            f"fit this training's ({_first(misfits)}): train with --preset official"
+        )
+    detector.load_state_dict(state)
+    said = [f"{path}: {len(state)} of {len(own)} entries taken from this checkpoint of {program}", *told]
+    left = f"; {len(foreign.found.ignored)} entries of the file have no use ({_first(list(foreign.found.ignored))})"
+    return ", ".join(said) + left * bool(foreign.found.ignored)
 
 
 def _refusal(path: Path, other: Detector, detector: Detector, taken: Taken, share: float, part: str) -> str:

@@ -12,6 +12,7 @@ disentangled: one group of numbers at a time with the labels of the others.
     assign    labelled objects -> heatmap and cells that train the regression
     loss      focal loss; disentangled corner loss
     decode    peaks, ranking, 2D boxes, NMS
+    released  checkpoints of the released code and of MMDetection3D
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from monolift.methods.smoke.config import (
 from monolift.methods.smoke.decode import decode_maps
 from monolift.methods.smoke.loss import smoke_loss
 from monolift.methods.smoke.network import SmokeNetwork
+from monolift.methods.smoke.released import for_config, released
 from monolift.typing import Float, Tensor, UInt8
 
 __all__ = ["METHOD", "PRESETS", "RECIPES", "Smoke", "SmokeConfig", "official", "paper"]
@@ -83,7 +85,9 @@ METHOD = Method(
     presets=PRESETS,
     recipes=RECIPES,
     statistics=with_statistics,
-    fixed=frozenset({"official"}),  # the released code's constants
+    fixed=frozenset({"paper", "official"}),  # KITTI's, as published
     learns_depth=lambda config: config.extensions.dense_depth > 0,
     renamed=RENAMED,
+    released=released,
+    adapted=for_config,
 )

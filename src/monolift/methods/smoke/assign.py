@@ -63,7 +63,10 @@ def assign_targets(codec: SmokeCodec, samples: Sequence[Sample]) -> Targets:
     weight = torch.ones_like(heat)
     image, cell, label, rows, boxes2d = [], [], [], [], []
     for b, sample in enumerate(samples):
-        for index, column, row, k in _draw(codec, sample, heat[b], weight[b]):
+        drawn = _draw(codec, sample, heat[b], weight[b])
+        if sample.rescaled and codec.config.quirks.rescaled_heatmap_only:
+            continue
+        for index, column, row, k in drawn:
             image.append(b)
             cell.append(row * w + column)
             label.append(k)
@@ -108,7 +111,11 @@ def _cell_depths(
 
 
 def _draw(codec: SmokeCodec, sample: Sample, heat: Tensor, weight: Tensor) -> list[tuple[int, int, int, int]]:
-    """Draws one sample's heatmap; returns (object, column, row, label) of the objects that train the regression."""
+    """Draws one sample's heatmap; returns (object, column, row, label) of the objects that it holds.
+
+    Boxes are cut at 0.1 m from the camera before the rectangle of the Gaussian is measured, in every preset; the released code
+    projects corners behind the camera to the other side. No labelled object of KITTI with its centre in the image has one.
+    """
     config = codec.config
     camera = codec.camera(sample.camera)
     h, w = heat.shape[1:]
@@ -134,13 +141,16 @@ def _draw(codec: SmokeCodec, sample: Sample, heat: Tensor, weight: Tensor) -> li
         if float(box[3] - box[1]) < config.min_height:
             _blank(weight[k : k + 1], box)
             continue
-        u, v = points[i].tolist()
+        middle = [float(c) / STRIDE for c in (box[:2] + box[2:]) / 2]
+        u, v = middle if config.quirks.center2d else points[i].tolist()
         if not (0 <= u < w and 0 <= v < h) or not in_front[i]:
             if config.quirks.drop_outside or not in_front[i]:
                 continue
-            u, v = (float(c) / STRIDE for c in (box[:2] + box[2:]) / 2)
+            u, v = middle
         column, row = min(max(int(u), 0), w - 1), min(max(int(v), 0), h - 1)
         x1, y1, x2, y2 = projected[i]
+        if config.quirks.corrected_radius:
+            x2, y2 = min(x2, w - 1), min(y2, h - 1)
         radius = max(0, int(rule(max(x2 - x1, 0.0), max(y2 - y1, 0.0))))
         draw_gaussian(heat[k], column, row, radius)
         kept.append((i, column, row, k))

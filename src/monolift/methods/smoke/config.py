@@ -27,7 +27,7 @@ from monolift.methods.recipe import Recipe
 from monolift.methods.statistics import split_statistics
 
 CHOICES = {
-    "fit": ("area", "letterbox", "width-crop"),
+    "fit": ("area", "letterbox", "pad", "width-crop"),
     "norm": ("group", "batch"),
 }
 RANGES: dict[str, Limit] = {
@@ -59,15 +59,32 @@ class Quirks:
     intrinsics_only: bool = False
     """Released code: drops the fourth column of P2, which costs 0.036 mean 2D IoU on KITTI."""
     corrected_radius: bool = False
+<<<<<<< HEAD
     """Released code: Gaussian radius of CornerNet with corrected roots, five times smaller than CenterNet's."""
     drop_outside: bool = False
     """Paper: ignores objects whose 3D centre projects outside the image. Default: their keypoint is the 2D centre."""
+=======
+    """Released code: Gaussians of CornerNet's radius with its roots corrected, five times smaller than CenterNet's, and of a
+    rectangle that is cut at the last cell's middle."""
+    drop_outside: bool = False
+    """Paper: objects whose 3D centre projects outside the image are not trained. Ours: found at their 2D centre."""
+    rescaled_heatmap_only: bool = False
+    """Paper: a zoomed or shifted sample trains the heatmap alone, since its size and its depth no longer agree. Ours:
+    everything, since the camera follows and ``focal`` scales the depth."""
+>>>>>>> a90e0ea (SMOKE as published: rescaled samples, balance, schedule, windows, boxes; released checkpoints load; golden tests)
     unlabelled_background: bool = False
     """Paper: DontCare regions and vans are background. Default: ignored in the heatmap loss."""
     height_leak: bool = False
     """Released code: the location group's bottom centre uses the predicted height, so this group also trains height."""
     summed_regression: bool = False
+<<<<<<< HEAD
     """Released code: sums corner losses over the batch, independent of the number of objects. Default: mean."""
+=======
+    """Released code: corner losses are summed over the images of a GPU, eight as published, whatever number of objects they
+    hold; a larger batch counts as the mean of so many GPUs, as theirs is. Ours: the mean over all objects."""
+    center2d: bool = False
+    """Ablation (CenterNet): the keypoint is the middle of the labelled 2D box; the offset leads to the projected 3D centre."""
+>>>>>>> a90e0ea (SMOKE as published: rescaled samples, balance, schedule, windows, boxes; released checkpoints load; golden tests)
     quaternion: bool = False
     """Ablation: regresses a quaternion instead of the vector (cos alpha, -sin alpha)."""
     regression: str = "disentangled"
@@ -77,7 +94,9 @@ class Quirks:
         check_fields("smoke quirks", self, {"regression": ("disentangled", "l1", "smooth_l1")})
 
 
-PUBLISHED = Quirks(corrected_radius=True, drop_outside=True, unlabelled_background=True)
+PUBLISHED = Quirks(
+    corrected_radius=True, drop_outside=True, unlabelled_background=True, rescaled_heatmap_only=True
+)
 RELEASED = replace(PUBLISHED, bgr=True, intrinsics_only=True, height_leak=True, summed_regression=True)
 
 
@@ -131,8 +150,13 @@ class SmokeConfig(DetectorConfig):
     input_height: int = 256
     """Height of the training image, pixels, a multiple of 32."""
     fit: str = "area"
+<<<<<<< HEAD
     """Resize mode: area (keep the aspect ratio, constant pixel count), letterbox (pad to the training size), width-crop
     (released code: scale to the width, crop rows)."""
+=======
+    """How any image becomes a network image: area (same number of pixels, own shape), letterbox (into the training
+    size), pad (the paper: as letterbox, but never enlarged), width-crop (released code: scaled by width, rows lost)."""
+>>>>>>> a90e0ea (SMOKE as published: rescaled samples, balance, schedule, windows, boxes; released checkpoints load; golden tests)
     focal: float = 480.0
     """Reference focal length, network pixels: depth is predicted at it and scaled by the camera's. 0: no scaling."""
     depth_mean: float = 28.01
@@ -140,8 +164,14 @@ class SmokeConfig(DetectorConfig):
     depth_std: float = 16.32
     """Standard deviation of depth in metres (SMOKE eq. 1)."""
     sizes: tuple[tuple[float, float, float], ...] = ()
+<<<<<<< HEAD
     """Reference length, height, width per class, metres (SMOKE eq. 3). Default: KITTI trainval means, 1 m for other classes;
     training replaces them by the means of its split."""
+=======
+    """Reference length, height, width of each class, metres (SMOKE eq. 3). Empty: means of KITTI trainval, and 1 m cubes for
+    classes that KITTI does not have; training replaces them by the means of its split, but for the presets paper and
+    official."""
+>>>>>>> a90e0ea (SMOKE as published: rescaled samples, balance, schedule, windows, boxes; released checkpoints load; golden tests)
     size_limit: float = 1.0
     """Predicted sizes lie within exp(+-limit) of the reference. Published: 0.5, which excludes 15 % of KITTI's pedestrians."""
     min_height: float = 6.0
@@ -162,7 +192,12 @@ class SmokeConfig(DetectorConfig):
     """Weight of an L1 loss on the predicted (cos alpha, -sin alpha) (not in the paper): the corner loss is independent of the
     vector's length and has almost no gradient between opposite headings."""
     regression_weight: float = 2.5
+<<<<<<< HEAD
     """Weight of the mean corner error (metres) against the heatmap loss. Released code: 24 / 300 per object, summed."""
+=======
+    """Weight of the mean corner error, metres, against the heatmap: the paper's lambda, whose value it does not give. 2.5 is
+    ours, in the preset paper too. Released code: 24 / 300 per object, summed (``quirks.summed_regression``)."""
+>>>>>>> a90e0ea (SMOKE as published: rescaled samples, balance, schedule, windows, boxes; released checkpoints load; golden tests)
     nms: float = 0.5
     """IoU threshold of NMS on 2D boxes, per class. 0: no NMS (published). With a positive region larger than one cell an object
     can have two peaks."""
@@ -193,14 +228,17 @@ class SmokeConfig(DetectorConfig):
 
 
 def paper(**changes: Any) -> SmokeConfig:
-    """The paper: DLA-34, 1280 x 384, KITTI's published statistics, no scaling by focal length."""
+    """The paper: DLA-34, 1280 x 384, KITTI's published statistics on any data, no scaling by focal length.
+
+    What the paper leaves open is ours: the weight of the regression, 2.5; the whole of P2; detections from a score of 0.01 on.
+    """
     base = SmokeConfig(
         backbone="dla34",
         head_channels=256,
         focal=0.0,
         input_width=1280,
         input_height=384,
-        fit="letterbox",
+        fit="pad",
         size_limit=0.5,
         min_height=0.0,
         neighbourhood=0.0,
@@ -216,7 +254,8 @@ def paper(**changes: Any) -> SmokeConfig:
 def official(**changes: Any) -> SmokeConfig:
     """The released code with its quirks, so that its checkpoints keep their meaning: see each field's docstring.
 
-    The car's reference height and width are swapped there, and Cyclist comes before Pedestrian; both must stay.
+    The car's reference height and width are swapped there, and Cyclist comes before Pedestrian; both must stay. What differs
+    from it is listed in docs/presets.md: resampling, half a pixel of the label grid, boxes behind the camera.
     """
     base = paper(
         classes=("Car", "Cyclist", "Pedestrian"),
@@ -278,8 +317,9 @@ PRESETS: dict[str, Callable[[], SmokeConfig]] = {
     "efficientnet": efficientnet,
 }
 
-# the published schedule: Adam 2.5e-4, a tenth at 40 and 72 % of the run, biases at twice the rate, 32 images a step
-_PUBLISHED = Recipe(
+# the paper: 60 epochs, a tenth at 25 and 40; Adam 2.5e-4, 32 images a step; 9 zooms, 5 shifts either way (section 4.4).
+# Biases at twice the rate and the probability of zoom and shift are the released code's.
+_PAPER = Recipe(
     epochs=60,
     batch_size=32,
     optimizer="adam",
@@ -292,8 +332,9 @@ _PUBLISHED = Recipe(
     warmup=0.0,
     clip=0.0,
     ema=0.0,
-    augmentation=Augmentation(recolor=0.0, scale=(0.6, 1.4), shift=0.2),
+    augmentation=Augmentation(recolor=0.0, rescale=0.3, scale=(0.6, 1.4), shift=0.2, steps=0.1),
 )
+<<<<<<< HEAD
 # batch norm and ImageNet features: a high rate; zooms as far as near and truncated cars, other cameras' tones and noise
 _EFFICIENTNET = Recipe(
     epochs=60,
@@ -308,6 +349,11 @@ RECIPES = {
     "official": _PUBLISHED,
     "efficientnet": _EFFICIENTNET,
 }
+=======
+# configs/smoke_gn_vector.yaml: 25,000 steps, 107 epochs of trainval's 7,481 images, a tenth at 10,000 and 18,000
+_OFFICIAL = replace(_PAPER, epochs=107, milestones=(0.4, 0.72))
+RECIPES = {"default": Recipe(), "paper": _PAPER, "official": _OFFICIAL}
+>>>>>>> a90e0ea (SMOKE as published: rescaled samples, balance, schedule, windows, boxes; released checkpoints load; golden tests)
 
 
 def with_statistics(

@@ -11,8 +11,8 @@ from monolift.nn.heatmap import find_peaks, gather
 from monolift.nn.roi import batched_nms
 from monolift.typing import Float, Int, Tensor
 
-SCORE_FLOOR = 0.01  # nothing below is worth decoding
-NEAREST = 0.5  # metres; a box whose centre is nearer is none
+SCORE_FLOOR = 0.01  # nothing below is worth decoding; the released code writes what is above 0.25
+NEAREST = 0.5  # metres; a box whose centre is nearer is none. The released code keeps them, those behind the camera too
 
 
 @torch.no_grad()
@@ -54,9 +54,9 @@ def _final_boxes2d(
     width: int,
     camera: Camera,
 ) -> Float[Tensor, "n 4"]:
-    """The mean of the predicted 2D box and the rectangle of the projected corners, cut to the image; a network without
-    ``boxes2d`` has the second only."""
-    projected = boxes.projected(codec.camera(camera))
+    """The mean of the predicted 2D box and the rectangle of the projected corners, cut to the network image; a network without
+    ``boxes2d`` has the second only, whole: `in_source` cuts it to the source image, of which rows may be missing here."""
+    projected = boxes.projected(codec.camera(camera), clip=codec.config.boxes2d)
     if not codec.config.boxes2d:
         return projected
     predicted = camera.clip(codec.boxes2d(numbers, cell, width))

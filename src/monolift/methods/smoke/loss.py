@@ -6,6 +6,8 @@ corner: every group is trained by what it alone does to the box, in metres, and 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -21,19 +23,23 @@ from monolift.nn.losses import generalized_iou_loss, heatmap_focal, laplace_nll
 from monolift.typing import Float, Tensor
 
 BOX2D_WEIGHT = 1.0
+GPU_IMAGES = 8  # of the released code's batch of 32 on four GPUs, whose losses are averaged
 
 
 def smoke_loss(codec: SmokeCodec, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
     """Named scalars; "total" is minimised. A batch without objects has regression losses of zero, with a gradient."""
     config = codec.config
-    losses = {"heatmap": heatmap_focal(raw["heatmap"], targets.heatmap, targets.weight)}
+    groups = 1
+    if config.quirks.summed_regression:
+        groups = math.ceil(len(raw["heatmap"]) / GPU_IMAGES)
+    losses = {"heatmap": _heatmap_loss(raw["heatmap"], targets, groups)}
     width = raw["heatmap"].shape[3]
     near, weight = targets.near_object, targets.near_weight
     cameras = targets.cameras[targets.image[near]]
     numbers = gather(raw["regression"], targets.image[near], targets.near_cell)
     numbers = codec.with_rays(numbers, targets.near_cell, cameras, width)
     objects = max(len(targets.boxes), 1)
-    share = 1.0 if config.quirks.summed_regression else 1 / objects
+    share = 1 / groups if config.quirks.summed_regression else 1 / objects
     for name, error in corner_losses(codec, numbers, targets, width).items():
         if name == "location" and config.location_scale:
             losses[name] = share * (weight * laplace_nll(error, codec.log_scale(numbers))).sum()
@@ -78,6 +84,14 @@ def dense_depth_error(
     known = depth > 0
     error = (predicted[:, 0] - torch.log(depth.clamp_min(0.1) / mean)).abs()
     return (error * known).sum() / known.sum().clamp_min(1)
+
+
+def _heatmap_loss(logits: Tensor, targets: Targets, groups: int) -> Tensor:
+    """The focal loss; of several groups of `GPU_IMAGES` images the mean, each divided by its own number of keypoints."""
+    if groups == 1:
+        return heatmap_focal(logits, targets.heatmap, targets.weight)
+    parts = zip(*(t.split(GPU_IMAGES) for t in (logits, targets.heatmap, targets.weight)), strict=True)
+    return torch.stack([heatmap_focal(*part) for part in parts]).mean()
 
 
 def corner_losses(codec: SmokeCodec, numbers: Tensor, targets: Targets, width: int) -> dict[str, Tensor]:

@@ -1,0 +1,48 @@
+"""``monolift convert-checkpoint``: the weights of another program as a checkpoint folder."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from monolift.errors import InputError
+
+
+@dataclass(frozen=True)
+class ConvertCheckpoint:
+    """The file of a checkpoint that lzccccc/SMOKE or MMDetection3D's SMOKE wrote, as a folder for detect, export and serve.
+
+    monolift convert-checkpoint model_final.pth smoke_official
+    """
+
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """The file, .pth or .safetensors. Only tensors and plain values are read; nothing in it is run."""
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """The folder, new or empty."""
+    half: bool = False
+    """Weights as float16, half the size."""
+    quiet: bool = False
+    """No report."""
+
+
+def run(options: ConvertCheckpoint) -> int:
+    """Read, convert, write. Raises InputError for a file of no known program, or a folder that holds something."""
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise InputError(f"{options.out}: expected a new or empty folder, got one that holds something")
+    from monolift.inference import checkpoint
+    from monolift.inference.released import read_foreign
+
+    foreign = read_foreign(options.file)
+    detector = foreign.method.detector(foreign.found.config)
+    detector.load_state_dict(dict(foreign.found.state))
+    checkpoint.save(options.out, detector, foreign.card, options.half, readme=True)
+    if not options.quiet:
+        sys.stderr.write(
+            f"{options.file}: a {foreign.method.name} of {foreign.found.program}: {foreign.report}\n"
+            f"{options.out}: classes {', '.join(detector.classes)}; monolift detect IMAGE --model {options.out}\n"
+        )
+    return 0
