@@ -101,11 +101,11 @@ def _chosen(arguments: Sequence[str]) -> int:
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
-    module: Any = importlib.import_module(f"monolift.commands.{name}")
+    module: Any = importlib.import_module(f"monolift.commands.{name.replace('-', '_')}")
     if hasattr(module, "page") and (page := module.page(arguments)):
         print(page, end="")  # noqa: T201
         return 0
-    options_type = getattr(module, name.capitalize())
+    options_type = getattr(module, "".join(map(str.capitalize, name.split("-"))))
     import tyro
 
     sentence, _, example = inspect.cleandoc(options_type.__doc__).partition("\n\n")

@@ -59,32 +59,22 @@ class Quirks:
     intrinsics_only: bool = False
     """Released code: drops the fourth column of P2, which costs 0.036 mean 2D IoU on KITTI."""
     corrected_radius: bool = False
-<<<<<<< HEAD
-    """Released code: Gaussian radius of CornerNet with corrected roots, five times smaller than CenterNet's."""
+    """Released code: Gaussian radius of CornerNet with corrected roots, five times smaller than CenterNet's, from a rectangle cut
+    at the centre of the last cell."""
     drop_outside: bool = False
     """Paper: ignores objects whose 3D centre projects outside the image. Default: their keypoint is the 2D centre."""
-=======
-    """Released code: Gaussians of CornerNet's radius with its roots corrected, five times smaller than CenterNet's, and of a
-    rectangle that is cut at the last cell's middle."""
-    drop_outside: bool = False
-    """Paper: objects whose 3D centre projects outside the image are not trained. Ours: found at their 2D centre."""
     rescaled_heatmap_only: bool = False
-    """Paper: a zoomed or shifted sample trains the heatmap alone, since its size and its depth no longer agree. Ours:
-    everything, since the camera follows and ``focal`` scales the depth."""
->>>>>>> a90e0ea (SMOKE as published: rescaled samples, balance, schedule, windows, boxes; released checkpoints load; golden tests)
+    """Paper: randomly scaled or shifted samples train the heatmap only, since size and depth no longer agree. Default: they train
+    everything; the intrinsics are scaled too, and ``focal`` scales the depth."""
     unlabelled_background: bool = False
     """Paper: DontCare regions and vans are background. Default: ignored in the heatmap loss."""
     height_leak: bool = False
     """Released code: the location group's bottom centre uses the predicted height, so this group also trains height."""
     summed_regression: bool = False
-<<<<<<< HEAD
-    """Released code: sums corner losses over the batch, independent of the number of objects. Default: mean."""
-=======
-    """Released code: corner losses are summed over the images of a GPU, eight as published, whatever number of objects they
-    hold; a larger batch counts as the mean of so many GPUs, as theirs is. Ours: the mean over all objects."""
+    """Released code: sums corner losses over the images of a GPU (8 as published), independent of the number of objects; a
+    larger batch counts as the mean of so many GPUs. Default: mean over all objects."""
     center2d: bool = False
-    """Ablation (CenterNet): the keypoint is the middle of the labelled 2D box; the offset leads to the projected 3D centre."""
->>>>>>> a90e0ea (SMOKE as published: rescaled samples, balance, schedule, windows, boxes; released checkpoints load; golden tests)
+    """Ablation (CenterNet): the keypoint is the centre of the labelled 2D box; the offset leads to the projected 3D centre."""
     quaternion: bool = False
     """Ablation: regresses a quaternion instead of the vector (cos alpha, -sin alpha)."""
     regression: str = "disentangled"
@@ -150,13 +140,8 @@ class SmokeConfig(DetectorConfig):
     input_height: int = 256
     """Height of the training image, pixels, a multiple of 32."""
     fit: str = "area"
-<<<<<<< HEAD
-    """Resize mode: area (keep the aspect ratio, constant pixel count), letterbox (pad to the training size), width-crop
-    (released code: scale to the width, crop rows)."""
-=======
-    """How any image becomes a network image: area (same number of pixels, own shape), letterbox (into the training
-    size), pad (the paper: as letterbox, but never enlarged), width-crop (released code: scaled by width, rows lost)."""
->>>>>>> a90e0ea (SMOKE as published: rescaled samples, balance, schedule, windows, boxes; released checkpoints load; golden tests)
+    """Resize mode: area (keep the aspect ratio, constant pixel count), letterbox (pad to the training size), pad (the paper:
+    as letterbox, never enlarged), width-crop (released code: scale to the width, crop rows)."""
     focal: float = 480.0
     """Reference focal length, network pixels: depth is predicted at it and scaled by the camera's. 0: no scaling."""
     depth_mean: float = 28.01
@@ -164,14 +149,8 @@ class SmokeConfig(DetectorConfig):
     depth_std: float = 16.32
     """Standard deviation of depth in metres (SMOKE eq. 1)."""
     sizes: tuple[tuple[float, float, float], ...] = ()
-<<<<<<< HEAD
     """Reference length, height, width per class, metres (SMOKE eq. 3). Default: KITTI trainval means, 1 m for other classes;
-    training replaces them by the means of its split."""
-=======
-    """Reference length, height, width of each class, metres (SMOKE eq. 3). Empty: means of KITTI trainval, and 1 m cubes for
-    classes that KITTI does not have; training replaces them by the means of its split, but for the presets paper and
-    official."""
->>>>>>> a90e0ea (SMOKE as published: rescaled samples, balance, schedule, windows, boxes; released checkpoints load; golden tests)
+    training replaces them by the means of its split, except in the presets paper and official."""
     size_limit: float = 1.0
     """Predicted sizes lie within exp(+-limit) of the reference. Published: 0.5, which excludes 15 % of KITTI's pedestrians."""
     min_height: float = 6.0
@@ -192,12 +171,8 @@ class SmokeConfig(DetectorConfig):
     """Weight of an L1 loss on the predicted (cos alpha, -sin alpha) (not in the paper): the corner loss is independent of the
     vector's length and has almost no gradient between opposite headings."""
     regression_weight: float = 2.5
-<<<<<<< HEAD
-    """Weight of the mean corner error (metres) against the heatmap loss. Released code: 24 / 300 per object, summed."""
-=======
-    """Weight of the mean corner error, metres, against the heatmap: the paper's lambda, whose value it does not give. 2.5 is
-    ours, in the preset paper too. Released code: 24 / 300 per object, summed (``quirks.summed_regression``)."""
->>>>>>> a90e0ea (SMOKE as published: rescaled samples, balance, schedule, windows, boxes; released checkpoints load; golden tests)
+    """Weight of the mean corner error (metres) against the heatmap loss: the paper's lambda, which has no published value; 2.5
+    is ours, in the preset paper too. Released code: 24 / 300 per object, summed."""
     nms: float = 0.5
     """IoU threshold of NMS on 2D boxes, per class. 0: no NMS (published). With a positive region larger than one cell an object
     can have two peaks."""
@@ -334,7 +309,8 @@ _PAPER = Recipe(
     ema=0.0,
     augmentation=Augmentation(recolor=0.0, rescale=0.3, scale=(0.6, 1.4), shift=0.2, steps=0.1),
 )
-<<<<<<< HEAD
+# configs/smoke_gn_vector.yaml: 25,000 steps, 107 epochs of trainval's 7,481 images, a tenth at 10,000 and 18,000
+_OFFICIAL = replace(_PAPER, epochs=107, milestones=(0.4, 0.72))
 # batch norm and ImageNet features: a high rate; zooms as far as near and truncated cars, other cameras' tones and noise
 _EFFICIENTNET = Recipe(
     epochs=60,
@@ -345,15 +321,10 @@ _EFFICIENTNET = Recipe(
 )
 RECIPES = {
     "default": Recipe(),
-    "paper": _PUBLISHED,
-    "official": _PUBLISHED,
+    "paper": _PAPER,
+    "official": _OFFICIAL,
     "efficientnet": _EFFICIENTNET,
 }
-=======
-# configs/smoke_gn_vector.yaml: 25,000 steps, 107 epochs of trainval's 7,481 images, a tenth at 10,000 and 18,000
-_OFFICIAL = replace(_PAPER, epochs=107, milestones=(0.4, 0.72))
-RECIPES = {"default": Recipe(), "paper": _PAPER, "official": _OFFICIAL}
->>>>>>> a90e0ea (SMOKE as published: rescaled samples, balance, schedule, windows, boxes; released checkpoints load; golden tests)
 
 
 def with_statistics(
