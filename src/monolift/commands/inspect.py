@@ -32,6 +32,8 @@ class Inspect:
     """Number of sample images."""
     decode: bool = False
     """Decode every image, not only its header."""
+    kitti: bool = False
+    """Check a download of KITTI instead: files, labels per class, image sizes, splits against the published counts."""
     quiet: bool = False
     """Print no report; for use with --json or --plots."""
 
@@ -41,6 +43,8 @@ def run(options: Inspect) -> int:
     from monolift.data.formats.kitti_format import write_atomically
     from monolift.inspection.dataset import inspect, training_folder
 
+    if options.kitti:
+        return _check_download(options)
     if options.samples < 0:
         raise InputError(f"--samples: expected a number of at least 0, got {options.samples}")
     findings = inspect(options.root, options.split, options.decode)
@@ -57,3 +61,18 @@ def run(options: Inspect) -> int:
         if not options.quiet:
             sys.stderr.write(f"wrote {len(drawn)} images to {options.plots}\n")
     return 1 if findings.errors else 0
+
+
+def _check_download(options: Inspect) -> int:
+    """Compares with KITTI's own counts; returns 1 if something is missing."""
+    from monolift.inspection.kitti_download import check_kitti
+
+    ignored = [name for name in ("split", "json", "plots") if getattr(options, name) is not None]
+    if ignored:
+        raise InputError(
+            f"--kitti checks a whole download: expected no {', '.join('--' + n for n in ignored)}"
+        )
+    found = check_kitti(options.root)
+    if not options.quiet:
+        sys.stdout.write(f"{found}\n")
+    return 1 if found.missing else 0

@@ -59,13 +59,13 @@ class Quirks:
     intrinsics_only: bool = False
     """Released code: drops the fourth column of P2, which costs 0.036 mean 2D IoU on KITTI."""
     corrected_radius: bool = False
-    """Released code: Gaussian radius of CornerNet with corrected roots, five times smaller than CenterNet's, from a rectangle cut
-    at the centre of the last cell."""
+    """Released code: Gaussian radius of CornerNet with corrected roots, five times smaller than CenterNet's, from a rectangle
+    cut at the centre of the last cell."""
     drop_outside: bool = False
     """Paper: ignores objects whose 3D centre projects outside the image. Default: their keypoint is the 2D centre."""
     rescaled_heatmap_only: bool = False
-    """Paper: randomly scaled or shifted samples train the heatmap only, since size and depth no longer agree. Default: they train
-    everything; the intrinsics are scaled too, and ``focal`` scales the depth."""
+    """Paper: randomly scaled or shifted samples train the heatmap only, since size and depth no longer agree. Default: they
+    train everything; the intrinsics are scaled too, and ``focal`` scales the depth."""
     unlabelled_background: bool = False
     """Paper: DontCare regions and vans are background. Default: ignored in the heatmap loss."""
     height_leak: bool = False
