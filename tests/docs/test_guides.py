@@ -40,6 +40,8 @@ SMALLER = {
     "autolabel": ["--set", "iterations=2", "--quiet"],
 }
 
+MORE = {("tutorials/synthetic.md", "synth"): ["--images", "2"]}  # one to train on, one to validate
+
 
 @dataclass(frozen=True)
 class Block:
@@ -157,7 +159,7 @@ def test_the_blocks(
                     answer(arguments, request.getfixturevalue("service"))
                     continue
                 assert program == "monolift", f"{page}: only monolift and curl are run: mark {program}"
-                small = [*arguments, *SMALLER.get(arguments[0], [])]
+                small = [*arguments, *SMALLER.get(arguments[0], []), *MORE.get((page, arguments[0]), [])]
                 assert main(small) == 0, (page, arguments, capsys.readouterr().err)
 
 
