@@ -239,7 +239,7 @@ CLAIMS: tuple[Claim, ...] = (
         method="smoke",
         sentence="The mean error of the distance stays below 5 % up to 60 metres.",
         source="SMOKE, figure of the depth error (by way of reading notes)",
-        setup="The bundled model on val-558; cars within the limits of hard, each paired with a detection of at least 0.05 by a "
+        setup="The bundled model on val-558; cars within the limits of hard, each paired with a detection of at least 0.05 by "
         "2D IoU above 0.5.",
         cost="medium",
         judge=judge_depth_error,
