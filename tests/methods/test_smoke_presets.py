@@ -10,7 +10,7 @@ import torch
 from tests.helpers.smoke_golden import golden, raw_maps
 from tests.helpers.smoke_scenes import CARS, KITTI, make_sample
 
-from monolift.augment.augment import Augmenter, random_view
+from monolift.augment.augment import Augmenter, random_view, resized_view
 from monolift.augment.view import padded, width_crop
 from monolift.methods.base import in_source
 from monolift.methods.smoke import METHOD, RECIPES, official, paper
@@ -47,7 +47,6 @@ def test_the_default_trains_boxes_of_rescaled_samples() -> None:
 def test_windows_are_those_of_the_released_code() -> None:
     """Its affine transforms of four scenes, which count pixels half a pixel further."""
     values = golden("targets.npz")
-    augmentation = RECIPES["official"].augmentation
     sizes = {"800001": (1242, 375), "800002": (1224, 370), "800003": (1600, 900), "800004": (640, 480)}
     for frame, (width, height) in sizes.items():
         base = width_crop(width, height, 1280, 384)
@@ -55,7 +54,7 @@ def test_windows_are_those_of_the_released_code() -> None:
             shift_x, shift_y, size = (0.0, 0.0, 1.0)
             if variant == "affine":
                 shift_x, shift_y, size = values[f"affine/{frame}/augmentation"]
-            view = random_view(base, augmentation, _Draws(size, shift_x, shift_y)) if size else base
+            view = resized_view(base, float(size), float(shift_x), float(shift_y))
             t = values[f"{variant}/{frame}/trans_mat"].astype(float)
             middle = np.array([width / 2, height / 2])  # of the image, counted from its border
             theirs = 4 * (t[0, 0] * middle + t[:2, 2])
@@ -64,16 +63,15 @@ def test_windows_are_those_of_the_released_code() -> None:
             assert view.scale == pytest.approx(4 * t[0, 0], rel=1e-6)
 
 
-class _Draws:
-    """A random generator that draws one size of the window and one shift."""
-
-    def __init__(self, size: float, *shift: float) -> None:
-        self.drawn = [round((size - 0.6) / 0.1), np.array([round(v / 0.1) for v in shift])]
-
-    def integers(self, low: int, high: int, count: int | None = None) -> object:
-        found = self.drawn.pop(0)
-        assert np.all(np.asarray(found) >= low) and np.all(np.asarray(found) < high)
-        return found
+def test_sizes_and_shifts_are_the_nine_and_five_published() -> None:
+    """Zoom 1 / size; the shift is one of the window's middle, in shares of the image."""
+    base, augmentation = width_crop(1242, 375, 1280, 384), RECIPES["paper"].augmentation
+    rng = np.random.default_rng(0)
+    views = [random_view(base, augmentation, rng) for _ in range(2000)]
+    sizes = {round(base.scale / view.scale, 6) for view in views}
+    assert sorted(sizes) == [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4]
+    shifts = {round(((v.left + 640) / v.scale - 621) / 1242, 6) + 0.0 for v in views}
+    assert sorted(shifts) == [-0.2, -0.1, 0.0, 0.1, 0.2]
 
 
 def test_a_batch_of_32_weighs_as_four_gpus_of_8() -> None:

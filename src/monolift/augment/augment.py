@@ -96,15 +96,22 @@ def random_view(view: View, augmentation: Augmentation, rng: np.random.Generator
 
 
 def _stepped_view(view: View, augmentation: Augmentation, rng: np.random.Generator) -> View:
-    """As SMOKE's released code: the window takes one of a few sizes and places. Its edges are no whole pixels."""
+    """As SMOKE's released code: the window takes one of a few sizes and places."""
     step, (small, large) = augmentation.steps, augmentation.scale
     size = small + step * rng.integers(0, round((large - small) / step) + 1)
     reach = round(augmentation.shift / step)
     dx, dy = step * rng.integers(-reach, reach + 1, 2)
-    # of the image, which the released code shifts by: the window's middle is the image's
-    shift_x, shift_y = dx * (2 * view.left + view.width), dy * (2 * view.top + view.height)
-    left = (view.left + view.width / 2 + shift_x) / size - view.width / 2
-    top = (view.top + view.height / 2 + shift_y) / size - view.height / 2
+    return resized_view(view, float(size), float(dx), float(dy))
+
+
+def resized_view(view: View, size: float, shift_x: float, shift_y: float) -> View:
+    """A window ``size`` times as large, its middle shifted by shares of the image; ``view`` has the image's middle in its own.
+
+    Its edges are no whole pixels, as in SMOKE's released code.
+    """
+    middle_x, middle_y = view.left + view.width / 2, view.top + view.height / 2
+    left = (1 + 2 * shift_x) * middle_x / size - view.width / 2
+    top = (1 + 2 * shift_y) * middle_y / size - view.height / 2
     return View(view.scale / size, left, top, view.width, view.height)
 
 
