@@ -17,16 +17,16 @@ from typing import Any
 from monolift.errors import DiskError, InputError, MissingExtraError
 
 SUBCOMMANDS = {
-    "demo": "run the bundled model on a sample image; compare with ground truth",
+    "demo": "run the bundled model on a sample image with ground truth",
     "detect": "detect 3D boxes in images, folders, globs and videos",
     "train": "train a detector on KITTI-format data",
     "evaluate": "official KITTI AP of a folder of results",
     "autolabel": "3D boxes from instance masks and depth, without 3D labels",
     "inspect": "check a KITTI-format data set, plot its labels",
-    "view": "view boxes, points and meshes in the browser; review labels",
+    "view": "view boxes, points, meshes in the browser; review labels",
     "convert": "convert between KITTI, nuScenes, Omni3D and COCO",
     "convert-checkpoint": "import a checkpoint of lzccccc/SMOKE or MMDetection3D",
-    "synth": "render a synthetic KITTI with exact labels, masks and depth",
+    "synth": "render a synthetic KITTI with labels, masks and depth",
     "export": "export to ONNX, checked against PyTorch",
     "augment": "paste cars into labelled images",
     "shapes": "train car shape spaces, interpolate, label cars with codes",

@@ -14,7 +14,7 @@ from monolift.errors import InputError
 
 @dataclass(frozen=True)
 class ConvertCheckpoint:
-    """The file of a checkpoint that lzccccc/SMOKE or MMDetection3D's SMOKE wrote, as a folder for detect, export and serve.
+    """Import a checkpoint of lzccccc/SMOKE or of MMDetection3D's SMOKE.
 
     monolift convert-checkpoint model_final.pth smoke_official
     """
