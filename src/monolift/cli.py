@@ -100,12 +100,22 @@ def _chosen(arguments: Sequence[str]) -> int:
     return _run(name, arguments[1:])
 
 
+def module_name(subcommand: str) -> str:
+    """The module of a subcommand."""
+    return f"monolift.commands.{subcommand.replace('-', '_')}"
+
+
+def class_name(subcommand: str) -> str:
+    """The class of a subcommand's options, in its module."""
+    return "".join(part.capitalize() for part in subcommand.split("-"))
+
+
 def _run(name: str, arguments: Sequence[str]) -> int:
-    module: Any = importlib.import_module(f"monolift.commands.{name.replace('-', '_')}")
+    module: Any = importlib.import_module(module_name(name))
     if hasattr(module, "page") and (page := module.page(arguments)):
         print(page, end="")  # noqa: T201
         return 0
-    options_type = getattr(module, "".join(map(str.capitalize, name.split("-"))))
+    options_type = getattr(module, class_name(name))
     import tyro
 
     sentence, _, example = inspect.cleandoc(options_type.__doc__).partition("\n\n")

@@ -20,7 +20,7 @@ from PIL import Image
 import monolift.commands
 import monolift.inference.model
 from fake_detector import FakeDetector
-from monolift.cli import SUBCOMMANDS, main
+from monolift.cli import SUBCOMMANDS, class_name, main, module_name
 from monolift.data.sources import InputImage
 from monolift.inference.model import Model
 from monolift.inference.results import Results3D
@@ -61,7 +61,7 @@ def test_every_subcommand_has_a_file_and_every_file_a_subcommand() -> None:
         "processes",
         "settings_page",
     ]  # what several of them share, and parts of detect and train
-    assert sorted([*SUBCOMMANDS, *shared]) == sorted(
+    assert sorted([*(one.replace("-", "_") for one in SUBCOMMANDS), *shared]) == sorted(
         m.name for m in pkgutil.iter_modules(monolift.commands.__path__)
     )
 
@@ -74,8 +74,8 @@ def test_help_lists_the_subcommands(capsys: pytest.CaptureFixture[str]) -> None:
 
 def example_of(subcommand: str) -> tuple[Any, str]:
     """The subcommand's options and the command line that its help shows."""
-    module = importlib.import_module(f"monolift.commands.{subcommand}")
-    options = getattr(module, subcommand.capitalize())
+    module = importlib.import_module(module_name(subcommand))
+    options = getattr(module, class_name(subcommand))
     example = inspect.cleandoc(options.__doc__).partition("\n\n")[2].removeprefix("Example:").strip()
     return options, example
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from camera_files import SAVED
-from monolift.cli import SUBCOMMANDS, main
+from monolift.cli import SUBCOMMANDS, class_name, main, module_name
 from monolift.data.formats.convert import convert
 from monolift.inference import zoo as model_zoo
 from nuscenes_tables import write_nuscenes
@@ -200,7 +200,7 @@ def test_what_is_not_run_is_at_least_known(page: str, monkeypatch: pytest.Monkey
 
 def parses(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether the command line accepts it; nothing is done."""
-    monkeypatch.setattr(f"monolift.commands.{arguments[0]}.run", lambda options: 0)
+    monkeypatch.setattr(f"{module_name(arguments[0])}.run", lambda options: 0)
     try:
         return main(arguments) == 0
     except SystemExit as end:
@@ -216,7 +216,7 @@ def test_subcommands_options_and_extras_in_the_text(page: str) -> None:
         if subcommand == "SUBCOMMAND" or subcommand.startswith("--"):
             continue
         assert subcommand in SUBCOMMANDS, (page, line)
-        options = getattr(importlib.import_module(f"monolift.commands.{subcommand}"), subcommand.capitalize())
+        options = getattr(importlib.import_module(module_name(subcommand)), class_name(subcommand))
         known = {field.name.replace("_", "-") for field in dataclasses.fields(options)} | {"help", "set"}
         for word in rest:
             if word.startswith("--"):
