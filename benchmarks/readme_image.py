@@ -23,7 +23,9 @@ SEED, INDEX = 7, 6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/images/street.jpg"))
     parser.add_argument("--model", default="smoke")
     options = parser.parse_args()

@@ -88,9 +88,8 @@ def run_depth_error(workspace: Workspace) -> Figures | None:
     if main([*detect, "--no-images"]) != 0:
         raise SystemExit("smoke-depth-error: detect failed")
     report = workspace.out / "smoke-depth-error-plots"
-    main(
-        ["evaluate", str(out), "--data", str(workspace.kitti), "--split", str(split), "--plots", str(report)]
-    )
+    truth = ["--labels", str(root / "label_2"), "--predictions", str(out), "--split", str(split)]
+    main(["evaluate", *truth, "--plots", str(report)])
     car = json.loads((report / "diagnostics.json").read_text())["Car"]
     return dict(car["depth_error"])
 
