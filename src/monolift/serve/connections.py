@@ -159,7 +159,7 @@ def protocol(limits: ConnectionLimits, on_refused: Callable[[str], None]) -> typ
             if self._answering() or self.transport.is_closing():
                 return
             on_refused("head_time")
-            if self.cycle is None:
+            if getattr(self, "cycle", None) is None:  # uvicorn types it as if it were always there
                 self.transport.write(_LATE)
             self._end(0.5)
 

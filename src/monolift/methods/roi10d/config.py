@@ -157,7 +157,7 @@ class ROI10DConfig(DetectorConfig):
     shape_labels: str = ""
     """File of shape labels for training, written by ``monolift shapes label`` (default: the shape branch is not trained,
     detections have the median shape)."""
-    shape_code: int = SHAPE
+    shape_code: int = 6
     """Dimension of a shape code, that of ``shape_space`` (published: 6, "a good compromise"; "smaller dimensionality can lead
     to well-behaving spaces")."""
     shape_space: str = ""
