@@ -342,7 +342,7 @@ def with_statistics(
         config,
         focal=found.focal,
         depth_mean=float(z.mean()),
-        depth_std=float(z.std()),
+        depth_std=max(float(z.std()), 1.0) if len(z) > 1 else config.depth_std,  # one car has no spread
         sizes=tuple(tuple(found.sizes(k).mean(0).tolist()) for k in range(len(config.classes))),
     )
     return keeping(config, measured, keep)
