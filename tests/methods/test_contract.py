@@ -26,7 +26,7 @@ from monolift.files.settings import changed
 from monolift.geometry import Camera
 from monolift.inference import checkpoint
 from monolift.methods import METHODS, get_method, method_names, method_of, register
-from monolift.methods.base import Detector, DetectorConfig, Method, Targets
+from monolift.methods.base import Detector, DetectorConfig, Method, Targets, in_source
 from monolift.methods.recipe import Recipe
 from toy_kitti import write_toy
 
@@ -233,8 +233,11 @@ def test_detections_of_a_batch_are_those_of_its_images(name: str, preset: str, s
         assert bool((one.labels == 0).all())
         for tensor in leaves(one.boxes).values():
             assert tensor.dtype == torch.float32 and bool(torch.isfinite(tensor).all())
-        limit = torch.tensor([WIDTH - 1, HEIGHT - 1] * 2)
-        assert bool(((one.boxes2d >= 0) & (one.boxes2d <= limit)).all())
+        width, height = samples[b].size
+        cut = in_source(one, detector.training_view(width, height), width, height).boxes2d
+        assert cut is not None
+        limit = torch.tensor([width - 1, height - 1] * 2)
+        assert bool(((cut >= 0) & (cut <= limit)).all())
         alone = detector.decode({k: v[b : b + 1] for k, v in raw.items()}, cameras[b : b + 1])[0]
         assert len(alone) == len(one)
         torch.testing.assert_close(alone.boxes.center, one.boxes.center, atol=1e-3, rtol=1e-3)

@@ -106,11 +106,9 @@ class SmokeCodec:
         return self.camera(camera).cam_from_px(px, depth)
 
     def cells(self, boxes: Boxes3D, camera: Camera) -> Float[Tensor, "n 2"]:
-        """Projected centres in cells. As in the released code, cell c is centred on pixel 4 c, not on 4 c + 1.5.
+        """Projected centres in cells; cell c is centred on pixel 4 c, as in the released code, not on 4 c + 1.5.
 
-        The released code scales labels about pixels' corners and the image about their centres, a difference of (1 - scale) / 8
-        of a cell: 0.004 for KITTI. Here the label lies where the image shows it, in every preset.
-        """
+        The released code scales labels about pixels' corners, (1 - scale) / 8 of a cell from where the image shows them."""
         return self.camera(camera).px_from_cam(boxes.center) / STRIDE
 
     def camera(self, camera: Camera) -> Camera:
