@@ -12,6 +12,7 @@ findings. --keep: the first input of each kind is written there.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import multiprocessing
 import os
@@ -109,7 +110,7 @@ def _mutated_json(rng: random.Random, sound: bytes) -> bytes:
         holder, key = rng.choice(places)
         match rng.randrange(4):
             case 0 | 1:
-                holder[key] = rng.choice(VALUES)
+                holder[key] = copy.deepcopy(rng.choice(VALUES))  # a later change must not reach the table
             case 2:
                 del holder[key]
             case 3 if isinstance(holder[key], (int, float)):

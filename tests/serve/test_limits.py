@@ -208,20 +208,22 @@ def test_bytes_and_pixels_have_a_bound_for_all_requests_together() -> None:
     limits = Limits(bytes=300_000, pixels=500_000, held_bytes=1, held_pixels=1)
     app = create_app(Model(FakeDetector(), "fake"), limits)
     works = app.state.works
-    assert (works.bytes.size, works._pixels.size) == (300_000, 500_000)  # one request always fits
+    assert (works.bytes.size, works._pixels.size) == (600_000, 500_000)  # one request always fits
     with TestClient(app) as client:
         data = body()
         assert client.post("/v1/detect", files={"image": data}).status_code == 200
-        assert works.bytes.left == 300_000 and works._pixels.left == 500_000 and works.orders == 0
-        works.bytes.take(299_999)
+        assert works.bytes.left == 600_000 and works._pixels.left == 500_000 and works.orders == 0
+        works.bytes.take(599_999)
         answer = client.post("/v1/detect", content=data, headers={"Content-Type": "image/png"})
         assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
         assert works.bytes.left == 1 and refused(app, "memory") == 1
-        works.bytes.free(299_999)
+        works.bytes.free(599_999)
         for broken in (data[:60], b"x", body(1000, 600)):
             assert client.post("/v1/detect", files={"image": broken}).status_code in (413, 422)
+        chunks = (data[k : k + 50] for k in range(0, len(data), 50))  # without a stated length
+        assert client.post("/v1/detect", content=chunks).status_code == 200
         assert client.post("/v1/detect", files={"image": data}).status_code == 200
-        assert works.bytes.left == 300_000 and works._pixels.left == 500_000
+        assert works.bytes.left == 600_000 and works._pixels.left == 500_000
     assert refused(app, "image") == 2 and refused(app, "pixels") == 1
 
 

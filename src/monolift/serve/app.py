@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -234,6 +235,11 @@ async def _body(request: Request, limits: Limits, held: Held, copies: int) -> by
     """All of the body, but never more than the limit, whatever its header claims. copies: how often it will be in memory."""
 
     latest = time.monotonic()
+    stated = request.headers.get("content-length", "")
+    reserved = int(stated) if re.fullmatch("[0-9]{1,18}", stated) else 0
+    if reserved > limits.bytes:
+        raise RefusedError(413, "body", f"expected at most {limits.bytes:,} bytes")
+    held.add(copies * reserved)  # at once: many bodies that are let in by halves would all be refused
 
     async def read() -> bytes:
         nonlocal latest
@@ -243,7 +249,7 @@ async def _body(request: Request, limits: Limits, held: Held, copies: int) -> by
             total += len(part)
             if total > limits.bytes:
                 raise RefusedError(413, "body", f"expected at most {limits.bytes:,} bytes")
-            held.add(copies * len(part))
+            held.add(copies * max(0, min(len(part), total - reserved)))
             parts.append(part)
         return b"".join(parts)
 

@@ -32,7 +32,7 @@ class Limits:
     seconds: float = 30.0
     """From the request to its answer."""
     held_bytes: int = 400_000_000
-    """Bodies that wait and answers that are sent, all requests together, bytes; at least ``bytes``."""
+    """Bodies that wait and answers that are sent, all requests together, bytes; at least twice ``bytes``."""
     held_pixels: int = 50_000_000
     """Images that are decoded, all requests together, pixels; at least ``pixels``. A pixel takes up to 16 bytes meanwhile."""
 

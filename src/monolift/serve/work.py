@@ -56,7 +56,7 @@ class Works:
         self._batcher, self._limits, self._most = batcher, limits, most_orders
         self._threads = ThreadPoolExecutor(THREADS, "monolift-image")
         self._pixels = Room(max(limits.held_pixels, limits.pixels))
-        self.bytes = Room(max(limits.held_bytes, limits.bytes))
+        self.bytes = Room(max(limits.held_bytes, 2 * limits.bytes))  # a form is in memory twice
         self.orders = 0
 
     def close(self) -> None:
