@@ -15,7 +15,6 @@ import io
 import os
 import re
 import stat
-import struct
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -24,36 +23,26 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from monolift.errors import InputError
 from monolift.files.folders import partial_file
+from monolift.files.image_content import refuse_foreign, webp_canvas
+from monolift.files.image_pixels import (
+    EXIF_IGNORED,
+    TURNS,
+    UNREADABLE,
+    UInt8Array,
+    film_length,
+    orientation_of,
+    png_has_exif,
+    rgb,
+    turned,
+)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-UNDER_TRANSPARENCY = (128, 128, 128)
 JPEG_QUALITY = 92  # of what is written
-
-# What Pillow raises for a file that is no image, is cut short or lies about its size.
-UNREADABLE: tuple[type[Exception], ...] = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    # of single decoders, on files made to break them
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-)
-
-UInt8Array = npt.NDArray[np.uint8]
 
 
 class TooLargeError(InputError):
@@ -139,9 +128,9 @@ def image_size(
         ):  # Pillow turns the size of some versions at once, of others with the pixels
             tags = image.tag_v2  # type: ignore[attr-defined]
             width, height = int(tags[256]), int(tags[257])
-        if image.format == "PNG" and not _png_has_exif(image):
+        if image.format == "PNG" and not png_has_exif(image):
             return width, height
-        turned = _orientation(image)[0] in _SIDEWAYS
+        turned = orientation_of(image)[0] in _SIDEWAYS
         return (height, width) if turned else (width, height)
 
 
@@ -162,8 +151,8 @@ def opened(
         stream.seek(0)
         if not head:
             raise InputError(f"{where}: not a readable image: empty file (0 bytes)")
-        _refuse_foreign(head, where, formats)
-        if canvas := _webp_canvas(head):
+        refuse_foreign(head, where, formats)
+        if canvas := webp_canvas(head):
             limits.check(*canvas, where)
         with Image.open(stream, formats=tuple(formats)) as image:
             width, height = image.size
@@ -249,63 +238,6 @@ def _stream(source: str | os.PathLike[str] | bytes, where: str) -> contextlib.Ab
     return open(source, "rb")
 
 
-_FOREIGN = (
-    (b"%!PS", "an EPS or PostScript file"),
-    (b"\xc5\xd0\xd3\xc6", "an EPS file"),
-    (b"%PDF", "a PDF file"),
-    (b"8BPS", "a Photoshop file"),
-    (b"\xff\x0a", "a JPEG XL file"),
-    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL file"),
-    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 file"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 file"),
-    (b"\x93NUMPY", "a NumPy file"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"v/1\x01", "an OpenEXR file"),
-    (b"#?RADIANCE", "a Radiance HDR file"),
-    (b"\x00\x05\x16\x07", "a Mac's AppleDouble file (its image is in the file without ._)"),
-    (b"<svg", "an SVG file"),
-    (b"<?xml", "an XML file"),
-    (b"<!DOC", "an HTML page"),
-    (b"<html", "an HTML page"),
-    (b"version https://git-lfs", "a pointer to a file that Git LFS has not fetched"),
-)
-_BRANDS = {
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "a HEIC file"),
-    **dict.fromkeys((b"avif", b"avis"), "an AVIF file"),
-    b"crx ": "a camera's raw file",
-}
-
-
-def _refuse_foreign(head: bytes, where: str, formats: Collection[str]) -> None:
-    """Raises InputError for content that is known to be something else, by name."""
-    kind = next((name for mark, name in _FOREIGN if head.startswith(mark)), None)
-    if head[4:8] == b"ftyp":
-        kind = _BRANDS.get(head[8:12], "a video")
-        if head[8:12] in (b"mif1", b"msf1") and b"avif" in head[12:48]:
-            kind = "an AVIF file"
-    if kind:
-        raise InputError(
-            f"{where}: not a readable image: {kind}; expected {', '.join(formats)}: convert it to PNG or JPEG"
-        )
-
-
-def _webp_canvas(head: bytes) -> tuple[int, int] | None:
-    """(width, height) of a WebP file's first 64 bytes: Pillow makes room for two canvases before it tells their size."""
-    if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
-        return None
-    kind, data = head[12:16], head[20:]
-    if kind == b"VP8X":
-        return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
-    if kind == b"VP8L":
-        bits = int.from_bytes(data[1:5], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 " and data[3:6] == b"\x9d\x01\x2a":
-        return max(1, struct.unpack_from("<H", data, 6)[0] & 0x3FFF), max(
-            1, struct.unpack_from("<H", data, 8)[0] & 0x3FFF
-        )
-    return None
-
-
 # --- decoding
 
 _SIDEWAYS = (5, 6, 7, 8)
@@ -314,119 +246,14 @@ _SIDEWAYS = (5, 6, 7, 8)
 def _decoded(image: Image.Image, where: str, limits: Limits) -> DecodedImage:
     limits.check(*image.size, where)
     image.load()
-    film_mm, warnings = _film_length(image)
-    orientation, readable = _orientation(image)
+    film_mm, warnings = film_length(image)
+    orientation, readable = orientation_of(image)
     if not readable and not warnings:
         warnings = (EXIF_IGNORED,)
-    if orientation in _TURNS:
-        image = _turned(image, orientation)
-    pixels, doubts = _rgb(image, where)
+    if orientation in TURNS:
+        image = turned(image, orientation)
+    pixels, doubts = rgb(image, where)
     return DecodedImage(pixels, film_mm, warnings + doubts)
-
-
-EXIF_IGNORED = "EXIF cannot be read and is ignored"  # broken metadata on a sound image
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def _turned(image: Image.Image, orientation: int) -> Image.Image:
-    """The upright image; what `_rgb` asks of ``info`` stays with it."""
-    upright = image.transpose(_TURNS[orientation])
-    upright.info.update({k: v for k, v in image.info.items() if k == "transparency"})
-    return upright
-
-
-def _orientation(image: Image.Image) -> tuple[int, bool]:
-    """EXIF's orientation, 1 where there is none; and whether EXIF could be read."""
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation) or 1), True
-    except UNREADABLE:
-        return 1, False
-
-
-def _png_has_exif(image: Image.Image) -> bool:
-    """Whether a PNG holds EXIF or XMP, by its chunks' names: Pillow would unpack all pixels to know."""
-    if image.info.keys() & {"exif", "XML:com.adobe.xmp", "Raw profile type exif", "xmp"}:
-        return True
-    stream = getattr(image, "fp", None)  # of an image that comes from a file
-    if stream is None:
-        return True
-    place = stream.tell()
-    try:
-        stream.seek(8)
-        while len(head := stream.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if kind in (b"eXIf", b"iTXt", b"zTXt", b"tEXt"):
-                return True
-            if kind == b"IEND":
-                break
-            stream.seek(length + 4, os.SEEK_CUR)
-        return False
-    finally:
-        stream.seek(place)
-
-
-def _rgb(image: Image.Image, name: str) -> tuple[UInt8Array, tuple[str, ...]]:
-    """(H, W, 3) uint8 of an image of any mode, and what is doubtful; what is transparent becomes grey."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        least, most = int(values.min()), int(values.max())
-        if least < 0 or most > 65535:
-            raise InputError(f"{name}: expected 8 or 16 bits per pixel, got values from {least} to {most}")
-        doubts: tuple[str, ...] = ()
-        if 0 < most < 4096:
-            doubts = (
-                f"16-bit grey of values up to {most}, of 65535: it is read as nearly black; scale it to the full range first",
-            )
-        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, 2), doubts
-    if image.mode == "F":
-        raise InputError(
-            f"{name}: expected 8 or 16 bits per pixel, got floating-point pixels: save it as PNG or JPEG"
-        )
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        return _composed(image.convert("RGBA")), ()
-    return np.array(image.convert("RGB")), ()
-
-
-def _composed(image: Image.Image) -> UInt8Array:
-    """An RGBA image over grey, in strips: three whole copies of a large one would not fit."""
-    width, height = image.size
-    pixels = np.empty((height, width, 3), np.uint8)
-    rows = max(1, 4_000_000 // width)
-    for top in range(0, height, rows):
-        strip = image.crop((0, top, width, min(top + rows, height)))
-        ground = Image.new("RGBA", strip.size, (*UNDER_TRANSPARENCY, 255))
-        pixels[top : top + rows] = np.asarray(Image.alpha_composite(ground, strip).convert("RGB"))
-    return pixels
-
-
-def _film_length(image: Image.Image) -> tuple[float | None, tuple[str, ...]]:
-    """EXIF's 35 mm-equivalent focal length; not that of an image whose shape has changed since it was taken."""
-    try:
-        tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
-        film_mm = float(tags.get(ExifTags.Base.FocalLengthIn35mmFilm) or 0)
-        taken = sorted(
-            int(tags.get(tag) or 0) for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
-        )
-    except UNREADABLE:
-        return None, (EXIF_IGNORED,)
-    if not 1 <= film_mm <= 5000:
-        return None, ()
-    now = sorted(image.size)
-    if taken[0] > 0 and abs(taken[0] / taken[1] - now[0] / now[1]) > 0.01:
-        size = f"{image.size[0]} x {image.size[1]}"
-        return None, (
-            f"EXIF's focal length is ignored: taken as {taken[1]} x {taken[0]}, cropped to {size} since",
-        )
-    return film_mm, ()
 
 
 def rgb_of_array(array: npt.NDArray[Any], name: str = "image") -> UInt8Array:
@@ -443,4 +270,4 @@ def rgb_of_array(array: npt.NDArray[Any], name: str = "image") -> UInt8Array:
         )
     if array.dtype == np.uint16:
         array = (array >> 8).astype(np.uint8)
-    return _rgb(Image.fromarray(np.ascontiguousarray(array)), name)[0]
+    return rgb(Image.fromarray(np.ascontiguousarray(array)), name)[0]

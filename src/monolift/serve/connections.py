@@ -55,125 +55,132 @@ def within_descriptors(limits: ConnectionLimits) -> ConnectionLimits:
     return limits
 
 
+class Limited(H11Protocol):
+    """uvicorn's HTTP protocol with a bound on connections, and on the time that a client may keep one without use."""
+
+    limits: ConnectionLimits
+    on_refused: Callable[[str], None]
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._since = 0.0  # the last moment at which it was of use: made, or an answer complete
+        self._clock: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+
+    # --- as asyncio calls them
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._since = self.loop.time()
+        if len(self.connections) > self.limits.most and not self._make_room():
+            self.on_refused("connections")
+            self.connections.discard(self)
+            transport.write(_BUSY)
+            self._end(0.5)
+        else:
+            self._start_clock()
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if not self._answering():
+            self._start_clock()  # unless it runs: no byte that trickles in may set it back
+        super().data_received(data)
+        if self._answering():
+            self._stop_clock()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_clock()
+        self._stop_stall()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stop_stall()
+        self._stall = self.loop.call_later(self.limits.stalled_seconds, self._stalled)
+
+    def resume_writing(self) -> None:
+        self._stop_stall()
+        super().resume_writing()
+
+    # --- as uvicorn calls them
+
+    def on_response_complete(self) -> None:
+        self._since = self.loop.time()
+        super().on_response_complete()
+        if self._answering():  # a request that had arrived already
+            self._stop_clock()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._end(self.limits.stalled_seconds)  # closing waits for what is unread
+
+    # --- room
+
+    def _make_room(self) -> bool:
+        """Closes the connection that has sent nothing whole for longest; whoever means well sends at once."""
+        open_ones = [c for c in self.connections if isinstance(c, Limited) and c is not self]
+        slow = [
+            c for c in open_ones if not c._answering() and self._since - c._since > self.limits.grace_seconds
+        ]
+        if not slow:
+            return False
+        oldest = min(slow, key=lambda c: c._since)
+        self.on_refused("connections")
+        self.connections.discard(oldest)
+        oldest.transport.abort()
+        return True
+
+    # --- time
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _start_clock(self) -> None:
+        if self._clock is None:
+            rest = self.cycle is not None and self.cycle.more_body
+            seconds = self.limits.rest_seconds if rest else self.limits.head_seconds
+            self._clock = self.loop.call_later(seconds, self._late)
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _stop_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _late(self) -> None:
+        self._clock = None
+        if self._answering() or self.transport.is_closing():
+            return
+        self.on_refused("head_time")
+        if getattr(self, "cycle", None) is None:  # uvicorn types it as if it were always there
+            self.transport.write(_LATE)
+        self._end(0.5)
+
+    def _stalled(self) -> None:
+        self._stall = None
+        self.on_refused("stalled")
+        self.transport.abort()
+
+    def _end(self, grace: float) -> None:
+        """Closes; what the client has not read by then is lost."""
+        self.transport.close()
+        self.loop.call_later(grace, self.transport.abort)
+
+
 def protocol(limits: ConnectionLimits, on_refused: Callable[[str], None]) -> type[H11Protocol]:
     """The protocol class for ``uvicorn.Config(http=...)``.
 
-    on_refused: called with "connections", "head_time" or "stalled" for each connection that is closed for it.
+    Args:
+        limits: of the connections.
+        on_refused: called with "connections", "head_time" or "stalled" for each connection that is closed for it.
     """
-
-    class Limited(H11Protocol):
-        def __init__(self, *arguments: Any, **named: Any) -> None:
-            super().__init__(*arguments, **named)
-            self._since = 0.0  # the last moment at which it was of use: made, or an answer complete
-            self._clock: asyncio.TimerHandle | None = None
-            self._stall: asyncio.TimerHandle | None = None
-
-        # --- as asyncio calls them
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._since = self.loop.time()
-            if len(self.connections) > limits.most and not self._make_room():
-                on_refused("connections")
-                self.connections.discard(self)
-                transport.write(_BUSY)
-                self._end(0.5)
-            else:
-                self._start_clock()
-
-        def data_received(self, data: bytes) -> None:
-            if self.transport.is_closing():
-                return
-            if not self._answering():
-                self._start_clock()  # unless it runs: no byte that trickles in may set it back
-            super().data_received(data)
-            if self._answering():
-                self._stop_clock()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_clock()
-            self._stop_stall()
-            self._unset_keepalive_if_required()
-            super().connection_lost(exc)
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._stop_stall()
-            self._stall = self.loop.call_later(limits.stalled_seconds, self._stalled)
-
-        def resume_writing(self) -> None:
-            self._stop_stall()
-            super().resume_writing()
-
-        # --- as uvicorn calls them
-
-        def on_response_complete(self) -> None:
-            self._since = self.loop.time()
-            super().on_response_complete()
-            if self._answering():  # a request that had arrived already
-                self._stop_clock()
-
-        def timeout_keep_alive_handler(self) -> None:
-            super().timeout_keep_alive_handler()
-            self._end(limits.stalled_seconds)  # closing waits for what is unread
-
-        # --- room
-
-        def _make_room(self) -> bool:
-            """Closes the connection that has sent nothing whole for longest; whoever means well sends at once."""
-            open_ones = [c for c in self.connections if isinstance(c, Limited) and c is not self]
-            slow = [
-                c for c in open_ones if not c._answering() and self._since - c._since > limits.grace_seconds
-            ]
-            if not slow:
-                return False
-            oldest = min(slow, key=lambda c: c._since)
-            on_refused("connections")
-            self.connections.discard(oldest)
-            oldest.transport.abort()
-            return True
-
-        # --- time
-
-        def _answering(self) -> bool:
-            return self.cycle is not None and not self.cycle.response_complete
-
-        def _start_clock(self) -> None:
-            if self._clock is None:
-                rest = self.cycle is not None and self.cycle.more_body
-                seconds = limits.rest_seconds if rest else limits.head_seconds
-                self._clock = self.loop.call_later(seconds, self._late)
-
-        def _stop_clock(self) -> None:
-            if self._clock is not None:
-                self._clock.cancel()
-                self._clock = None
-
-        def _stop_stall(self) -> None:
-            if self._stall is not None:
-                self._stall.cancel()
-                self._stall = None
-
-        def _late(self) -> None:
-            self._clock = None
-            if self._answering() or self.transport.is_closing():
-                return
-            on_refused("head_time")
-            if getattr(self, "cycle", None) is None:  # uvicorn types it as if it were always there
-                self.transport.write(_LATE)
-            self._end(0.5)
-
-        def _stalled(self) -> None:
-            self._stall = None
-            on_refused("stalled")
-            self.transport.abort()
-
-        def _end(self, grace: float) -> None:
-            """Closes; what the client has not read by then is lost."""
-            self.transport.close()
-            self.loop.call_later(grace, self.transport.abort)
-
-    return Limited
+    return type("Limited", (Limited,), {"limits": limits, "on_refused": staticmethod(on_refused)})
 
 
 def _plain(status: str, message: str) -> bytes:
