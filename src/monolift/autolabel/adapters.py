@@ -25,9 +25,11 @@ import torch
 from torch.nn import functional as F
 
 from monolift.autolabel.observe import CalibratedImage, Depth, DepthFiles, MaskFiles, Masks
+from monolift.data.formats.coco_masks import COCO_CLASSES
 from monolift.data.formats.depth_maps import check_units
 from monolift.data.formats.frames import kitti_name
-from monolift.data.formats.masks import COCO_CLASSES, HALF_PIXEL, Instances, instances_of, open_masks
+from monolift.data.formats.instances import HALF_PIXEL, Instances, instances_of
+from monolift.data.formats.masks import open_masks
 from monolift.errors import InputError, MissingExtraError
 from monolift.typing import Float, Tensor, UInt8
 

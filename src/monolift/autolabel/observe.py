@@ -10,7 +10,8 @@ import torch
 
 from monolift.autolabel.job import Selection
 from monolift.data.formats.depth_maps import SUFFIXES, checked_depth, find_depth, read_numbers
-from monolift.data.formats.masks import BACKGROUND, OTHER, Instances, MaskSource
+from monolift.data.formats.instances import BACKGROUND, OTHER, Instances
+from monolift.data.formats.masks import MaskSource
 from monolift.data.kitti import find_image, read_camera, read_image
 from monolift.errors import InputError
 from monolift.files.folders import listed, text_file

@@ -114,7 +114,7 @@ def test_palette_images_hold_numbers_too(tmp_path: Path) -> None:
 
 def test_three_states() -> None:
     """Own, background, someone else's, pixel by pixel for two touching objects."""
-    from monolift.data.formats.masks import Instances
+    from monolift.data.formats.instances import Instances
 
     ids = torch.tensor([[0, 1, 1, 2], [0, 1, 2, 2]])
     two = Instances(ids, torch.zeros(2, 4), torch.ones(2), ("Car", "Truck"), ("a", "b"))

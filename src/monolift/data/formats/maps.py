@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from monolift.data.formats.depth_maps import encode_depth
+from monolift.data.formats.instances import Instances
 from monolift.data.formats.kitti_format import KittiLabels, read_calib, read_labels, read_split
-from monolift.data.formats.masks import Instances, MaskSource, open_masks
+from monolift.data.formats.masks import MaskSource, open_masks
 from monolift.data.formats.velodyne import depth_of_points, velodyne_points
 from monolift.data.kitti import find_image, read_camera, training_folder
 from monolift.errors import InputError
