@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import inspect
+import math
 import os
 import re
 import sys
@@ -128,7 +130,21 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         args=list(arguments),
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
     )
+    _check_numbers(options)
     return int(module.run(options))
+
+
+def _check_numbers(options: Any) -> None:
+    """Raises InputError for an option that is nan or infinite: nan passes every comparison with a limit that it should fail."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            _check_numbers(value)
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, float) and not math.isfinite(one):
+                name = field.name.replace("_", "-")
+                raise InputError(f"--{name}: expected a finite number, got {one}")
 
 
 def _folded(command: str) -> str:

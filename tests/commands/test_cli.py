@@ -406,3 +406,22 @@ def test_interrupting_is_one_line(
     monkeypatch.setattr("monolift.cli._run", interrupted)
     assert main(["models"]) == 130
     assert capsys.readouterr().err == "monolift: interrupted; finished files are complete\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["detect", "photos/a.png", "--fov", "nan"], "--fov"),
+        (["detect", "photos", "--fov", "inf"], "--fov"),
+        (["detect", "photos/a.png", "--fov", "70", "--score", "nan"], "--score"),
+        (["serve", "--max-seconds", "nan"], "--max-seconds"),
+        (["serve", "--max-seconds", "inf"], "--max-seconds"),
+    ],
+)
+def test_an_option_must_be_a_finite_number(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], option: str
+) -> None:
+    """nan is neither below nor above a limit: the service would have started with it."""
+    before = sorted(folder.rglob("*"))
+    assert f"{option}: expected a finite number, got {arguments[-1]}" in complaint(capsys, *arguments)
+    assert sorted(folder.rglob("*")) == before
