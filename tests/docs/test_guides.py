@@ -257,12 +257,25 @@ def test_no_gap_is_left(page: str) -> None:
 
 
 def test_every_page_is_in_the_navigation_and_every_image_is_shown() -> None:
-    navigation = set(re.findall(r"(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
-    assert navigation == set(PAGES)
+    text = (ROOT / "mkdocs.yml").read_text()
+    assert sorted(re.findall(r"(\S+\.md)$", text, re.MULTILINE)) == sorted(PAGES)  # each once
+    sections = re.findall(r"^  - (.+):$", text, re.MULTILINE)
+    assert len(sections) == len(set(sections))
     texts = "".join((DOCS / page).read_text() for page in PAGES) + (ROOT / "README.md").read_text()
     for image in (DOCS / "images").iterdir():
         assert f"images/{image.name}" in texts, image.name
         assert image.stat().st_size < (500_000 if image.suffix == ".gif" else 300_000), image.name
+
+
+def test_the_changelog_has_whole_entries_each_once() -> None:
+    """A merge that keeps both sides leaves lines twice, or behind another entry."""
+    unreleased = (ROOT / "CHANGELOG.md").read_text().split("## Unreleased\n")[1].split("\n## ")[0]
+    for section in re.split(r"^### .+\n", unreleased, flags=re.MULTILINE)[1:]:
+        assert "\n\n" not in section.strip()
+        entries = re.split(r"^- ", section.strip(), flags=re.MULTILINE)[1:]
+        assert entries and all(entry.rstrip().endswith(".") for entry in entries)
+    lines = [line for line in unreleased.splitlines() if line]
+    assert len(lines) == len(set(lines))
 
 
 def test_the_reference_names_what_exists() -> None:
