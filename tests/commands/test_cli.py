@@ -82,13 +82,18 @@ def example_of(subcommand: str) -> tuple[Any, str]:
 
 @pytest.mark.parametrize("subcommand", sorted(SUBCOMMANDS))
 def test_the_example_in_help_is_accepted_as_written(
-    subcommand: str, capsys: pytest.CaptureFixture[str]
+    subcommand: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as stop:
         main([subcommand, "--help"])
     assert stop.value.code == 0
-    assert "example:" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "example:" in shown and "None" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
     options, example = example_of(subcommand)
+    for text in re.findall(r'^    """(.*?)"""', inspect.getsource(options), re.MULTILINE | re.DOTALL)[1:]:
+        assert "\n" not in text  # help would break the line there
     program, named, *arguments = shlex.split(example)
     assert (program, named) == ("monolift", subcommand)
     tyro.cli(options, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))

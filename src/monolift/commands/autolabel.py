@@ -50,8 +50,7 @@ class Autolabel:
     depth_scale: Annotated[float | None, option("NUMBER")] = None
     """Metres per stored unit of the depth maps, for example 0.001 for millimetres (default: the file format's unit)."""
     motion: Annotated[Path | None, option("FILE")] = None
-    """Scale of the depth maps from the car's velocity: per line the metres driven between two frames and the predicted camera
-    translation (instead of --depth-scale)."""
+    """Scale of the depth maps from the car's velocity. Per line: metres driven between two frames, and metres predicted."""
     save: str = "kitti,json,glb,image"
     """Output formats, comma-separated: kitti, json, glb, image, animation."""
     limit: Annotated[int | None, option("N")] = None

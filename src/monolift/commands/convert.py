@@ -28,8 +28,7 @@ class Convert:
     to: Literal["kitti", "omni3d", "coco", "depth", "instances"]
     """Output format. depth: depth maps from a KITTI folder's LiDAR. instances: instance maps by label row, from --masks."""
     out: Path
-    """Output folder for kitti (images are copied), depth (ROOT/depth_2) and instances (ROOT/instance_2); output file for omni3d
-    and coco (images are referenced)."""
+    """Output folder for kitti, depth and instances; output file for omni3d and coco, which refer to the images."""
     masks: Annotated[Path | None, option("PATH")] = None
     """For instances: instance masks of a detector, as COCO JSON, NAME.png or NAME.npz."""
     split: Annotated[Path | None, option("FILE")] = None

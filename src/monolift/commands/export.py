@@ -29,11 +29,11 @@ class Export:
     monolift export smoke --out smoke.onnx
     """
 
-    model: Annotated[str, tyro.conf.Positional] = "smoke"
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")] = "smoke"
     """Bundled model, as listed by `monolift models`, or checkpoint folder."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.onnx")] = Path("model.onnx")
     """Output file, written only if it agrees with PyTorch."""
-    images: Annotated[Path | None, option("DIR")] = None
+    images: Annotated[Path | None, option("FILE-or-DIR")] = None
     """Images to compare on: file, folder or glob (default: the bundled example)."""
     calib: Annotated[Path | None, option("FILE-or-DIR")] = None
     """KITTI calibration of --images (default: EXIF or an assumed camera, sufficient to compare)."""
@@ -100,7 +100,7 @@ def _images(model: Model, options: Export) -> Sequence[CameraImage]:
     choice = CameraChoice.of(calib=calib)
     files = [path for path in expand(source) if not is_video(path)]
     images = []
-    for path in files[:: max(1, len(files) // COMPARED)][:COMPARED]:
+    for path in _spread(files, COMPARED):
         photo = read_input_image(path)
         height, width = photo.image.shape[1:]
         images.append((photo.image, choice.for_image(photo.name, width, height, photo.film_mm).camera))
@@ -116,8 +116,13 @@ def _calibration(root: Path) -> Sequence[CameraImage]:
     with contextlib.suppress(InputError):  # else a plain folder of images
         root = dataset_root(root, ("image_2",)) / "image_2"
     files = [path for path in expand(root) if not is_video(path)]
-    photos = [read_input_image(path) for path in files[:: max(1, len(files) // CALIBRATED)][:CALIBRATED]]
+    photos = [read_input_image(path) for path in _spread(files, CALIBRATED)]
     return [(p.image, Camera.from_fov(70, p.image.shape[2], p.image.shape[1])) for p in photos]
+
+
+def _spread(files: Sequence[Path], most: int) -> Sequence[Path]:
+    """At most so many of the files, evenly spread."""
+    return files[:: max(1, len(files) // most)][:most]
 
 
 def _scored(options: Export, calibration: Sequence[CameraImage] | None) -> KittiDataset | None:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from monolift.commands.option import option
 from monolift.errors import InputError, MissingExtraError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -26,11 +27,10 @@ class Serve:
     """Bundled model, as listed by `monolift models`, or checkpoint folder."""
     host: str = "127.0.0.1"
     """Address to listen on. The default accepts local requests only."""
-    allow_host: tuple[str, ...] = ()
+    allow_host: Annotated[tuple[str, ...], option("HOST...")] = ()
     """Further host names in requests, besides localhost and the address to listen on; "*" accepts any."""
-    token: str | None = None
-    """Secret that requests send as "Authorization: Bearer TOKEN". The list of processes shows it: the environment variable
-    MONOLIFT_TOKEN does not."""
+    token: Annotated[str | None, option("TOKEN")] = None
+    """Secret that requests send as "Authorization: Bearer TOKEN". Other users of the machine see it; not so MONOLIFT_TOKEN."""
     port: int = 8000
     """Port; 0 picks a free one."""
     device: str = "auto"

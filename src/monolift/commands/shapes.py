@@ -51,15 +51,13 @@ class Shapes:
     code: Annotated[int | None, option("N")] = None
     """build --kind tsdf: code dimension, 2 to 64 (default: 6, as published)."""
     meshes: Annotated[Path | None, option("DIR")] = None
-    """build: folder of training meshes (default: procedural cars). tsdf: watertight OBJ, STL or GLB, y up, front to +z, in
-    subfolders by class. textured: OBJ with materials (ShapeNetCore's cars) or GLB, for the generator of Kato and Harada."""
+    """build: training meshes (default: procedural cars). tsdf: folders by class, watertight, front +z, y up. See the docs."""
     axes: str = "gltf"
     """build --kind textured --meshes: front and up axes: gltf (z,y), shapenet (-z,y), or a pair."""
     views: Annotated[int | None, option("N")] = None
     """build --kind textured --meshes: views per model (default: 20)."""
     preset: Literal["default", "paper"] = "default"
-    """build: tsdf: grid of 64 x 32 x 32 or, published, 256 x 128 x 128. textured --meshes: a small generator on 64 pixel views,
-    or the released size and recipe (a GPU)."""
+    """build: default is small; paper: a grid of 256 x 128 x 128 (tsdf), the released generator (textured --meshes, a GPU)."""
     cars: Annotated[int | None, option("N")] = None
     """build: number of procedural training cars (default: 50 for tsdf, 300 for textured)."""
     steps: Annotated[int | None, option("N")] = None

@@ -32,7 +32,7 @@ class View:
     images: Annotated[Path | None, option("DIR")] = None
     """Folder of the images of result files, or data set of auto-labels, if moved."""
     split: Annotated[Path | None, option("FILE")] = None
-    """Image ids of a KITTI folder, one per line (default: all)."""
+    """Image ids of a KITTI-format folder, one per line (default: all)."""
     points: Annotated[Path | None, option("DIR")] = None
     """Folder of LiDAR scans (NAME.bin) or depth maps (NAME.png) (default: velodyne or depth_2 of the data set)."""
     limit: Annotated[int | None, option("N")] = None
