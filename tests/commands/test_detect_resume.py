@@ -14,6 +14,8 @@ import pytest
 from fake_detector import FakeDetector
 from monolift.cli import main
 from monolift.files.output_folder import locked
+from monolift.inference import zoo
+from monolift.inference.backends import exported_file
 from monolift.inference.model import Model
 from monolift.inference.results import Results3D
 from street import street
@@ -116,6 +118,36 @@ def test_other_options_are_refused_and_named(capsys: pytest.CaptureFixture[str])
         in said
     )
     assert Path("out/manifest.jsonl").read_bytes() == before
+
+
+def test_another_backend_is_refused_and_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(JOB) == 0
+    other = Model(FakeDetector().eval(), "fake", backend="onnx")
+    monkeypatch.setattr(sys.modules["monolift.inference.model"], "load", lambda *_: other)
+    capsys.readouterr()
+    assert main([*JOB, "--resume"]) == 2
+    assert "backend 'torch' there, 'onnx' given" in capsys.readouterr().err
+
+
+def test_zooms_that_are_written_otherwise_are_the_same(folder: Path) -> None:
+    assert main([*JOB, "--zooms", "1,0.8"]) == 0
+    assert main([*JOB, "--zooms", "1.0, 0.80", "--resume"]) == 0
+
+
+def test_auto_falls_back_to_torch_where_the_exported_file_is_damaged(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("MONOLIFT_CACHE", str(folder / "cache"))
+    file = exported_file(zoo.resolve("smoke"))
+    file.parent.mkdir()
+    file.write_bytes(b"\x08\x07broken")
+    assert main(JOB) == 0
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{file}: not a model" in said and "; torch computes instead" in said
+    assert main([*JOB, "--backend", "onnx"]) == 2
 
 
 @pytest.mark.parametrize("code", [28, 5])

@@ -129,6 +129,39 @@ def test_an_exported_file_of_another_model_is_refused(
     with pytest.raises(InputError, match="exported from another model than wider"):
         with_backend(other, "onnx", tmp_path, path)
     assert model.backend == "torch"
+    other = small_model()
+    with torch.no_grad():
+        other.detector.network.heat.weight.add_(0.01)  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="exported from another model than small"):
+        with_backend(other, "onnx", tmp_path, path)
+
+
+def test_what_cannot_be_averaged_cannot_be_on_another_backend(
+    exported: tuple[Model, Path, exporting.Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, path, _ = exported
+    monkeypatch.setattr(model.detector, "averages", False)
+    other = with_backend(model, "onnx", tmp_path, path)
+    with pytest.raises(InputError, match="its detections are not averaged"):
+        other.detect(*some_images(1)[0], zooms=(1.0, 0.8))
+
+
+def test_a_cache_that_cannot_be_written_or_read_is_named(
+    exported: tuple[Model, Path, exporting.Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _, _ = exported
+    (tmp_path / "mine.safetensors").write_bytes(b"weights")
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("MONOLIFT_CACHE", str(cache))
+    cache.touch()
+    with pytest.raises(InputError, match=r"cache/mine.safetensors-\w+\.onnx: cannot write: "):
+        with_backend(model, "onnx", tmp_path / "mine.safetensors")
+    cache.unlink()
+    file = exported_file(tmp_path / "mine.safetensors")
+    file.parent.mkdir()
+    file.write_bytes(b"\x08\x07broken")
+    with pytest.raises(InputError, match=r"not a model that onnxruntime can read .*: delete it"):
+        with_backend(model, "onnx", tmp_path / "mine.safetensors")
 
 
 def test_a_disagreement_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +176,16 @@ def test_a_disagreement_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(exporting, "write_graph", and_then_change_the_weights)
     with pytest.raises(FloatingPointError, match="differs from PyTorch"):
         exporting.export(model, tmp_path / "x.onnx", some_images(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_without_finite_maps_leaves_no_file(tmp_path: Path) -> None:
+    class Undefined(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * float("nan")
+
+    with pytest.raises(FloatingPointError, match="differs from PyTorch by nan"):
+        exporting.export(small_model(Undefined()), tmp_path / "x.onnx", some_images(1))
     assert list(tmp_path.iterdir()) == []
 
 

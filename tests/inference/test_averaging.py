@@ -146,9 +146,11 @@ def test_what_cannot_be_averaged_is_refused() -> None:
             Averaging(zooms)
     assert Averaging.of(None, False) is None and not ROI10D.averages
     detector = FakeDetector().eval()
-    detector.averages = False  # type: ignore[misc]
+    detector.averages = False
     with pytest.raises(InputError, match="zooms and flip: fake gives shapes"):
         Model(detector, "fake").detect(street(), CAMERA, flip=True)
+    with pytest.raises(InputError, match="zooms and flip: fake gives shapes"):
+        Model(detector, "fake").stream([], zooms=(1.0, 0.8))  # at once, not for each image
 
 
 def test_zooms_of_the_command_line_are_numbers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +41,7 @@ class Detect:
     camera: Annotated[str | None, option("FX,FY,CX,CY")] = None
     """Camera intrinsics in pixels; FX,FY,CX,CY,WIDTH,HEIGHT if calibrated at another image size."""
     calib: Annotated[Path | None, option("FILE-or-DIR")] = None
-    """Calibration file (KITTI, ROS camera_info, OpenCV, RealSense, JSON) or a folder of them, matched by name."""
+    """Calibration file (KITTI, ROS camera_info, OpenCV, RealSense, JSON), or folder of one per image, named like it."""
     fov: Annotated[float | None, option("DEGREES")] = None
     """Horizontal field of view in degrees. Without any camera option: EXIF, else an assumed phone camera and a warning."""
     score: Annotated[float | None, option("NUMBER")] = None
@@ -52,7 +51,7 @@ class Detect:
     device: str = "auto"
     """Device: cpu, cuda, cuda:1 or auto."""
     backend: str = "auto"
-    """Inference backend: torch, onnx, openvino, or auto (onnx if the exported file exists)."""
+    """Inference backend: torch, onnx, openvino, or auto (onnx on a CPU if the exported file exists or for 1000 images)."""
     onnx: Annotated[Path | None, option("FILE-or-DIR")] = None
     """Exported file of this model (`monolift export`) or its folder (default: one in the user's cache)."""
     batch: Annotated[int, tyro.conf.arg(metavar="N")] = 1
@@ -102,88 +101,92 @@ def run(options: Detect) -> int:
 def _detect(options: Detect, formats: list[str], files: list[Path], few: bool) -> int:
     """The job in an output folder that is this process's. few: some named images, a table each and no manifest."""
     from monolift.data.sources import is_video
-    from monolift.inference.pipeline import Behind
 
     zooms = _zooms(options.zooms)
     model = _loaded(options, len(files))
     classes = _classes(options.classes, model.classes)
     keeps = options.resume or (bool(formats) and not few)
-    path = Manifest.path_in(options.out) if keeps else None
-    manifest = Manifest(path, "detect", _depends_on(options, formats, model), options.resume)
     in_full = len(files) <= SHOWN_IN_FULL and not any(map(is_video, files))
-    log = options.log or (options.out / LOG if keeps else None)
-    with Progress(len(files), "files", options.quiet or in_full) as progress:
-        report = Report(progress, options.quiet, options.json == "-", in_full, Log(log) if log else None)
-        job = DetectJob(
-            Writer(options.out, formats),
-            report,
-            manifest,
-            options.hints,
-            options.json is not None,
-            len(files),
-        )
-        left = job.left(files)
-        report.note(f"detect: {count(len(files), 'file')}, {len(files) - len(left)} done before; {model}")
-        progress.advance(len(files) - len(left))
-        resumed = "the same command with --resume continues" if keeps else ""
-        try:
-            with kept(lambda: job.images + job.skipped, len(files), resumed):
-                with Behind(job.outcome) as write:  # drawing and encoding, while the next image is detected
-                    results = model.stream(
-                        left,
-                        options.camera,
-                        calib=options.calib,
-                        fov=options.fov,
-                        score=options.score,
-                        batch=options.batch,
-                        zooms=zooms,
-                        flip=options.flip,
-                        on_error=lambda source, error: write((source, error)),
-                        read_ahead=max(READ_AHEAD, options.batch),
-                    )
-                    for result in results:
-                        write(result.filter(classes=classes))
-                job.turn(None)
-        except BaseException:  # whatever stops the job: what is done is told
-            with contextlib.suppress(InputError):
-                report.note(f"stopped: {job.summary()}")
-                if options.json is not None and job.images + job.skipped + job.failed_files:
-                    write_json_rows(options.json, manifest.rows(map(str, files)))
-            raise
-    if options.json is not None:
-        write_json_rows(options.json, manifest.rows(map(str, files)))
-    manifest.close()
-    summary = f"{job.summary()}; backend {model.backend}"
-    report.note(summary)
-    report.say(summary)
+    place = Manifest.path_in(options.out) if keeps else None
+    depends_on = _depends_on(options, formats, model, zooms) if keeps else {}
+    manifest = Manifest(place, "detect", depends_on, options.resume)
+    path = options.log or (options.out / LOG if keeps else None)
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(contextlib.closing(Log(path))) if path else None
+        with Progress(len(files), "files", options.quiet or in_full) as progress:
+            report = Report(progress, options.quiet, options.json == "-", in_full, log)
+            writer = Writer(options.out, formats)
+            job = DetectJob(writer, report, manifest, options.hints, options.json is not None, len(files))
+            left = job.left(files)
+            report.note(f"detect: {count(len(files), 'file')}, {len(files) - len(left)} done before; {model}")
+            progress.advance(len(files) - len(left))
+            try:
+                resumed = "the same command with --resume continues" if keeps else ""
+                with kept(lambda: job.images + job.skipped, len(files), resumed):
+                    _detect_all(model, options, zooms, left, classes, job)
+            except BaseException:  # whatever stops the job: what is done is reported
+                with contextlib.suppress(InputError):
+                    report.note(f"stopped: {job.summary()}")
+                    if options.json is not None and job.images + job.skipped + job.failed_files:
+                        write_json_rows(options.json, manifest.rows(map(str, files)))
+                raise
+        if options.json is not None:
+            write_json_rows(options.json, manifest.rows(map(str, files)))
+        manifest.close()
+        summary = f"{job.summary()}; backend {model.backend}"
+        report.note(summary)
+        report.say(summary)
     return 2 if job.failed_files else 0
 
 
-def _depends_on(options: Detect, formats: list[str], model: Model) -> dict[str, Any]:
+def _detect_all(
+    model: Model,
+    options: Detect,
+    zooms: tuple[float, ...] | None,
+    files: list[Path],
+    classes: list[str],
+    job: DetectJob,
+) -> None:
+    """Detects in the files; another thread draws and encodes one image while the next is detected."""
+    from monolift.inference.pipeline import Behind
+
+    with Behind(job.outcome) as write:
+        results = model.stream(
+            files,
+            options.camera,
+            calib=options.calib,
+            fov=options.fov,
+            score=options.score,
+            batch=options.batch,
+            zooms=zooms,
+            flip=options.flip,
+            on_error=lambda source, error: write((source, error)),
+            read_ahead=max(READ_AHEAD, options.batch),
+        )
+        for result in results:
+            write(result.filter(classes=classes))
+    job.turn(None)
+
+
+def _depends_on(
+    options: Detect, formats: list[str], model: Model, zooms: tuple[float, ...] | None
+) -> dict[str, Any]:
     """All that results depend on, for a resumed job to be the same."""
     return {
         "model": options.model,
-        "weights": weights_digest(model),
+        "weights": model.weights_digest(),
+        "backend": model.backend,
         "camera": options.camera,
         "calib": None if options.calib is None else str(options.calib),
         "fov": options.fov,
         "score": options.score,
         "classes": options.classes,
-        "zooms": options.zooms,
+        "zooms": zooms,
         "flip": options.flip,
         "save": formats,
         "json": options.json is not None,
         "hints": options.hints,
     }
-
-
-def weights_digest(model: Model) -> str:
-    """Of a model's weights, equal for equal ones."""
-    digest = hashlib.sha256()
-    for name, value in model.detector.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _loaded(options: Detect, files: int) -> Model:
@@ -208,7 +211,13 @@ def _loaded(options: Detect, files: int) -> Model:
         if not options.quiet:
             sys.stderr.write(f"monolift: {text}\n")
 
-    return with_backend(model, backend, checkpoint, options.onnx, say)
+    try:
+        return with_backend(model, backend, checkpoint, options.onnx, say)
+    except (InputError, FloatingPointError) as error:
+        if wanted != "auto":
+            raise
+        sys.stderr.write(f"monolift: warning: {' '.join(str(error).split())}; torch computes instead\n")
+        return model
 
 
 def _formats(save: str) -> list[str]:

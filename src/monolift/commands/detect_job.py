@@ -207,6 +207,10 @@ class Log:
         """Adds a line. Raises InputError where it cannot, DiskError where the disk is full."""
         self._try(lambda: self._add(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n"))
 
+    def close(self) -> None:
+        """Closes the file; every line is written already."""
+        self._file.close()
+
     def _add(self, text: str) -> None:
         self._file.write(text)
         self._file.flush()

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from monolift import runtime
 from monolift.data.kitti import KittiDataset
 from monolift.errors import InputError, MissingExtraError
@@ -85,7 +87,7 @@ def export(
         say("exporting the graph: a minute or two")
         write_graph(model, partial)
         exact = agreement(model, runtime.load(partial), images)
-        worst = max(exact.raw.values())
+        worst = float(np.max(list(exact.raw.values())))  # NaN if one is
         if not worst <= TOLERANCE:
             raise FloatingPointError(
                 f"{out}: not written: the exported network differs from PyTorch by {worst:.2g} "

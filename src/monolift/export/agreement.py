@@ -1,4 +1,4 @@
-"""Comparison of Comparison of PyTorch and an exported model on the same images."""
+"""Comparison of PyTorch and an exported model on the same images."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def agreement(model: Model, exported: runtime.Model, images: Sequence[CameraImag
         seconds.append((ours.seconds, theirs.seconds))
         for name, maps in theirs.raw.items():
             error = float((maps - ours.raw[name]).abs().max())
-            raw_error[name] = max(raw_error.get(name, 0.0), error)
+            raw_error[name] = float(np.maximum(raw_error.get(name, 0.0), error))  # NaN stays NaN
         if exported.method in runtime.model.DECODERS:
             found = _as_arrays(exported.detect(_rows_last(image), camera.matrix.numpy(), model.score))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -32,6 +33,7 @@ class Exported(Detector[DetectorConfig, Targets]):
         super().__init__()
         self.config = detector.config
         self.network = detector.network
+        self.averages = detector.averages
         self._exported = network
         self._encode, self._loss, self._decode = detector.encode, detector.loss, detector.decode
         self._with_meshes = detector.with_meshes
@@ -76,9 +78,12 @@ def with_backend(
     try:
         network = runtime.load(path, MODULES[backend], torch.get_num_threads())
     except runtime.RuntimeInputError as error:
-        raise InputError(str(error)) from None
+        hint = ": delete it, and it is written again" if onnx is None else ""
+        raise InputError(f"{error}{hint}") from None
     expected = json.loads(json.dumps(dataclasses.asdict(model.detector.config)))
-    if network.method != model.detector.method or network.config != expected:
+    weights = model.weights_digest()
+    same_weights = network.description.get("weights", weights) == weights  # earlier files do not state them
+    if network.method != model.detector.method or network.config != expected or not same_weights:
         raise InputError(f"{path}: exported from another model than {model.name}: export it again")
     return Model(Exported(model.detector, network), model.name, model.card, backend)
 
@@ -90,9 +95,7 @@ def _write(model: Model, path: Path) -> None:
     photo = read_input_image(zoo.EXAMPLE / "example.jpg")
     height, width = photo.image.shape[1:]
     camera = CameraChoice.of(calib=zoo.EXAMPLE / "calib.txt").for_image(photo.name, width, height).camera
-    own = path.with_name(
-        f"{path.stem}.{os.getpid()}.onnx"
-    )  # two jobs at once do not share a half-written file
+    own = path.with_name(f"{path.stem}.{os.getpid()}.onnx")  # two jobs at once do not share a partial file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         export(model, own, [(photo.image, camera)])
@@ -100,4 +103,5 @@ def _write(model: Model, path: Path) -> None:
     except OSError as error:
         raise InputError(f"{path}: cannot write: {error.strerror or error}") from None
     finally:
-        own.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            own.unlink(missing_ok=True)

@@ -74,6 +74,7 @@ def write_graph(model: Model, path: Path) -> None:
         "config": dataclasses.asdict(detector.config),
         "card": model.card,
         "outputs": names,
+        "weights": model.weights_digest(),
         "monolift": __version__,
     }
     entry = proto.metadata_props.add()

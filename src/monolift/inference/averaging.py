@@ -56,12 +56,16 @@ class Averaging:
             return cls((1.0,), flip) if flip else None
         return cls(tuple(float(z) for z in zooms), flip)
 
-    def looks(self, detector: Detector, image: UInt8[Tensor, "3 H W"], camera: Camera) -> list[Look]:
-        """The views of one image. Raises InputError for a method whose detections cannot be averaged."""
+    def check(self, detector: Detector) -> None:
+        """Raises InputError for a method whose detections cannot be averaged."""
         if not detector.averages:
             raise InputError(
                 f"zooms and flip: {detector.method} gives shapes, which belong to one view; its detections are not averaged"
             )
+
+    def looks(self, detector: Detector, image: UInt8[Tensor, "3 H W"], camera: Camera) -> list[Look]:
+        """The views of one image. Raises InputError for a method whose detections cannot be averaged."""
+        self.check(detector)
         height, width = image.shape[1:]
         plain = detector.view(width, height)
         found = []

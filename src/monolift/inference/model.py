@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -119,6 +120,14 @@ class Model:
         """As `score`, of detections averaged over zooms, whose scores are lower; ``score`` where the card has none."""
         return float(self.card.get("averaged_score", self.score))
 
+    def weights_digest(self) -> str:
+        """16 hexadecimal digits, equal for equal weights of the network."""
+        digest = hashlib.sha256()
+        for name, value in self.detector.network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     @property
     def device(self) -> torch.device:
         return self.detector.device
@@ -170,7 +179,8 @@ class Model:
                 "over model.stream(...)"
             )
         choice = CameraChoice.of(camera, calib, fov)
-        return self.detect_known([_shot(source, choice)], score, averaging=Averaging.of(zooms, flip))[0]
+        averaging = self._averaging(zooms, flip)
+        return self.detect_known([_shot(source, choice)], score, averaging=averaging)[0]
 
     def stream(
         self,
@@ -188,19 +198,21 @@ class Model:
     ) -> Iterator[Results3D]:
         """One result after the other, in order: of a folder, a glob, a video, an image, or a list of any of these.
 
-        Only the images of one batch are in memory. Arguments as `detect`, and
+        Only the images of one batch are in memory, and those that ``read_ahead`` allows.
 
-        Raises InputError at once for arguments that cannot be used, MissingExtraError for a video without PyAV.
-
-        Args:
+        Args (the others as `detect`):
             batch: images that are read ahead; those that agree in network size go through the network together.
             on_error: called with the source and the exception of an image or video that cannot be used, when its turn
                 comes; the others are still done. Without it the exception is raised there.
             read_ahead: images that another thread reads while the network runs; 0: each is read when its turn comes.
+
+        Raises:
+            InputError: at once for arguments that cannot be used.
+            MissingExtraError: for a video without PyAV.
         """
         if batch < 1:
             raise InputError(f"batch: expected 1 or more, got {batch}")
-        choice, averaging = CameraChoice.of(camera, calib, fov), Averaging.of(zooms, flip)
+        choice, averaging = CameraChoice.of(camera, calib, fov), self._averaging(zooms, flip)
         score = self._threshold(score, averaging)
         items: list[Any] = []
         for item in source if isinstance(source, (list, tuple)) else [source]:
@@ -285,6 +297,12 @@ class Model:
             if len(shots) == 1:
                 return [Failed(str(shots[0].photo.path or shots[0].photo.name), error)]
         return [outcome for shot in shots for outcome in self.detect_each([shot], score, averaging)]
+
+    def _averaging(self, zooms: Sequence[float] | None, flip: bool) -> Averaging | None:
+        averaging = Averaging.of(zooms, flip)
+        if averaging is not None:
+            averaging.check(self.detector)
+        return averaging
 
     def _threshold(self, score: float | None, averaging: Averaging | None = None) -> float:
         if score is None:

@@ -209,7 +209,7 @@ class Detector(nn.Module, ABC, Generic[Config, Encoded]):
     config: Config
     network: nn.Module
     """With a child named ``backbone``."""
-    averages: ClassVar[bool] = True
+    averages: bool = True
     """Whether the detections of several views of an image may be averaged: not where they hold more than boxes."""
 
     # -- images -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The window through which a network sees an image; what ``monolift.augment.augment.View`` is to training."""
+"""The window through which a network sees an image; what ``monolift.augment.view.View`` is to training."""
 
 from __future__ import annotations
 
