@@ -30,7 +30,7 @@ class Serve:
     allow_host: Annotated[tuple[str, ...], option("HOST...")] = ()
     """Further host names in requests, besides localhost and the address to listen on; "*" accepts any."""
     token: Annotated[str | None, option("TOKEN")] = None
-    """Secret that requests send as "Authorization: Bearer TOKEN". Other users of the machine see it; not so MONOLIFT_TOKEN."""
+    """Secret that requests send as "Authorization: Bearer TOKEN". Local users can read the option, not MONOLIFT_TOKEN."""
     port: int = 8000
     """Port; 0 picks a free one."""
     device: str = "auto"

@@ -51,7 +51,7 @@ class Shapes:
     code: Annotated[int | None, option("N")] = None
     """build --kind tsdf: code dimension, 2 to 64 (default: 6, as published)."""
     meshes: Annotated[Path | None, option("DIR")] = None
-    """build: training meshes (default: procedural cars). tsdf: folders by class, watertight, front +z, y up. See the docs."""
+    """build: training meshes (default: procedural cars). tsdf: watertight OBJ, STL, GLB. textured: OBJ, GLB."""
     axes: str = "gltf"
     """build --kind textured --meshes: front and up axes: gltf (z,y), shapenet (-z,y), or a pair."""
     views: Annotated[int | None, option("N")] = None
