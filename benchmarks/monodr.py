@@ -215,8 +215,11 @@ def print_aps(results: dict[str, tuple[Found, np.ndarray]], folder: Path) -> Non
 
 def write_corpus(found: Found, score: np.ndarray, folder: Path) -> None:
     """KITTI files of ground truth and results. Occluded is 0 up to 10 % hidden, 1 up to 55 %, 2 above, as in `monolift synth`;
-    objects that no detector would see are in neither."""
+    objects that no detector would see are in neither. Files of a larger run that stood there are removed: the evaluator reads
+    the whole folder."""
     for sub, boxes in (("label_2", found.truth), ("data", found.found)):
+        for stale in (folder / sub).glob("*.txt"):
+            stale.unlink()
         for image in range(int(found.image.max()) + 1):
             rows = np.nonzero(found.image == image)[0]
             x, y, z, length, height, width, yaw = boxes[rows].T

@@ -72,6 +72,7 @@ class Claim:
               the verdict is "needs full KITTI"
     full:     commands of the experiment at the paper's size (one GPU, full KITTI)
     script:   the command of an experiment that is a script of its own, whose figures are collected in the result file
+    origin:   where the figures stand that were measured elsewhere and copied into the result file; the page names it
     """
 
     id: str
@@ -84,6 +85,7 @@ class Claim:
     run: Callable[[Workspace], Figures | None] | None = field(default=None, repr=False)
     full: str = ""
     script: str = ""
+    origin: str = ""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS or not self.id.startswith(f"{self.method}-"):

@@ -19,8 +19,8 @@ two processor cores: a few hundred real images or synthetic cars, small networks
 They test directions (does A beat B?), not the papers' figures on full KITTI. A claim that fails is reported as plainly as one
 that holds.
 
-- **holds**: the figures go the paper's way, by more than the seeds differ.
-- **holds in part**: some of the figures do, or by less than the seeds differ.
+- **holds**: all figures that decide go the paper's way, with every random seed that was run.
+- **holds in part**: some of them do, or not with every seed.
 - **does not hold here**: they do not.
 - **needs full KITTI**: the data or the compute at hand cannot decide; the row gives the commands that would.
 - **not run**: the experiment is there, its figures are not.
@@ -73,6 +73,11 @@ def _section(claim: Claim, result: Result | None, found: Finding) -> str:
         lines += [_markdown(found.table)]
     seeds = f" Random seeds: {', '.join(map(str, result.seeds))}." if result and result.seeds else ""
     lines += [f"Experiment ({claim.cost}): {claim.setup}{seeds}", ""]
+    if claim.origin and result:
+        lines += [
+            f"`benchmarks.claims` did not measure these figures: they are copied from {claim.origin}.",
+            "",
+        ]
     if claim.command:
         lines += _commands(claim.command)
     if claim.full:

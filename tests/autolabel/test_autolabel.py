@@ -405,6 +405,23 @@ def test_another_jobs_folder_is_refused(world: Path, capsys: pytest.CaptureFixtu
     assert "holds another set of auto-labels (seed 0 there, 3 given)" in capsys.readouterr().err
 
 
+def test_a_folder_of_an_earlier_version_is_resumed(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Settings that its note lacks count as their defaults; its pictures/ is what images/ is now."""
+    more = ["--set", "iterations=2", "--save", "kitti,image", "--limit", "1", "--quiet"]
+    assert main(arguments(world, *more)) == 0
+    out = world.parent / "labels"
+    note = json.loads((out / "autolabel.json").read_text())
+    for name in ("depth_pixels", "depth_balance"):
+        del note["config"][name]
+    (out / "autolabel.json").write_text(json.dumps(note))
+    (out / "images").rename(out / "pictures")
+    before = contents(out)
+    assert main(arguments(world, *more)) == 0
+    assert contents(out) == before
+    assert main(arguments(world, *more, "--set", "depth_pixels=foreground")) == 2
+    assert "config.depth_pixels 'own' there, 'foreground' given" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

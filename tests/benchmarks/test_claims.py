@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,3 +135,46 @@ def test_figures_over_seeds() -> None:
 
     assert mean_and_half_range([0.5], 2) == "0.50"
     assert mean_and_half_range([0.1, 0.2], 0, 100) == "15 ± 5"
+
+
+def test_figures_of_elsewhere_are_named_as_such(tmp_path: Path) -> None:
+    from benchmarks.claims.kept import write_result
+    from benchmarks.claims.page import page
+
+    claim = example(origin="[there](there.md)")
+    assert "copied from" not in page([claim], tmp_path)
+    write_result(claim, (0, 1), {"a": 2.0, "b": 1.0}, tmp_path)
+    assert "did not measure these figures: they are copied from [there](there.md)." in page([claim], tmp_path)
+
+
+def test_a_smaller_run_leaves_no_images_of_a_larger_one(tmp_path: Path) -> None:
+    """The evaluator reads whole folders: images of an earlier run would count."""
+    from benchmarks.monodr import Found, write_corpus
+
+    def found(images: int) -> Found:
+        boxes = np.tile([0.0, 1.0, 20.0, 4.0, 1.5, 1.6, 0.0], (images, 1))
+        flat = np.ones(images)
+        box2d = np.tile([500.0, 150.0, 600.0, 220.0], (images, 1))
+        return Found(boxes, boxes, boxes, np.arange(images), flat, box2d, flat, flat, flat)
+
+    write_corpus(found(3), np.ones(3), tmp_path)
+    write_corpus(found(2), np.ones(2), tmp_path)
+    for folder in ("label_2", "data"):
+        assert sorted(p.name for p in (tmp_path / folder).iterdir()) == ["000000.txt", "000001.txt"]
+
+
+def test_a_verdict_holds_only_with_every_seed() -> None:
+    """Of MonoDR's table 3: one seed of two gains less than 5 %."""
+    from benchmarks.claims.monodr import judge_confidence
+
+    def arm(*values: float) -> dict[str, list[list[float]]]:
+        return {key: [[v, v, v] for v in values] for key in ("3d 0.7", "bev 0.7", "3d 0.5", "bev 0.5")}
+
+    figures = {
+        "eq. 8": arm(12, 12),
+        "without silhouette": arm(10, 10),
+        "without protrusion": arm(11, 11),
+        "2D score alone": arm(10, 10),
+    }
+    assert judge_confidence(figures).verdict == "holds"
+    assert judge_confidence({**figures, "2D score alone": arm(8, 11.8)}).verdict == "holds in part"

@@ -23,6 +23,8 @@ FORMATS = {
     "animation": ("animations/{}.gif",),
 }
 """Files of each kind, below the job's folder, named like the image."""
+EARLIER = {"images/{}.jpg": "pictures/{}.jpg"}
+"""Where version 0.1.0 wrote what has another folder now: such a file is not written again."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,19 @@ class Job:
 
     def done(self, name: str) -> bool:
         """Whether everything of an image is there. Files appear whole or not at all."""
-        return all(path.is_file() for path in self.files(name).values())
+        return all(
+            path.is_file() or (self.out / EARLIER.get(pattern, pattern).format(name)).is_file()
+            for pattern, path in self.files(name).items()
+        )
 
     def claim(self) -> None:
-        """Make the folders and note in them what they hold. Raises InputError where another job's labels are."""
+        """Make the folders and note in them what they hold. Raises InputError where another job's labels are.
+
+        Notes of earlier versions lack settings that came later, whose defaults are what those versions did.
+        """
         folders = [Path(pattern).parent.as_posix() for pattern in self.files("0")]
-        claim(self.out, NOTE, self.settings(), folders, "set of auto-labels")
+        defaults = {"selection": asdict(Selection()), "config": asdict(MonoDRConfig())}
+        claim(self.out, NOTE, self.settings(), folders, "set of auto-labels", defaults)
 
     def settings(self) -> dict[str, Any]:
         """All that labels depend on."""

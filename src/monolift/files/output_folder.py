@@ -122,13 +122,18 @@ def _busy(folder: Path, what: str) -> InputError:
 
 
 def claim(
-    root: str | os.PathLike[str], note: str, wanted: Mapping[str, Any], folders: Collection[str], kind: str
+    root: str | os.PathLike[str],
+    note: str,
+    wanted: Mapping[str, Any],
+    folders: Collection[str],
+    kind: str,
+    defaults: Mapping[str, Any] | None = None,
 ) -> None:
     """Makes ``folders`` in ``root`` and notes ``wanted``, as JSON, in ``root/note``: the folder now belongs to this run.
 
     kind: what the folder is, "synthetic world". A folder that holds nothing, or only what a claim that was cut short has
-    left (empty folders, partial files), is free. Raises InputError where it holds something else, or another of its kind,
-    and where it cannot be written to.
+    left (empty folders, partial files), is free. defaults: settings that count where a note lacks them, as one of an earlier
+    version does. Raises InputError where it holds something else, or another of its kind, and where it cannot be written to.
     """
     root = Path(root)
     path = root / note
@@ -142,7 +147,7 @@ def claim(
                 )
             root.mkdir(parents=True, exist_ok=True)
             _note_first(path, (json.dumps(content, indent=1) + "\n").encode())
-        _refuse_another(path, content, kind)
+        _refuse_another(path, content, kind, json.loads(json.dumps(defaults or {})))
         for folder in folders:
             (root / folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -174,18 +179,28 @@ def _note_first(path: Path, data: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _refuse_another(path: Path, wanted: Mapping[str, Any], kind: str) -> None:
-    """Raises InputError unless the note says what is wanted."""
+def _refuse_another(path: Path, wanted: Mapping[str, Any], kind: str, defaults: Mapping[str, Any]) -> None:
+    """Raises InputError unless the note, completed by the defaults, says what is wanted."""
     try:
         found = json.loads(decode(read_bytes(path, 1 << 24), str(path)))
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise InputError(f"{path}: damaged: not the note of a {kind}: delete it or choose another folder")
+    found = _completed(found, defaults)
     if found != wanted:
         raise InputError(
             f"{path}: this folder holds another {kind} ({differences(found, wanted)}): choose another folder"
         )
+
+
+def _completed(found: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings with those that are missing taken from the defaults."""
+    return {**defaults, **found} | {
+        key: _completed(found[key], inner)
+        for key, inner in defaults.items()
+        if isinstance(inner, dict) and isinstance(found.get(key), dict)
+    }
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
