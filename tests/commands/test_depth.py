@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from PIL import Image
 
 from monolift.cli import main
+from monolift.errors import InputError
+from monolift.methods.roi10d.depth import StreamConfig, SuperDepth, load_stream, save_stream
 from toy_kitti import write_toy
 
 SIZE = (384, 128)
@@ -89,6 +92,38 @@ def test_what_cannot_be_used_is_named(root: Path, tmp_path: Path, capsys: pytest
             ["predict", "--out", str(tmp_path / "d"), "--data", str(root), "--model", "ss3d"],
             "expected a depth stream or a roi10d",
         ),
+        (["train", "--out", str(tmp_path), "--data", str(root)], "is a folder: expected the name of a file"),
+        (
+            ["train", "--out", str(tmp_path / "d"), "--data", str(root), "--truth", str(root / "calib")],
+            "calib: no depth map of any of the 3 images",
+        ),
+        (
+            [
+                "train",
+                "--out",
+                str(tmp_path / "d"),
+                "--data",
+                str(root),
+                "--split",
+                str(root / "frames.tsv"),
+                "--frames",
+                str(root / "frames.tsv"),
+            ],
+            "--split: chooses right images of --data",
+        ),
     ):
         assert main(["depth", *words]) == 2
         assert message in capsys.readouterr().err
+        assert not (tmp_path / "d").exists()  # before any step of a training
+
+
+@pytest.mark.parametrize("changes", [{"width": 100}, {"focal": float("nan")}, {"encoder": "given"}])
+def test_a_stream_file_with_other_values_is_named(changes: dict[str, object], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = tmp_path / "depth.safetensors"
+    save_stream(file, SuperDepth("small", False), StreamConfig())
+    header = {"depth_stream": json.dumps({**asdict(StreamConfig()), **changes})}
+    save_file(load_file(file), file, header)
+    with pytest.raises(InputError, match=f"depth.safetensors: not a depth stream .*{next(iter(changes))}"):
+        load_stream(file)

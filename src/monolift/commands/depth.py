@@ -68,13 +68,15 @@ class Depth:
 
 def run(options: Depth) -> int:
     """Trains or predicts. Raises InputError for data that cannot be used."""
+    from monolift.commands.output import check_file, write_json
+
     for path in (options.data, options.pairs, options.frames, options.split, options.truth):
         if path is not None and not path.exists():
             raise InputError(f"{path}: no such file or folder")
+    if options.action == "train":
+        check_file(options.out)  # before the training
     report = _train(options) if options.action == "train" else _predict(options)
     if options.json is not None:
-        from monolift.commands.output import write_json
-
         write_json(options.json, report)
     return 0
 
@@ -82,6 +84,8 @@ def run(options: Depth) -> int:
 def _scenes(options: Depth) -> list[Scene]:
     from monolift.data.scenes import paired_scenes, stereo_scenes, video_scenes
 
+    if options.split is not None and (options.pairs or options.frames) is not None:
+        raise InputError("--split: chooses right images of --data, not of --pairs or --frames: leave it out")
     if options.pairs is not None:
         return paired_scenes(options.pairs)
     if options.data is None:
@@ -103,6 +107,8 @@ def _train(options: Depth) -> dict[str, Any]:
     focal = reference_focal(scenes, recipe)
     config = StreamConfig(options.encoder, options.flip, focal, recipe.width, recipe.height, metric)
     kind = "stereo pairs" if metric else "video frames"
+    if options.truth is not None:
+        _known(options.truth, scenes)  # before the training
     with Progress(recipe.steps, "steps", options.quiet) as progress:
         progress.say(f"{len(scenes)} {kind}, reference focal length {focal:.1f} pixels")
         if not metric:
@@ -126,14 +132,23 @@ def _train(options: Depth) -> dict[str, Any]:
     return report
 
 
+def _known(folder: Path, scenes: list[Scene]) -> list[tuple[Scene, Any]]:
+    """The scenes with a ground-truth depth map, and the maps. Raises InputError where there is none."""
+    from monolift.training.depth_stream import known_depths
+
+    known = known_depths(folder, scenes)
+    if not known:
+        raise InputError(f"{folder}: no depth map of any of the {len(scenes)} images")
+    return known
+
+
 def _errors(options: Depth, stream: SuperDepth, config: StreamConfig, scenes: list[Scene]) -> dict[str, Any]:
     """Errors where depth is known, in the stream's metres and with each image's own factor."""
     from monolift.data.kitti import read_image
-    from monolift.training.depth_stream import depth_errors, known_depths, predict_depth
+    from monolift.training.depth_stream import depth_errors, predict_depth
 
-    known = known_depths(options.truth or "", scenes)
-    if not known:
-        raise InputError(f"{options.truth}: no depth map of any of the {len(scenes)} images")
+    assert options.truth is not None
+    known = _known(options.truth, scenes)
     size = (config.width, config.height)
     found = [predict_depth(stream, config.focal, size, read_image(s.image), s.camera) for s, _ in known]
     report = {}
@@ -158,7 +173,9 @@ def _stream_of(options: Depth) -> tuple[SuperDepth, StreamConfig]:
         return load_stream(options.model)
     detector = checkpoint.load(zoo.resolve(str(options.model or "roi10d")))
     if not isinstance(detector, ROI10D) or detector.network.depth is None:
-        raise InputError(f"{options.model}: expected a depth stream or a roi10d checkpoint that has one")
+        raise InputError(
+            f"{options.model or 'roi10d'}: expected a depth stream or a roi10d checkpoint that has one"
+        )
     made = detector.config
     config = StreamConfig(made.depth, made.depth_flip, made.focal, made.input_width, made.input_height)
     return detector.network.depth.eval(), config

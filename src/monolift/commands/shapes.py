@@ -79,6 +79,10 @@ def run(options: Shapes) -> int:
     for path in (options.model, options.meshes, options.data, options.split):
         if path is not None and not path.exists():
             raise InputError(f"{path}: no such file or folder")
+    if options.action != "show":
+        from monolift.commands.output import check_file
+
+        check_file(options.out)  # before the training or the search
     if options.action == "label":
         report = _label(options)
     elif options.action == "build":

@@ -25,12 +25,14 @@ from torch import nn
 
 from monolift.errors import InputError
 from monolift.files.folders import partial_file
+from monolift.files.settings import NOT_NEGATIVE, SIDE, check_fields
 from monolift.nn.blocks import init_convolutions, make_norm
 from monolift.nn.resnet import ResNet
 from monolift.typing import Bool, Float, Tensor
 
 NEAREST, FARTHEST = 1.5, 150.0  # metres the stream can say
 START = 25.0  # metres an untrained stream says
+ENCODERS = ("small", "resnet18")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class StreamConfig:
     width: int = 640
     height: int = 192
     metric: bool = True
+
+    def __post_init__(self) -> None:
+        limits = {"focal": NOT_NEGATIVE, "width": SIDE, "height": SIDE}
+        check_fields("depth stream", self, {"encoder": ENCODERS}, limits)
 
 
 class SuperDepth(nn.Module):
@@ -230,7 +236,6 @@ def load_stream(path: str | Path) -> tuple[SuperDepth, StreamConfig]:
         stream = SuperDepth(config.encoder, config.flip)
         stream.load_state_dict(load_file(str(path)))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{path}: not a depth stream (monolift depth train writes one): {type(error).__name__}"
-        ) from None
+        reason = str(error) if isinstance(error, InputError) else type(error).__name__
+        raise InputError(f"{path}: not a depth stream (monolift depth train writes one): {reason}") from None
     return stream.eval(), config
