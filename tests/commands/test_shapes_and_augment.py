@@ -94,6 +94,8 @@ def test_an_augmented_set_from_the_command_line(tmp_path: Path, capsys: pytest.C
             "axes: expected front and up",
         ),
         (["shapes", "build", "--out", "x", "--meshes", "."], "expected two or more meshes"),
+        (["shapes", "build", "--out", "."], ".: is a folder: expected the name of a file"),
+        (["shapes", "show", "--out", __file__], "expected a folder, or nothing yet, got a file"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(

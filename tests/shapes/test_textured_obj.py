@@ -92,6 +92,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("v 0 0 0\nf 1 2 3\n", "names entry 2 of 1"),
         ("v 0 0 0\nv 1 0 nan\nv 0 1 0\nf 1 2 3\n", "not finite"),
         ("v 0 zero 0\n", "not a readable model"),
+        ("v 0 0\nv 1 0 0\nv 0 1 1\nf 1 2 3\n", "expected 3 numbers of a vertex or coordinate, got '0 0'"),
     ):
         path.write_text(text)
         with pytest.raises(InputError, match=f"{path.name}: .*{said}"):

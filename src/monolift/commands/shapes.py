@@ -83,6 +83,8 @@ def run(options: Shapes) -> int:
         from monolift.commands.output import check_file
 
         check_file(options.out)  # before the training or the search
+    elif options.out.is_file():
+        raise InputError(f"{options.out}: expected a folder, or nothing yet, got a file")
     if options.action == "label":
         report = _label(options)
     elif options.action == "build":

@@ -164,9 +164,9 @@ class _Obj:
         for line in read_text(self.path).replace("\\\n", " ").splitlines():
             word, _, rest = line.strip().partition(" ")
             if word == "v":
-                self.vertices.append([float(w) for w in rest.split()[:3]])
+                self.vertices.append(_numbers(rest, 3))
             elif word == "vt":
-                self.coordinates.append([float(w) for w in rest.split()[:2]])
+                self.coordinates.append(_numbers(rest, 2))
             elif word == "usemtl":
                 material = rest.strip()
             elif word == "mtllib":
@@ -225,6 +225,14 @@ class _Obj:
         pixels = read_rgb(near).pixels
         step = -(-max(pixels.shape[:2]) // LARGEST)
         return pixels[::step, ::step].astype(np.float64) / 255
+
+
+def _numbers(words: str, count: int) -> list[float]:
+    """The first numbers of a line. Raises ValueError where it has fewer."""
+    found = [float(word) for word in words.split()[:count]]
+    if len(found) < count:
+        raise ValueError(f"expected {count} numbers of a vertex or coordinate, got {words.strip()!r}")
+    return found
 
 
 def _index(number: int, count: int) -> int:
