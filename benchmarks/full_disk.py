@@ -10,7 +10,6 @@ undisturbed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import shutil
@@ -21,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from kill import SUBCOMMANDS, Subcommand, forked, left, make_inputs, plainly
+from kill import SUBCOMMANDS, Subcommand, forked, left, make_inputs, parser_of, plainly
 
 PAGE = 4096
 
@@ -66,11 +65,8 @@ def trial(command: Subcommand, inputs: Path, folder: Path, size: int, whole: dic
 
 
 def run(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("subcommands", nargs="*", default=list(SUBCOMMANDS), help=", ".join(SUBCOMMANDS))
+    parser = parser_of(__doc__ or "")
     parser.add_argument("--sizes", type=int, default=3, help="of each")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="figures")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     figures, faults = {}, 0

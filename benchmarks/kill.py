@@ -479,13 +479,19 @@ def make_inputs(inputs: Path) -> None:
     expect(forked(make, inputs / "log"), 0, inputs / "log")
 
 
-def run(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def parser_of(description: str) -> argparse.ArgumentParser:
+    """The options that trials of subcommands share."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("subcommands", nargs="*", default=list(SUBCOMMANDS), help=", ".join(SUBCOMMANDS))
-    parser.add_argument("--moments", type=int, default=30, help="random moments of each")
-    parser.add_argument("--points", type=int, help="at most so many calls of each; all without it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="figures")
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = parser_of(__doc__ or "")
+    parser.add_argument("--moments", type=int, default=30, help="random moments of each")
+    parser.add_argument("--points", type=int, help="at most so many calls of each; all without it")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     figures, faults = {}, 0

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from camera_files import SAVED
-from monolift.data.cameras import CameraChoice, camera_from_film, check_camera, parse_camera
+from monolift.data.cameras import CameraChoice, camera_from_film, check_camera, check_dataset, parse_camera
+from monolift.data.kitti import KittiDataset
 from monolift.errors import InputError, MissingExtraError
 from monolift.geometry import Camera
+from toy_kitti import write_toy
 
 KITTI = (721.5377, 721.5377, 609.5593, 172.854)
 P2 = "P2: 721.5377 0.0 609.5593 44.85728 0.0 721.5377 172.854 0.2163791 0.0 0.0 1.0 0.002745884\n"
@@ -54,6 +56,14 @@ def test_a_folder_of_calibrations_is_matched_by_name(tmp_path: Path) -> None:
     (tmp_path / "000001.txt").write_text(P2)
     with pytest.raises(InputError, match=r"000002\.txt: no calibration for image 000002"):
         CameraChoice.of(calib=tmp_path).for_image("000002", 1242, 375)
+
+
+def test_a_calibration_is_found_whatever_the_case_of_its_suffix(tmp_path: Path) -> None:
+    root = write_toy(tmp_path, ["000001"], cars=1, size=(414, 125)) / "training"
+    (root / "calib" / "000001.txt").rename(root / "calib" / "000001.TXT")
+    check_dataset(KittiDataset(root))
+    known = CameraChoice.of(calib=root / "calib").for_image("000001", 414, 125)
+    assert known.origin.endswith("000001.TXT")
 
 
 def test_nan_in_a_calibration_names_file_and_line(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from monolift.data.formats.depth_maps import read_depth
 from monolift.data.formats.kitti_format import read_labels
 from monolift.data.formats.velodyne import depth_of_points
 from monolift.data.kitti import KittiDataset
+from monolift.errors import DiskError
 from monolift.geometry import Camera
 from toy_kitti import write_toy
 
@@ -118,3 +119,22 @@ def test_what_cannot_be_converted_is_named(
     words = ["--to", "instances", "--masks", str(tmp_path / "others"), "--out", str(tmp_path / "x")]
     assert main(["convert", str(root), *words]) == 2
     assert "speak of none of its images" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_the_job_and_a_scan_may_be_spelled_in_capitals(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "velodyne" / "000001.bin").rename(root / "velodyne" / "000001.BIN")
+    words = ["convert", str(root), "--to", "depth", "--out", str(root / "depth_2"), "--quiet"]
+    written = []
+
+    def fills_up(path: Path, *_: object) -> None:
+        written.append(path)
+        raise DiskError(f"{path.name}: cannot write: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("monolift.data.formats.maps.write_image", fills_up)
+        assert main(words) == 1
+    assert len(written) == 1 and not (root / "depth_2").exists()
+    assert "No space left on device" in capsys.readouterr().err
+    assert main(words) == 0

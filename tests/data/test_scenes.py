@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from monolift.data.scenes import paired_scenes, stereo_scenes, video_scenes
 from monolift.errors import InputError
@@ -37,6 +38,19 @@ def test_the_right_image_of_a_pair_stands_at_the_baseline(root: Path) -> None:
     assert scenes[0].translation is not None
     assert scenes[0].translation.tolist() == [pytest.approx([-BASELINE, 0, 0], abs=1e-5)]
     assert [scene.name for scene in stereo_scenes(root, ["000001", "000003"])] == ["000001"]
+
+
+def test_a_right_image_of_another_size_is_no_pair(root: Path) -> None:
+    for part in ("image_2", "image_3"):
+        path = root / part / "000001.png"
+        whole = Image.open(path).convert("RGB")
+        whole.crop((0, 0, SIZE[0] - 20, SIZE[1])).save(path)
+        with pytest.raises(
+            InputError, match=r"000001\.png: expected the size and the intrinsics of 000001\.png"
+        ):
+            stereo_scenes(root)
+        whole.save(path)
+    assert len(stereo_scenes(root)) == 2
 
 
 def test_pairs_may_lie_anywhere_each_with_its_own_camera(root: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -144,3 +145,35 @@ def test_a_full_disk_is_named(tmp_path: Path, images: list[str], monkeypatch: py
     monkeypatch.setattr(manifest, "_write", full)
     with pytest.raises(DiskError, match=r"manifest\.jsonl: cannot write: No space left"):
         manifest.note(images[0], DONE)
+
+
+def test_a_disk_that_is_full_at_the_end_is_a_fault_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = begun(tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskError, match=r"manifest\.jsonl: cannot write: No space left"):
+        manifest.close()
+    assert manifest._file.closed
+
+
+def test_a_manifest_that_is_refused_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun(tmp_path).close()
+    opened: list[Any] = []
+    real = Manifest._open
+
+    def remembered(self: Manifest) -> Any:
+        opened.append(real(self))
+        return opened[-1]
+
+    monkeypatch.setattr(Manifest, "_open", remembered)
+    with pytest.raises(InputError, match="other options"):
+        begun(tmp_path, score=0.1)
+    Manifest.path_in(tmp_path).write_text("notes of mine\n")
+    with pytest.raises(InputError, match="is not of this program"):
+        begun(tmp_path, resume=False)
+    assert len(opened) == 2 and all(file.closed for file in opened)

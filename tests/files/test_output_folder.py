@@ -117,7 +117,7 @@ def test_there_is_a_whole_folder_at_any_moment(
     real = os.replace
 
     def replace(one: Path, other: Path) -> None:
-        whole = best if best.exists() else best.with_name("best.old")
+        whole = best if best.exists() else best.with_name("best.old" if keep else ".best.old")
         seen.append(best.exists())
         assert len({(whole / name).read_text() for name in "ab"}) == 1
         real(one, other)
@@ -136,6 +136,25 @@ def test_there_is_a_whole_folder_at_any_moment(
     best.rename(tmp_path / "gone")
     folders.recover(best)
     assert (best / "a").read_text() == "2"
+    best.rename(tmp_path / ".best.old")
+    folders.recover(best)
+    assert (best / "a").read_text() == "2"
+
+
+@pytest.mark.parametrize("swaps", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_that_the_user_has_put_aside_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swaps: bool, there: bool
+) -> None:
+    if not swaps:
+        monkeypatch.setattr(folders, "_swap", lambda *_: False)
+    (tmp_path / "depth_2.old").mkdir()
+    (tmp_path / "depth_2.old" / "mine").write_text("x")
+    if there:
+        (tmp_path / "depth_2").mkdir()
+    with folders.partial_folder(tmp_path / "depth_2") as folder:
+        (folder / "new").write_text("x")
+    assert names(tmp_path) == ["depth_2", "depth_2.old", "depth_2.old/mine", "depth_2/new"]
 
 
 @pytest.mark.parametrize("code", [28, 5, 122, 27])

@@ -152,7 +152,7 @@ def test_a_save_that_dies_leaves_the_old_checkpoint(
         with pytest.raises(KeyboardInterrupt):
             checkpoint.save(folder, model, {"epoch": 3})
     # the old one stands beside, complete, and so it does while the next save is under way
-    old = folder.with_name("best.old")
+    old = folder.with_name(".best.old")
     assert checkpoint.load(old).config == CONFIG
     with monkeypatch.context() as m:
         m.setattr(os, "replace", power_cut)

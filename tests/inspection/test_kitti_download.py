@@ -38,11 +38,15 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_whole_download_is_complete(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_download_is_complete(
+    small: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["inspect", str(small), "--kitti"]) == 0
     said = capsys.readouterr().out
     assert "Complete." in said and "3 image sizes checked" in said
     assert check_kitti(small / "training") == check_kitti(small)
+    monkeypatch.chdir(small / "training")
+    assert check_kitti(".") == check_kitti(small)
 
 
 @pytest.mark.parametrize(

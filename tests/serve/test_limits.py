@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from fake_detector import FakeDetector
+from monolift.errors import InputError
 from monolift.inference.model import Model
 
 pytest.importorskip("fastapi")
@@ -151,6 +152,9 @@ def test_an_answer_that_nobody_reads_is_given_up() -> None:
         ("127.0.0.1", (), "", False),
         ("127.0.0.1", (), "[::1", False),
         ("127.0.0.1", ("cars.example",), "cars.example:443", True),
+        ("127.0.0.1", ("Cars.example.:8000",), "cars.example:443", True),
+        ("127.0.0.1", ("[fd00::7]:8000",), "[fd00::7]", True),
+        ("127.0.0.1", ("fd00::7",), "[fd00::7]:8000", True),
         ("127.0.0.1", ("*",), "evil.example", True),
         ("0.0.0.0", (), "192.168.1.5:8000", True),
         ("0.0.0.0", (), socket.gethostname(), True),
@@ -160,6 +164,12 @@ def test_an_answer_that_nobody_reads_is_given_up() -> None:
 )
 def test_host_names(listening: str, more: tuple[str, ...], host: str, allowed: bool) -> None:
     assert Hosts(listening, more).allows(host) is allowed
+
+
+@pytest.mark.parametrize("name", ["http://cars.example", "cars.example/detect", " "])
+def test_an_allowed_host_is_a_name(name: str) -> None:
+    with pytest.raises(InputError, match="allowed host: expected a name"):
+        Hosts(more=(name,))
 
 
 def test_foreign_names_and_pages_are_refused_before_anything_is_read() -> None:

@@ -365,3 +365,21 @@ def test_the_service_reads_the_camera_files_that_detect_reads(client: TestClient
         "/v1/detect", files={"image": image_bytes()}, data={"calib": "P2: 700 0 450 0 0 700 96 0 0 0 1 0"}
     )
     assert "far from the middle" in odd.json()["warnings"][0]
+
+
+def test_a_form_leaves_no_file_open(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    from starlette import formparsers
+
+    opened: list[Any] = []
+
+    class Spied(formparsers.SpooledTemporaryFile):  # type: ignore[type-arg]
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            opened.append(self)
+
+    monkeypatch.setattr(formparsers, "SpooledTemporaryFile", Spied)
+    files = {"image": ("a.png", image_bytes()), "calib": ("a.txt", b"P2: x")}
+    assert client.post("/v1/detect", files=files).status_code == 422
+    assert client.post("/v1/detect", files={"image": files["image"]}).status_code == 200
+    assert client.post("/v1/detect", files={"other": files["image"]}).status_code == 422
+    assert len(opened) == 4 and all(file.closed for file in opened)

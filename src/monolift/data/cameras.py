@@ -27,6 +27,7 @@ from monolift.data.formats.camera_tables import CameraFile
 from monolift.data.formats.kitti_format import read_calib
 from monolift.data.kitti import KittiDataset, find_image
 from monolift.errors import InputError
+from monolift.files.folders import find_file, text_file
 from monolift.files.images import image_size
 from monolift.files.text import short_name
 from monolift.geometry import Camera
@@ -188,7 +189,7 @@ def check_dataset(data: KittiDataset) -> tuple[str, ...]:
     tally = CameraTally()
     unfit = []
     for name in data.ids:
-        path = data.root / "calib" / f"{name}.txt"
+        path = text_file(data.root / "calib", name)
         width, height = image_size(find_image(data.root, name))
         if not tally.add(short_name(path), read_calib(path).p2.tolist(), width, height):
             unfit.append(name)
@@ -217,12 +218,11 @@ def _calib_file(calib: Path, name: str) -> Path:
     """The calibration of an image: the file itself, or the one in a folder that has the image's name, or a whole drive's."""
     if not calib.is_dir():
         return calib
-    paths = [calib / f"{name}{suffix}" for suffix in SUFFIXES] + [calib / "calib_cam_to_cam.txt"]
-    for path in paths:
-        if path.exists():
+    for stem, suffixes in ((name, SUFFIXES), ("calib_cam_to_cam", (".txt",))):
+        if path := find_file(calib, stem, suffixes):
             return path
     raise InputError(
-        f"{paths[0]}: no calibration for image {name}: expected one file per image in {calib}, "
+        f"{calib / name}{SUFFIXES[0]}: no calibration for image {name}: expected one file per image in {calib}, "
         "or a single file for all of them as --calib"
     )
 

@@ -112,9 +112,17 @@ def read_image(path: str | Path) -> UInt8[Tensor, "3 H W"]:
 
 def read_camera(path: str | Path, width: int, height: int) -> Camera:
     """The image's camera from a calib file: the whole of P2. Raises InputError where it does not fit an image of this size."""
-    numbers = read_camera_numbers(path)
-    check_numbers(numbers, width, height, short_name(path))
-    return Camera(numbers.fx, numbers.fy, numbers.cx, numbers.cy, *numbers.translation, width, height)
+    return checked_camera(read_camera_numbers(path), (width, height), short_name(path))
+
+
+def checked_camera(numbers: CameraNumbers, size: tuple[int, int], where: str) -> Camera:
+    """The camera of an image of ``size`` (width, height).
+
+    Raises:
+        InputError: beginning with ``where``, for a camera that does not fit the image.
+    """
+    check_numbers(numbers, *size, where)
+    return Camera(numbers.fx, numbers.fy, numbers.cx, numbers.cy, *numbers.translation, *size)
 
 
 def read_camera_numbers(path: str | Path) -> CameraNumbers:

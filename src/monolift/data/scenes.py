@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from monolift.data.camera_check import CameraNumbers, check_numbers
+from monolift.data.camera_check import CameraNumbers
 from monolift.data.formats.kitti_format import read_calib, read_split
-from monolift.data.kitti import find_image, read_camera, training_folder
+from monolift.data.kitti import checked_camera, find_image, read_camera, training_folder
 from monolift.errors import InputError
 from monolift.files.folders import find_file, listed, text_file
 from monolift.files.images import IMAGE_SUFFIXES, image_size
@@ -67,11 +67,13 @@ def stereo_scenes(root: str | Path, split: str | Path | Sequence[str] | None = N
         matrices = read_calib(file).matrices
         if "P3" not in matrices:
             raise InputError(f"{file}: expected P3, the right camera's projection, besides P2, found none")
-        size = image_size(other)
-        cameras = [
-            _camera(matrices[key].tolist(), size, f"{short_name(file)}: {key}") for key in ("P2", "P3")
-        ]
-        scenes.append(_scene(find_image(root, name), (other,), cameras[0], cameras[1:]))
+        image = find_image(root, name)
+        cameras = []
+        for key, view in (("P2", image), ("P3", other)):
+            where = f"{short_name(file)}: {key}"
+            numbers = CameraNumbers.of_projection(matrices[key].tolist(), where)
+            cameras.append(checked_camera(numbers, image_size(view), where))
+        scenes.append(_scene(image, (other,), cameras[0], cameras[1:]))
     if not scenes:
         raise InputError(f"{right}: no right image of the {len(names)} ids asked for")
     return scenes
@@ -138,12 +140,6 @@ def video_scenes(root: str | Path, table: str | Path) -> list[Scene]:
     if not scenes:
         raise InputError(f"{table}: no frame of {root} has a frame before and one after it")
     return scenes
-
-
-def _camera(projection: list[list[float]], size: tuple[int, int], where: str) -> Camera:
-    numbers = CameraNumbers.of_projection(projection, where)
-    check_numbers(numbers, *size, where)
-    return Camera(numbers.fx, numbers.fy, numbers.cx, numbers.cy, *numbers.translation, *size)
 
 
 def _scene(image: Path, others: tuple[Path, ...], camera: Camera, cameras: Sequence[Camera]) -> Scene:

@@ -132,7 +132,7 @@ def _components(gt: IntArray, det: IntArray) -> IntArray:
 class _Competition:
     """Greedy matching in components of several ground truths and detections, in lockstep over components.
 
-    Ground ground truth are taken in file order. Two of them may go in the same round if no chain of shared candidates orders
+    Ground truths are taken in file order. Two of them may go in the same round if no chain of shared candidates orders
     them, so a round holds all ground truths of equal depth. K thresholds: the K-th highest distinct score within the
     component; a detection is visible at k if its own rank is at most k.
     """

@@ -11,7 +11,7 @@ from monolift.data import kitti_facts
 
 CLASSES = ("Car", "Pedestrian", "Cyclist")
 NEIGHBOURS = {own.lower(): names[0].lower() for own, names in kitti_facts.NEIGHBOURS.items()}
-"""Ground ground truth of these classes is neither wanted nor held against a detection. Cyclist has no neighbour."""
+"""Ground truth of these classes is neither wanted nor held against a detection. Cyclist has no neighbour."""
 DONT_CARE = "dontcare"
 
 METRICS = ("bbox", "bev", "3d")

@@ -281,13 +281,14 @@ def replace_folder(new: Path, folder: Path, keep: bool = False) -> None:
     """Puts a finished folder in the place of an old one. Where the system can swap two folders there is one at any moment.
 
     Args:
-        keep: the old one stays as FOLDER.old, in the place of an older one; otherwise it goes. Where the system cannot
-            swap, a kill in between leaves the old one as FOLDER.old, which `recover` finds.
+        keep: the old one stays as FOLDER.old, in the place of an older one; otherwise it goes, and a FOLDER.old, which is
+            the user's, stays. Where the system cannot swap, a kill in between leaves the old one as FOLDER.old, or as
+            .FOLDER.old without ``keep``: `recover` finds both.
     """
     for path in (new, *new.rglob("*")):
         to_disk(path)
-    old = folder.with_name(folder.name + ".old")
-    if not folder.exists():  # else FOLDER.old is all that a kill has left: it stays until the new one stands
+    old = folder.with_name(f"{folder.name}.old" if keep else f".{folder.name}.old")
+    if not folder.exists():  # else the old one is all that a kill has left: it stays until the new one stands
         os.replace(new, folder)
         to_disk(folder.parent)
         if not keep:
@@ -310,9 +311,10 @@ def replace_folder(new: Path, folder: Path, keep: bool = False) -> None:
 
 def recover(folder: Path) -> None:
     """Gives a folder its name back where `replace_folder` was killed between taking away the old one and placing the new."""
-    old = folder.with_name(folder.name + ".old")
-    if old.is_dir() and not folder.exists():
-        os.replace(old, folder)
+    for name in (f".{folder.name}.old", f"{folder.name}.old"):
+        old = folder.with_name(name)
+        if old.is_dir() and not folder.exists():
+            os.replace(old, folder)
 
 
 def remove_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ a share of the files ("2/8") has a manifest of its own in the folder they share.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -24,7 +25,6 @@ from typing import Any
 from monolift.errors import InputError
 from monolift.files.folders import to_disk, write_error
 from monolift.files.output_folder import differences
-from monolift.files.text import reason_of
 
 SCHEMA = "monolift.manifest/1"
 DONE, FAILED, FRAME = "done", "failed", "frame"
@@ -60,16 +60,21 @@ class Manifest:
         self.earlier: dict[str, Entry] = {}
         header = {"schema": SCHEMA, "job": job, "options": json.loads(json.dumps(options))}
         try:
-            self._file = self._open(resume)
-            if self._file.seek(0, os.SEEK_END):
-                self._read(header)
-                self._begin = self._file.seek(0, os.SEEK_END)
-                self._write({"resumed": len(self.earlier)})
-            else:
-                self._write(header)
-                self._begin = self._file.tell()
-            if path is not None:
-                to_disk(path.parent)
+            with contextlib.ExitStack() as failing:
+                self._file = self._open()
+                failing.callback(self._file.close)
+                if not resume:
+                    self._empty()
+                if self._file.seek(0, os.SEEK_END):
+                    self._read(header)
+                    self._begin = self._file.seek(0, os.SEEK_END)
+                    self._write({"resumed": len(self.earlier)})
+                else:
+                    self._write(header)
+                    self._begin = self._file.tell()
+                if path is not None:
+                    to_disk(path.parent)
+                failing.pop_all()
         except OSError as error:
             raise write_error(path or "manifest", error) from None
 
@@ -78,20 +83,19 @@ class Manifest:
         """Where a job's manifest stands in its output folder; shard: "2/8"."""
         return folder / f"manifest{'-' + shard.replace('/', '-of-') if shard else ''}.jsonl"
 
-    def _open(self, resume: bool) -> Any:
+    def _open(self) -> Any:
         if self.path is None:
             return tempfile.TemporaryFile()
-        if not self.path.is_file():
-            return self.path.open("w+b")
-        file = self.path.open("r+b")
-        if not resume:
-            first = file.readline()
-            if first.strip() and f'"schema": "{SCHEMA}"'.encode() not in first:
-                raise InputError(
-                    f"{self.path}: is not of this program and is not overwritten: choose another folder"
-                )
-            file.truncate(0)
-        return file
+        return self.path.open("r+b" if self.path.is_file() else "w+b")
+
+    def _empty(self) -> None:
+        """Removes what earlier runs have noted. Raises InputError for a file that is no manifest."""
+        first = self._file.readline()
+        if first.strip() and f'"schema": "{SCHEMA}"'.encode() not in first:
+            raise InputError(
+                f"{self.path}: is not of this program and is not overwritten: choose another folder"
+            )
+        self._file.truncate(0)
 
     def _read(self, header: dict[str, Any]) -> None:
         """Takes in what earlier runs have noted; cuts off a line that was not finished."""
@@ -185,13 +189,13 @@ class Manifest:
         self._file.flush()
 
     def close(self) -> None:
-        """Waits until the disk has it."""
+        """Waits until the disk has it. Raises InputError where it cannot be written, DiskError where the disk is full."""
         try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+            with self._file:
+                self._file.flush()
+                os.fsync(self._file.fileno())
         except OSError as error:
-            raise InputError(f"{self.path or 'manifest'}: cannot write: {reason_of(error)}") from None
+            raise write_error(self.path or "manifest", error) from None
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

@@ -67,7 +67,9 @@ def check_kitti(root: str | os.PathLike[str]) -> Completeness:
     Raises:
         InputError: there is no label folder.
     """
-    training = training_folder(root)
+    training = Path(
+        os.path.abspath(training_folder(root))
+    )  # of "." the name and the folder above would be "" and "."
     base = training.parent if training.name == "training" else training
     present: list[str] = []
     missing: list[str] = []

@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
@@ -276,6 +277,13 @@ async def _form(request: Request, body: bytes, limits: Limits) -> tuple[bytes, d
     except (MultiPartException, HTTPException, KeyError, ValueError, UnicodeError) as error:
         reason = getattr(error, "message", None) or getattr(error, "detail", None) or str(error)
         raise RefusedError(400, "body", f"not a readable form ({str(reason)[:120]})") from None
+    try:
+        return await _fields(form)
+    finally:
+        await form.close()
+
+
+async def _fields(form: FormData) -> tuple[bytes, dict[str, str]]:
     fields: dict[str, str] = {}
     image: bytes | None = None
     for name, value in form.multi_items():

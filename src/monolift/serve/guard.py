@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from monolift.errors import InputError
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ANY = ("0.0.0.0", "::", "")  # addresses that stand for all of a machine's
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
@@ -26,11 +28,12 @@ class Hosts:
 
     Always the loopback names. A service that listens beyond loopback is also reached by the address it listens on, by this
     machine's name and by plain IP addresses: only names can be rebound. ``more``: further names; "*" allows all.
+    Raises InputError for a URL among them.
     """
 
     def __init__(self, listening: str = "127.0.0.1", more: Collection[str] = ()) -> None:
         self._all = "*" in more
-        self._names = {name.lower().strip("[]").rstrip(".") for name in (*LOOPBACK, *more)}
+        self._names = {_name_of(name) for name in (*LOOPBACK, *more)}
         self._addresses = listening not in LOOPBACK
         if self._addresses:
             self._names |= {socket.gethostname().lower()} | ({listening.lower()} - set(ANY))
@@ -44,6 +47,16 @@ class Hosts:
         except ValueError:
             return False
         return name in self._names or (self._addresses and _is_address(name))
+
+
+def _name_of(option: str) -> str:
+    """The host name of an option, in lower case; its port does not matter. Raises InputError for a URL and for nothing."""
+    name = option.strip().lower()
+    if not name or "/" in name:
+        raise InputError(f"allowed host: expected a name such as cars.example, got {option!r}")
+    if name.count(":") == 1 or name.startswith("["):  # else a bare IPv6 address
+        name = urlsplit(f"//{name}").hostname or ""
+    return name.rstrip(".")
 
 
 def _is_address(name: str) -> bool:

@@ -130,16 +130,17 @@ def _image(source: Any, name: str, file: Path, images: Path | None) -> tuple[Pat
         stated = Path(source)
         named = [folder / stated.name for folder in (images, file.parent) if folder is not None]
         places += [*named[:-1], stated, file.parent / stated, named[-1]]
+    elsewhere = None
     for place in places:
         if place.suffix.lower() not in IMAGE_SUFFIXES or not _is_file(place):
             continue
-        if any(folder in place.resolve().parents for folder in allowed):
+        target = place.resolve()  # of a link, what it leads to
+        if any(folder in target.parents for folder in allowed):
             return place, None
-    if isinstance(source, str) and Path(source).suffix.lower() in IMAGE_SUFFIXES and _is_file(Path(source)):
-        elsewhere = (
-            f"the image {source} is outside the result's folder: --images {Path(source).parent} shows it"
-        )
-        return None, elsewhere
+        elsewhere = elsewhere or target
+    if elsewhere:
+        shown = f"--images {elsewhere.parent} shows it"
+        return None, f"the image {elsewhere} is outside the result's folder: {shown}"
     return None, f"the image {source or name} is missing: give its folder with --images DIR"
 
 

@@ -20,7 +20,7 @@ class Scene:
     """One image with what is in it; every part but the name may be missing.
 
     image: an upright image; camera: of that image at its full size; objects: found or to be reviewed; labels: ground
-    ground truth, drawn beside them; points: (M, 3) of a LiDAR or a depth map, metres, camera frame; rows: the KITTI rows that
+    truth, drawn beside them; points: (M, 3) of a LiDAR or a depth map, metres, camera frame; rows: the KITTI rows that
     ``objects`` were read from, whose untouched columns a review keeps; warnings: shown above the image. 2D boxes are
     projected from the 3D boxes where they are missing.
     """

@@ -16,8 +16,8 @@ from monolift.data.formats.kitti_format import KittiLabels, read_calib, read_lab
 from monolift.data.formats.masks import MaskSource, open_masks
 from monolift.data.formats.velodyne import depth_of_points, velodyne_points
 from monolift.data.kitti import find_image, read_camera, training_folder
-from monolift.errors import InputError
-from monolift.files.folders import listed, partial_folder, text_file
+from monolift.errors import DiskError, InputError
+from monolift.files.folders import find_file, listed, partial_folder, text_file
 from monolift.files.images import image_size, write_image
 from monolift.geometry import iou_2d
 
@@ -56,7 +56,8 @@ def write_depth_maps(
         advance: called with each id.
 
     Raises:
-        InputError: where there is no scan, not one can be used, or ``out`` is there already.
+        InputError: where there is no scan, not one can be used, or ``out`` is there already; DiskError where the disk is
+            full.
     """
     names = scanned_ids(root, split)
     root = training_folder(root)
@@ -64,7 +65,8 @@ def write_depth_maps(
     def depth(name: str) -> tuple[Image.Image, int]:
         calib = text_file(root / "calib", name)
         camera = read_camera(calib, *image_size(find_image(root, name)))
-        points = velodyne_points(root / "velodyne" / f"{name}.bin", read_calib(calib))
+        scan = find_file(root / "velodyne", name, (".bin",)) or root / "velodyne" / f"{name}.bin"
+        points = velodyne_points(scan, read_calib(calib))
         return Image.fromarray(encode_depth(depth_of_points(points, camera))), 0
 
     return _write(Path(out), names, depth, advance)
@@ -90,15 +92,11 @@ def write_instance_maps(
         advance: called with each id.
 
     Raises:
-        InputError: where there are no masks, not one image can be used, or ``out`` is there already.
+        InputError: where there are no masks, not one image can be used, or ``out`` is there already; DiskError where the
+            disk is full.
     """
     root, source = training_folder(root), open_masks(masks)
-    labelled = listed(root / "label_2", (".txt",)).by_stem()
-    names = _ids(split) or sorted(set(source.names) & set(labelled))
-    if not names:
-        raise InputError(
-            f"{masks}: speaks of no image of {root / 'label_2'}, first {', '.join(source.names[:3])}"
-        )
+    names = masked_ids(root, source, split)
 
     def rows(name: str) -> tuple[Image.Image, int]:
         labels = read_labels(text_file(root / "label_2", name))
@@ -171,6 +169,8 @@ def _write(
                 image, count = make(name)
                 write_image(folder / f"{name}.png", image)
                 objects += count
+            except DiskError:
+                raise
             except InputError as error:
                 failed[name] = str(error)
             advance(name)
