@@ -63,7 +63,7 @@ def run(options: Serve) -> int:
         ("connections", 1),
         ("head_seconds", 0.001),
     ):
-        if not getattr(options, name) >= lowest:  # nan neither
+        if getattr(options, name) < lowest:
             raise InputError(
                 f"--{name.replace('_', '-')}: expected {lowest:g} or more, got {getattr(options, name)}"
             )

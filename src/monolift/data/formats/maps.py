@@ -17,10 +17,11 @@ from monolift.data.formats.masks import MaskSource, open_masks
 from monolift.data.formats.velodyne import depth_of_points, velodyne_points
 from monolift.data.kitti import find_image, read_camera, training_folder
 from monolift.errors import DiskError, InputError
-from monolift.files.folders import find_file, listed, partial_folder, text_file
+from monolift.files.folders import dataset_root, find_file, listed, partial_folder, text_file
 from monolift.files.images import image_size, write_image
 from monolift.geometry import iou_2d
 
+SCANNED = ("image_2", "calib")  # besides velodyne; a test set has no labels
 LEAST_OVERLAP = 0.5
 """IoU of a mask's rectangle, or its detection's box, with the labelled 2D box that it belongs to."""
 
@@ -59,8 +60,7 @@ def write_depth_maps(
         InputError: where there is no scan, not one can be used, or ``out`` is there already; DiskError where the disk is
             full.
     """
-    names = scanned_ids(root, split)
-    root = training_folder(root)
+    names, root = scanned_ids(root, split), dataset_root(root, SCANNED)
 
     def depth(name: str) -> tuple[Image.Image, int]:
         calib = text_file(root / "calib", name)
@@ -126,7 +126,7 @@ def row_of_masks(found: Instances, labels: KittiLabels) -> list[int | None]:
 
 def scanned_ids(root: str | Path, split: str | Path | Sequence[str] | None = None) -> list[str]:
     """The ids of ``split``, or of all scans of a KITTI folder. Raises InputError where there is none."""
-    folder = training_folder(root) / "velodyne"
+    folder = dataset_root(root, SCANNED) / "velodyne"
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of scans, ID.bin")
     names = _ids(split) or sorted(listed(folder, (".bin",)).by_stem())
