@@ -81,17 +81,20 @@ def run_depth_error(workspace: Workspace) -> Figures | None:
         str(root / "calib"),
         "--score",
         "0.05",
+        "--save",
+        "kitti",
         "--out",
         str(out),
         "--quiet",
     ]
-    if main([*detect, "--no-images"]) != 0:
+    if main(detect) != 0:
         raise SystemExit("smoke-depth-error: detect failed")
     report = workspace.out / "smoke-depth-error-plots"
     truth = ["--labels", str(root / "label_2"), "--predictions", str(out), "--split", str(split)]
-    main(["evaluate", *truth, "--plots", str(report)])
-    car = json.loads((report / "diagnostics.json").read_text())["Car"]
-    return dict(car["depth_error"])
+    if main(["evaluate", *truth, "--plots", str(report), "--quiet"]) != 0:
+        raise SystemExit("smoke-depth-error: evaluate failed")
+    (diagnostics,) = json.loads((report / "diagnostics.json").read_text()).values()
+    return dict(diagnostics["classes"]["Car"]["depth_error"])
 
 
 def judge_depth_error(figures: Figures) -> Finding:
@@ -111,7 +114,7 @@ def judge_depth_error(figures: Figures) -> Finding:
                 f"{100 * share:.1f} %",
             ]
         )
-    verdict = "holds" if all(below) else "holds in part" if any(below) else "does not hold here"
+    verdict = "holds" if below and all(below) else "holds in part" if any(below) else "does not hold here"
     return Finding(
         verdict,  # type: ignore[arg-type]
         f"The mean error is below 5 % in {sum(below)} of {len(below)} bins up to 60 m. The model is ours (preset default, 871 "

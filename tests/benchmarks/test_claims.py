@@ -178,3 +178,25 @@ def test_a_verdict_holds_only_with_every_seed() -> None:
     }
     assert judge_confidence(figures).verdict == "holds"
     assert judge_confidence({**figures, "2D score alone": arm(8, 11.8)}).verdict == "holds in part"
+
+
+def test_the_depth_error_is_measured_on_detections(tmp_path: Path) -> None:
+    """The experiment from end to end, on the bundled image."""
+    from benchmarks.claims.claim import Workspace
+    from benchmarks.claims.smoke import judge_depth_error, run_depth_error
+
+    from monolift.inference.zoo import EXAMPLE
+
+    files = {"image_2": "example.jpg", "label_2": "label.txt", "calib": "calib.txt"}
+    for folder, name in files.items():
+        (tmp_path / "training" / folder).mkdir(parents=True)
+        copy = tmp_path / "training" / folder / f"000000{Path(name).suffix}"
+        copy.write_bytes((EXAMPLE / name).read_bytes())
+    (tmp_path / "ImageSets").mkdir()
+    (tmp_path / "ImageSets/val.txt").write_text("000000\n")
+    figures = run_depth_error(Workspace(tmp_path / "out", kitti=tmp_path))
+    assert figures is not None and sum(figures["count"]) >= 1
+    rows = judge_depth_error(figures).table
+    assert rows is not None and len(rows.rows) >= 1
+    nothing = {**figures, "count": [0] * len(figures["count"])}
+    assert judge_depth_error(nothing).verdict == "does not hold here"

@@ -77,6 +77,11 @@ def test_training_then_depth_maps(kind: str, root: Path, tmp_path: Path) -> None
     assert main(["depth", "predict", *words, *truth]) == 2  # the folder is there
 
 
+def test_the_largest_seed_trains(root: Path, tmp_path: Path) -> None:
+    words = ["--data", str(root), "--out", str(tmp_path / "depth.safetensors"), *TINY]
+    assert main(["depth", "train", *words, "--seed", str(2**63 - 1)]) == 0
+
+
 def test_the_bundled_detector_has_a_stream(root: Path, tmp_path: Path) -> None:
     assert main(["depth", "predict", "--data", str(root), "--out", str(tmp_path / "maps"), "--quiet"]) == 0
     assert len(list((tmp_path / "maps").glob("*.png"))) == 3
@@ -87,6 +92,7 @@ def test_what_cannot_be_used_is_named(root: Path, tmp_path: Path, capsys: pytest
         (["train", "--out", str(tmp_path / "d")], "--data: expected a KITTI folder, or --pairs"),
         (["predict", "--out", str(tmp_path / "d")], "--data: expected a KITTI folder"),
         (["train", "--out", str(tmp_path / "d"), "--data", str(root), "--scales", "4"], "scales"),
+        (["train", "--out", str(tmp_path / "d"), "--data", str(root), "--seed", "-1"], "seed"),
         (["train", "--out", str(tmp_path / "d"), "--data", str(tmp_path / "x")], "no such file or folder"),
         (
             ["predict", "--out", str(tmp_path / "d"), "--data", str(root), "--model", "ss3d"],

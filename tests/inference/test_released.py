@@ -81,6 +81,22 @@ def test_a_checkpoint_that_is_not_whole_is_refused(change: Any, said: str) -> No
         released(broken)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v: v.to_sparse(), "expected a dense tensor"),
+        (lambda v: v.to(torch.complex64), "expected a dense tensor"),
+        (lambda v: v.to("meta"), "expected a dense tensor"),
+        (lambda v: v.long(), "no real numbers"),
+    ],
+)
+def test_an_entry_that_is_no_plain_tensor_is_named(change: Any, said: str, tmp_path: Path) -> None:
+    name = "heads.predictor.class_head.3.bias"
+    torch.save({"model": {**entries(), name: change(torch.ones(3))}}, tmp_path / "odd.pth")
+    with pytest.raises(InputError, match=f"odd.pth: .*{said}"):
+        recognise(tmp_path / "odd.pth")
+
+
 def test_mmdetection3d_has_its_own_classes_colours_and_camera() -> None:
     found = released(entries(program="mmdet3d"))
     assert found is not None

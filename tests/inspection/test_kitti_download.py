@@ -86,6 +86,8 @@ def test_what_is_missing_is_said_in_one_line(small: Path, harm, said: str) -> No
 def test_options_that_have_no_meaning_are_refused(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(small), "--kitti", "--json", "-"]) == 2
     assert "--json" in capsys.readouterr().err
+    assert main(["inspect", str(small), "--kitti", "--decode"]) == 2
+    assert "--decode" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -32,13 +32,12 @@ class ConvertCheckpoint:
 def run(options: ConvertCheckpoint) -> int:
     """Read, convert, write. Raises InputError for a file of no known program, or a folder that holds something."""
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise InputError(f"{options.out}: expected a new or empty folder, got one that holds something")
+        raise InputError(f"{options.out}: is there already: expected a new or empty folder")
     from monolift.inference import checkpoint
     from monolift.inference.released import read_foreign
 
     foreign = read_foreign(options.file)
-    detector = foreign.method.detector(foreign.found.config)
-    detector.load_state_dict(dict(foreign.found.state))
+    detector = foreign.detector()
     checkpoint.save(options.out, detector, foreign.card, options.half, readme=True)
     if not options.quiet:
         sys.stderr.write(

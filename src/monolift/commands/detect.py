@@ -37,7 +37,7 @@ class Detect:
     source: Annotated[tuple[str, ...], tyro.conf.Positional, option("SOURCE...")] = ()
     """Input images, folders, globs or videos."""
     model: str = "smoke"
-    """Bundled model, as listed by `monolift models`, or checkpoint folder."""
+    """Bundled model, as listed by `monolift models`, checkpoint folder, or file of SMOKE's released code or MMDetection3D."""
     camera: Annotated[str | None, option("FX,FY,CX,CY")] = None
     """Camera intrinsics in pixels; FX,FY,CX,CY,WIDTH,HEIGHT if calibrated at another image size."""
     calib: Annotated[Path | None, option("FILE-or-DIR")] = None

@@ -67,7 +67,9 @@ def _check_download(options: Inspect) -> int:
     """Compares with KITTI's own counts; returns 1 if something is missing."""
     from monolift.inspection.kitti_download import check_kitti
 
-    ignored = [name for name in ("split", "json", "plots") if getattr(options, name) is not None]
+    ignored = [
+        name for name in ("split", "json", "plots", "decode") if getattr(options, name) not in (None, False)
+    ]
     if ignored:
         raise InputError(
             f"--kitti checks a whole download: expected no {', '.join('--' + n for n in ignored)}"

@@ -47,7 +47,8 @@ class Train:
     ] = ()
     """Override one setting of the method."""
     init: Annotated[Path | None, option("PATH")] = None
-    """Pretrained weights: bundled model, checkpoint folder (of any method: matching layers are loaded) or backbone file."""
+    """Pretrained weights: bundled model, checkpoint folder (of any method: matching layers are loaded), backbone file, or file
+    of SMOKE's released code or MMDetection3D (--preset official)."""
     init_partial: bool = False
     """Accept a checkpoint that matches less than half of the weights (of another method: of the backbone's)."""
     resume: bool = False
@@ -107,7 +108,8 @@ def page(arguments: Sequence[str]) -> str | None:
 
 def run(options: Train) -> int:
     if options.config is not None and not options.config.is_file():
-        raise InputError(f"{options.config}: no such file")
+        found = "a folder" if options.config.is_dir() else "no such file"
+        raise InputError(f"{options.config}: expected a run configuration (TOML, YAML or JSON), got {found}")
     if options.method not in method_names():
         said = show(options.method) if options.method else "none"
         raise InputError(f"METHOD: expected one of {', '.join(method_names())}, got {said}")

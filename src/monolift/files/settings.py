@@ -81,6 +81,7 @@ COUNT = Range(1, 1_000_000)
 POSITIVE = Range(0, above=True)
 NOT_NEGATIVE = Range(0)
 SHARE = Range(0, 1)
+SEED = Range(0, 2**63 - 1)
 SIDE = Range(32, 8192, multiple=32)
 """Pixels of a network image's side."""
 CHANNELS = Range(1, 65_536)

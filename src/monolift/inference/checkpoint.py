@@ -174,7 +174,9 @@ def load(folder: str | Path, device: str = "cpu") -> Detector:
 
     folder = Path(folder)
     if folder.is_file():
-        return _load_foreign(folder).to(device).eval()
+        from monolift.inference.released import read_foreign
+
+        return read_foreign(folder).detector().to(device).eval()
     content = read_config(folder)
     method = get_method(content["method"])
     config = _config(method, content["config"], folder / CONFIG_FILE)
@@ -191,15 +193,6 @@ def load(folder: str | Path, device: str = "cpu") -> Detector:
         )
     detector.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()})
     return detector.to(device).eval()
-
-
-def _load_foreign(path: Path) -> Detector:
-    from monolift.inference.released import read_foreign
-
-    foreign = read_foreign(path)
-    detector: Detector = foreign.method.detector(foreign.found.config)
-    detector.load_state_dict(dict(foreign.found.state))
-    return detector
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

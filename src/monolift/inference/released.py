@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from monolift.errors import InputError
 
 if TYPE_CHECKING:
-    from monolift.methods.base import Method, Released
+    from monolift.methods.base import Detector, Method, Released
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
@@ -24,6 +24,12 @@ class ForeignCheckpoint:
     path: Path
     method: Method[Any]
     found: Released[Any]
+
+    def detector(self) -> Detector[Any, Any]:
+        """The detector of its configuration with its weights."""
+        detector = self.method.detector(self.found.config)
+        detector.load_state_dict(dict(self.found.state))
+        return detector
 
     @property
     def card(self) -> dict[str, Any]:

@@ -36,6 +36,6 @@ def resolve(name_or_path: str | Path) -> Path:
     near = difflib.get_close_matches(str(name_or_path), names(), 1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise InputError(
-        f"no model {str(name_or_path)!r}: expected {' or '.join(names()) or 'a name of the zoo'}, or a checkpoint folder "
-        f"with {CONFIG_FILE}{hint}"
+        f"no model {str(name_or_path)!r}: expected {' or '.join(names()) or 'a name of the zoo'}, a checkpoint folder "
+        f"with {CONFIG_FILE}, or the file of another program's checkpoint ({', '.join(WEIGHT_SUFFIXES)}){hint}"
     )

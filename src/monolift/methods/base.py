@@ -39,7 +39,7 @@ class DetectorConfig:
     input_height: int
     """Height of the training image, pixels."""
     fit: str
-    """How an image is fitted to the input size: area, letterbox or width-crop."""
+    """How an image is fitted to the input size: area, letterbox, pad or width-crop."""
 
 
 @runtime_checkable
@@ -191,6 +191,12 @@ def focal_ratio(focal: Float[Tensor, "*b"], reference: float) -> Float[Tensor, "
     return focal / reference if reference else torch.ones_like(focal)
 
 
+def normalised(colours: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
+    """Colours in [0, 1] by the ImageNet statistics."""
+    mean, std = (torch.tensor(v, device=colours.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
+    return (colours - mean) / std
+
+
 def keeping(config: Config, measured: Config, keep: Collection[str]) -> Config:
     """``measured``, with the fields named in ``keep`` as ``config`` has them: what the user sets takes precedence."""
     set_by_user = {f.name for f in fields(config)} & set(keep)
@@ -229,8 +235,7 @@ class Detector(nn.Module, ABC, Generic[Config, Encoded]):
 
     def normalise(self, image: UInt8[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
         """uint8 RGB to what the backbone was trained on; on the image's device."""
-        mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
-        return (image.float() / 255 - mean) / std
+        return normalised(image.float() / 255)
 
     def prepare(self, image: UInt8[Tensor, "3 H W"], camera: Camera) -> Prepared:
         """One source image and its camera as the network takes them."""

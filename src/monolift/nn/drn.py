@@ -7,7 +7,7 @@ from torch import nn
 from monolift.nn.backbones import EncoderBackbone
 from monolift.nn.blocks import Norm, conv_norm_relu, init_convolutions
 from monolift.nn.pretrained import Published, ReleasedNames
-from monolift.nn.resnet import ResidualBlock
+from monolift.nn.resnet import RELEASED_RENAMES, ResidualBlock
 from monolift.typing import Float, Tensor
 
 # channels, blocks, stride, dilation, residual: levels 1 to 8 of the paper's figure 5 and of the released code
@@ -35,11 +35,8 @@ class DRNC26(Published):
     released_names = ReleasedNames(
         like="the released drn_c_26 (github.com/fyu/drn)",
         renames=(
-            (r"^conv1\.", "stem.0."),
-            (r"^bn1\.", "stem.1."),
+            *RELEASED_RENAMES,
             *((rf"^layer{level + 1}\.", f"levels.{level}.") for level in range(len(_LEVELS))),
-            (r"\.bn([12])\.", r".norm\1."),
-            (r"\.downsample\.", ".shortcut."),
         ),
         unused=(r"fc\.",),
     )

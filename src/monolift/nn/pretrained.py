@@ -20,6 +20,10 @@ from monolift.typing import Tensor
 _WRAPPERS = ("state_dict", "model")  # keys under which training scripts nest the weights
 MOST_BYTES = 2_000_000_000
 """Of a weight file that is read; the largest of the methods here has 300 MB, three times that with its optimiser's state."""
+_NUMBERS = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool),
+}
 _STATISTICS = re.compile(r"\.(running_mean|running_var|num_batches_tracked)$")
 _COUNTER = ".num_batches_tracked"  # absent from old files, and only used by BatchNorm without momentum
 
@@ -130,11 +134,19 @@ def _misfit(found: Mapping[str, Tensor], own: Mapping[str, Tensor], unknown: lis
 def read_entries(path: Path, like: str) -> dict[str, Tensor]:
     """The tensors of a weight file by name; ``state_dict`` or ``model`` nesting and a ``module.`` prefix removed.
 
-    Nothing in the file is run: a .pth, .pt or .bin file may hold tensors and plain values only. like: where files that fit come
-    from, for messages. Raises InputError for everything else, and for a file of more than `MOST_BYTES`.
+    Nothing in the file is run: a .pth, .pt or .bin file may hold tensors and plain values only.
+
+    Args:
+        like: where files that fit come from, for messages.
+
+    Raises:
+        InputError: for everything else, for a file of more than `MOST_BYTES`, and for a tensor that is not dense or not of
+            plain numbers (sparse, quantised, complex, without storage).
     """
     if not path.is_file():
-        raise InputError(f"{path}: expected a weight file, found none")
+        raise InputError(f"{path}: expected a weight file, found {'a folder' if path.is_dir() else 'none'}")
+    if (size := _unpacked_bytes(path)) > MOST_BYTES:
+        raise InputError(f"{path}: expected at most {MOST_BYTES:,} bytes of weights, got {size:,}")
     content: Any
     if path.suffix == ".safetensors":
         try:
@@ -153,17 +165,20 @@ def read_entries(path: Path, like: str) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: expected named tensors, got {type(content).__name__}")
-    return {
+    entries = {
         str(name).removeprefix("module."): value
         for name, value in content.items()
         if isinstance(value, torch.Tensor)
     }
+    for name, value in entries.items():
+        if value.layout is not torch.strided or value.is_meta or value.dtype not in _NUMBERS:
+            kind = "without storage" if value.is_meta else f"{value.dtype}, {value.layout}"
+            raise InputError(f"{path}: {name}: expected a dense tensor of plain numbers, got one {kind}")
+    return entries
 
 
 def _read_pytorch(path: Path) -> Any:
     """What a PyTorch file of tensors and plain values holds."""
-    if (size := _unpacked_bytes(path)) > MOST_BYTES:
-        raise InputError(f"{path}: expected at most {MOST_BYTES:,} bytes of weights, got {size:,}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises anything

@@ -14,6 +14,13 @@ from monolift.nn.pretrained import Published, ReleasedNames
 from monolift.typing import Float, Tensor
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+RELEASED_RENAMES = (
+    (r"^conv1\.", "stem.0."),
+    (r"^bn1\.", "stem.1."),
+    (r"\.bn([12])\.", r".norm\1."),
+    (r"\.downsample\.", ".shortcut."),
+)
+"""From the names that released residual networks give their stem and blocks to ours."""
 
 
 class ResNet(Published):
@@ -28,11 +35,8 @@ class ResNet(Published):
     released_names = ReleasedNames(
         like="timm's and torchvision's resnet18 and resnet34",
         renames=(
-            (r"^conv1\.", "stem.0."),
-            (r"^bn1\.", "stem.1."),
+            *RELEASED_RENAMES,
             *((rf"^layer{stage + 1}\.", f"stages.{stage}.") for stage in range(4)),
-            (r"\.bn([12])\.", r".norm\1."),
-            (r"\.downsample\.", ".shortcut."),
         ),
         unused=(r"fc\.",),
     )

@@ -178,7 +178,9 @@ class Loader:
     def __init__(self, views: Views, size: int, processes: Processes, workers: int = 0) -> None:
         self.views, self.size, self.rank, self.world = views, size, processes.rank, processes.world
         if not self.steps:
-            raise InputError(f"{len(views)} images do not fill one batch of {size} x {self.world}")
+            raise InputError(
+                f"{len(views)} images do not fill one batch of {size} x {self.world}: lower batch_size, or add images"
+            )
         self._keys: list[list[Key]] = []
         self._loader = DataLoader(
             views,

@@ -15,10 +15,10 @@ from monolift.data.formats.depth_maps import SUFFIXES, read_depth
 from monolift.data.kitti import read_image
 from monolift.data.scenes import Scene
 from monolift.files.folders import find_file
-from monolift.files.settings import COUNT, SIDE, Range, check_fields
+from monolift.files.settings import COUNT, SEED, SHARE, SIDE, Range, check_fields
 from monolift.geometry import Camera
 from monolift.inference.device import pick_device
-from monolift.methods.base import PIXEL_MEAN, PIXEL_STD, focal_ratio
+from monolift.methods.base import focal_ratio, normalised
 from monolift.methods.roi10d.depth import StreamConfig, SuperDepth
 from monolift.methods.roi10d.self_supervision import (
     PoseNetwork,
@@ -56,7 +56,7 @@ class DepthRecipe:
     def __post_init__(self) -> None:
         limits = {
             "width": SIDE, "height": SIDE, "scales": Range(1, 3), "steps": COUNT, "batch": COUNT,
-            "lr": Range(0, 10, above=True), "mirror": Range(0, 1),
+            "lr": Range(0, 10, above=True), "mirror": SHARE, "seed": SEED,
         }  # fmt: skip
         check_fields("depth", self, limits=limits)
 
@@ -94,7 +94,7 @@ class _Batches:
 
     def at(self, step: int) -> Views:
         count, recipe = len(self.scenes), self.recipe
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed((recipe.seed * 1_000_003 + step) % 2**63)
         chosen = []
         for k in range(step * recipe.batch, (step + 1) * recipe.batch):
             epoch, place = divmod(k, count)
@@ -104,7 +104,7 @@ class _Batches:
 
     def _permuted(self, epoch: int) -> list[int]:
         if epoch not in self._order:
-            generator = torch.Generator().manual_seed(self.recipe.seed + 7919 * epoch)
+            generator = torch.Generator().manual_seed((self.recipe.seed + 7919 * epoch) % 2**63)
             self._order = {epoch: torch.randperm(len(self.scenes), generator=generator).tolist()}
         return self._order[epoch]
 
@@ -232,12 +232,6 @@ def known_depths(folder: str | Path, scenes: Sequence[Scene]) -> list[tuple[Scen
     """The scenes of which the folder has a depth map, ID.png or ID.npy, with the map."""
     files = ((scene, find_file(folder, scene.name, SUFFIXES)) for scene in scenes)
     return [(scene, read_depth(file)) for scene, file in files if file is not None]
-
-
-def normalised(colours: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """Colours in [0, 1] by the ImageNet statistics."""
-    mean, std = (torch.tensor(v, device=colours.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
-    return (colours - mean) / std
 
 
 def _seen(scene: Scene, recipe: DepthRecipe, flip: bool) -> _Seen:

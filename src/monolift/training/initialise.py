@@ -12,14 +12,13 @@ from pathlib import Path
 
 from monolift.errors import InputError
 from monolift.inference import checkpoint, zoo
-from monolift.inference.released import ForeignCheckpoint, recognise
+from monolift.inference.released import WEIGHT_SUFFIXES, ForeignCheckpoint, recognise
 from monolift.methods.base import Detector
 from monolift.typing import Tensor
 
 LEAST_SHARE = 0.5
 """Share of the weights that a checkpoint fills, at least, unless the user accepts less."""
 BACKBONE = "network.backbone."
-WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def find_weights(name_or_path: str | Path) -> Path:
@@ -34,11 +33,11 @@ def find_weights(name_or_path: str | Path) -> Path:
     elif not path.is_file():
         raise InputError(
             f"{path}: no such file or folder, nor a bundled model ({', '.join(zoo.names())}): expected one of these, a "
-            f"checkpoint folder, or a file of backbone weights (.onnx, {', '.join(WEIGHT_FILES)})"
+            f"checkpoint folder, or a file of weights (.onnx, {', '.join(WEIGHT_SUFFIXES)})"
         )
-    elif path.suffix not in (".onnx", *WEIGHT_FILES):
+    elif path.suffix not in (".onnx", *WEIGHT_SUFFIXES):
         raise InputError(
-            f"{path}: expected a checkpoint folder or a file of backbone weights (.onnx, {', '.join(WEIGHT_FILES)}), got "
+            f"{path}: expected a checkpoint folder or a file of weights (.onnx, {', '.join(WEIGHT_SUFFIXES)}), got "
             f"{path.suffix or 'a file without suffix'}"
         )
     return path
@@ -63,7 +62,7 @@ def initialise(detector: Detector, path: Path, images: Callable[[], Tensor], par
     """
     if path.is_dir():
         return _from_checkpoint(detector, path, partial)
-    if path.suffix in WEIGHT_FILES and (foreign := recognise(path)) is not None:
+    if path.suffix in WEIGHT_SUFFIXES and (foreign := recognise(path)) is not None:
         return _from_foreign(detector, foreign)
     backbone = detector.backbone
     try:

@@ -11,6 +11,7 @@ from monolift.errors import InputError
 from monolift.files.settings import (
     COUNT,
     NOT_NEGATIVE,
+    SEED,
     Range,
     apply_settings,
     as_setting,
@@ -22,7 +23,7 @@ from monolift.methods.base import DetectorConfig, Method
 from monolift.methods.recipe import Recipe
 
 LIMITS = {
-    "seed": Range(0, 2**63 - 1),
+    "seed": SEED,
     "workers": Range(0, 256),
     "val_every": COUNT,
     "save_minutes": NOT_NEGATIVE,

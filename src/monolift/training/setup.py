@@ -111,9 +111,7 @@ def set_up(
         average.restart()
     record = Record(method, config, measured, recipe, parts, val, options)
     if processes.first:
-        notes += [f"warning: {text}" for data in data_sets(parts, val) for text in check_dataset(data)]
-        census = take_census(parts, samples, detector)
-        notes += [str(census), *census.warnings()]
+        notes += _notes_on_data(parts, val, samples, detector)
         if options.overwrite:
             clear(out)
         record.write(out)
@@ -128,6 +126,15 @@ def set_up(
         detector, processes.share_gradients(detector), average, frozen, optimizer, recipe, loader, parts, val, state,
         identity, out, history, record.card, processes, progress,
     )  # fmt: skip
+
+
+def _notes_on_data(
+    parts: list[KittiDataset], val: KittiDataset | None, samples: Sequence[Sample], detector: Detector
+) -> list[str]:
+    """Warnings about cameras, and how many labelled objects reach the loss."""
+    cameras = [f"warning: {text}" for data in data_sets(parts, val) for text in check_dataset(data)]
+    census = take_census(parts, samples, detector)
+    return [*cameras, str(census), *census.warnings()]
 
 
 def data_sets(parts: Sequence[KittiDataset], val: KittiDataset | None) -> list[KittiDataset]:

@@ -8,9 +8,8 @@ from torch import nn
 from monolift.nn.backbones import build_backbone
 from monolift.typing import Float, Tensor
 
-HEATMAP_PRIOR = (
-    -2.19
-)  # logit of 0.10: the untrained heatmap is quiet, so that the focal loss does not begin with a shock
+HEATMAP_PRIOR = -2.19
+"""Logit of 0.10: the untrained heatmap is quiet, so that the focal loss does not begin with a shock."""
 
 
 class SmokeNetwork(nn.Module):

@@ -127,9 +127,11 @@ def _check(program: str, placed: Mapping[str, Tensor], config: SmokeConfig) -> N
     own = {f"network.{name}": value.shape for name, value in network.state_dict().items()}
     missing, unknown = [n for n in own if n not in placed], [n for n in placed if n not in own]
     wrong = [n for n in own if n in placed and placed[n].shape != own[n]]
-    for problem, entries in (("missing", missing), ("unknown", unknown), ("of another shape", wrong)):
+    whole = [n for n in own if n in placed and not placed[n].is_floating_point()]
+    problems = {"missing": missing, "unknown": unknown, "of another shape": wrong, "no real numbers": whole}
+    for problem, entries in problems.items():
         if entries:
-            shape = f" {tuple(placed[entries[0]].shape)}" if problem == "of another shape" else ""
+            shape = f" {tuple(placed[entries[0]].shape)}" if entries is wrong else ""
             raise InputError(
                 f"{len(entries)} of {len(own)} entries of a SMOKE of {program} are {problem} (first: {entries[0]}{shape}): "
                 "expected DLA-34 with deformable up-path, group norm, three classes and eight channels of regression"

@@ -41,6 +41,7 @@ class SS3DNetwork(nn.Module):
         inputs, factor = self.backbone.out_channels, self.backbone.stride // STRIDE
         hidden = head_channels or 2 * inputs
         self.classes = _head(inputs, hidden, classes + 1, factor)
+        # heads of the parameters; the name is that of earlier checkpoints
         self.hints = nn.ModuleDict({task: _head(inputs, hidden, n, factor) for task, n in TASKS.items()})
         if per_cell_sigma:  # "a second identical head per task" (author's code)
             self.sigmas = nn.ModuleDict({task: _head(inputs, hidden, n, factor) for task, n in TASKS.items()})
