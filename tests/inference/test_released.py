@@ -137,7 +137,10 @@ class _Evil:
 
 
 def test_a_file_that_needs_unpickling_is_refused_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"model": {"heads.predictor.class_head.3.weight": _Evil()}}, "evil.pth")
@@ -148,6 +151,7 @@ def test_a_file_that_needs_unpickling_is_refused_in_one_line(
         assert main(["convert-checkpoint", name, "out"]) == 2
         said = capsys.readouterr().err
         assert said.count("\n") == 1 and name in said
+    assert not recwarn.list
     assert not Path("touched").exists() and not Path("out").exists()
     assert recognise("other.pth") is None
     with pytest.raises(InputError, match="lzccccc/SMOKE"):

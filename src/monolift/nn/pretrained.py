@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -180,7 +181,9 @@ def read_entries(path: Path, like: str) -> dict[str, Tensor]:
 def _read_pytorch(path: Path) -> Any:
     """What a PyTorch file of tensors and plain values holds."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about foreign pickles and deprecated tensors, which are refused
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises anything
         raise InputError(
             f"{path}: expected a PyTorch file of plain tensors; this one is damaged or holds other objects, which are "

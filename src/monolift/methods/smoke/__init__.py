@@ -3,8 +3,8 @@
 One keypoint per object, the projection of its 3D centre, is found as a peak of a class's heatmap; at the same cell eight
 numbers are regressed: depth, the sub-cell offset of the projection, three size residuals, and the sine and cosine of the
 observation angle. With the camera intrinsics they decode to a 3D box, and there is no 2D detection, no region proposal and no
-NMS beyond the 3x3 peak. The regression is trained on the eight corners of the box, in metres,
-disentangled: one group of numbers at a time with the labels of the others.
+NMS beyond the 3x3 peak. The regression is trained on the eight corners of the box, in metres, disentangled: one group of
+numbers at a time with the labels of the others.
 
     config    every choice, with presets: default (ours), paper, official (the released code), efficientnet (experimental)
     network   DLA-34 with a deformable up-path as published, or a small CPU network; two heads

@@ -1,19 +1,19 @@
 """SS3D: Monocular 3D Object Detection and Box Fitting Trained End-to-End Using Intersection-over-Union Loss
 (Jörgensen, Zach, Kahl, 2019).
 
-At each cell in the middle of an object the network predicts 26 redundant parameters of its box: 2D
-box, distance, observation angle, size, and the eight corners in the image, each with an uncertainty. The box is a weighted
-least-squares fit of seven numbers to all of them, which gives its covariance, too. The fit has a gradient, so that the IoU
-of the fitted box can be trained, end to end.
+At each cell in the middle of an object the network predicts 26 redundant parameters of its box: 2D box, distance, observation
+angle, size, and the eight corners in the image, each with an uncertainty. The box is a weighted least-squares fit of seven
+numbers to all of them, which gives its covariance, too. The fit has a gradient, so that the IoU of the fitted box can be
+trained, end to end.
 
-    config    every choice, with presets: default (ours), paper, author (the first author's code); second stages iou, paper_iou
-    network   DRN-C-26 as published, or a small CPU network; a head per kind of parameter and for its sigmas
-    codec     box <-> 26 channels at a cell; corner_order: which corner comes first in them
-    assign    labelled objects -> class map, support regions, what their cells have to show
-    loss      likelihoods homoscedastic and heteroscedastic, Gaussian with Gamma prior or Laplace; overlap through the fit
-    decode    local maxima, NMS, votes of an object's cells, the fit, ranking; covariance and outliers
-    fit       batched Levenberg-Marquardt with the gradient of the minimum
-    parameters     the 26 parameters of a box in a camera, and their Jacobian
+    config      every choice, with presets: default (ours), paper, author (first author's code); second stages iou, paper_iou
+    network     DRN-C-26, the author's encoder, or a small CPU network; a head per kind of parameter and for its sigmas
+    parameters  the 26 parameters of a box in a camera, and their Jacobian
+    codec       box <-> 26 channels at a cell; corner_order: which corner comes first in them
+    assign      labelled objects -> class map, support regions, regression targets of their cells
+    fit         batched Levenberg-Marquardt with the gradient of the minimum
+    loss        likelihoods homoscedastic and heteroscedastic, Gaussian with Gamma prior or Laplace; overlap through the fit
+    decode      local maxima, NMS, votes of an object's cells, the fit, ranking; covariance and outliers
 
 Sources: the paper's formulas as told by reading notes, and facts from the first author's public development code; the paper's
 full text was not at hand. Not recovered, and ours here: the schedule and weights of the overlap stage, the unit in which the
