@@ -47,8 +47,7 @@ class Train:
     ] = ()
     """Override one setting of the method."""
     init: Annotated[Path | None, option("PATH")] = None
-    """Pretrained weights: bundled model, checkpoint folder (of any method: matching layers are loaded), backbone file, or file
-    of SMOKE's released code or MMDetection3D (--preset official)."""
+    """Pretrained weights: bundled model, checkpoint folder (any method: matching layers), backbone file, released SMOKE file."""
     init_partial: bool = False
     """Accept a checkpoint that matches less than half of the weights (of another method: of the backbone's)."""
     resume: bool = False
