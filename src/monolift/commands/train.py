@@ -47,7 +47,7 @@ class Train:
     ] = ()
     """Override one setting of the method."""
     init: Annotated[Path | None, option("PATH")] = None
-    """Pretrained weights: bundled model, checkpoint folder (any method: matching layers), backbone file, released SMOKE file."""
+    """Pretrained weights: bundled model, checkpoint folder (any method: matching layers), backbone or released SMOKE file."""
     init_partial: bool = False
     """Accept a checkpoint that matches less than half of the weights (of another method: of the backbone's)."""
     resume: bool = False
