@@ -25,7 +25,7 @@ REPLACED = {
     r"(?<!own )photos?": "image (a person's own photo stays one)",
     r"key[ -]points?": "keypoint",
     r"verbs?": "subcommand",
-    r"(?<!ground )(?<!ground-)truth": "ground truth, label",
+    r"(?<!ground\s)(?<!ground-)truth": "ground truth, label",
     r"mend(s|ed|ing)?": "fix",
     r"dissent\w*": "outlier",
     r"hints?(?! at)": "predicted parameter",
@@ -55,6 +55,7 @@ def replaced_words(text: str) -> list[str]:
     text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"^:::.*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"``?[^`\n]+``?|\]\([^)]*\)|:\w+:`[^`]+`", " ", text)
+    text = re.sub(r"\s+", " ", text)  # a phrase may be folded
     found = []
     for match in WORD.finditer(text):
         better = list(REPLACED.values())[int(str(match.lastgroup)[1:])] if match.lastgroup else ""
