@@ -13,7 +13,7 @@ tested against the originals.
     model       a session, its description, from an image to objects
     image_file  from an image file to pixels
     window      the window through which a network sees an image
-    lens        camera and boxes in numpy
+    ``lens``    camera and boxes in numpy
     camera_check  whether a camera can belong to its image
     camera_file   the camera in a calib file
     smoke       SMOKE's raw maps to boxes
