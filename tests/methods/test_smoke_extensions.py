@@ -192,6 +192,27 @@ def test_calibration_is_linear_in_the_logarithms_of_depth_and_focal_length() -> 
         torch.testing.assert_close(ratio.log(), torch.tensor(expected), rtol=1e-4, atol=1e-6)
 
 
+def test_a_second_class_on_an_object_counts_less() -> None:
+    config = SmokeConfig(**SMALL)
+    codec = SmokeCodec(config)
+    raw = {"heatmap": torch.full((1, 3, 16, 32), -9.0), "regression": torch.zeros(1, codec.channels, 16, 32)}
+    raw["heatmap"][0, :2, 8, 10] = torch.tensor([1.0, 2.0])  # one object, two classes; boxes of one size
+    raw["heatmap"][0, 0, 8, 25] = 0.5  # and one elsewhere
+    raw["regression"][:, codec.box2d_at : codec.box2d_at + 4] = torch.tensor([0.0, 0.0, 2.0, 2.0]).view(
+        1, 4, 1, 1
+    )
+    fused = replace(config, boxes2d_fusion=0.0)
+    camera = network_samples(config, [make_sample(KITTI, CARS[:1])])[0].camera
+    plain = decode_maps(SmokeCodec(fused), raw, Camera.stack([camera]))[0]
+    fair = replace(fused, extensions=Extensions(rival_score=0.5))
+    found = decode_maps(SmokeCodec(fair), raw, Camera.stack([camera]))[0]
+    assert plain.labels.tolist() == [1, 0, 0] and found.labels.tolist() == [1, 0, 0]
+    first, same, other = plain.scores.tolist()
+    assert sorted(found.scores.tolist(), reverse=True) == pytest.approx(
+        sorted([first, same / 2, other], reverse=True)
+    )
+
+
 def test_dense_depth_trains_where_depth_is_known_and_detects_nothing() -> None:
     config = SmokeConfig(**SMALL, extensions=Extensions(dense_depth=0.5))
     detector = Smoke(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from monolift.nn.gather import gather_rows, scatter_rows
-from monolift.nn.roi import batched_nms, box_iou, nms, roi_align
+from monolift.nn.roi import batched_nms, beaten_by_rival, box_iou, nms, roi_align
+from monolift.runtime import lens
 
 
 def sample(plane: Tensor, y: float, x: float) -> float:
@@ -205,6 +207,25 @@ def test_nms_equals_the_greedy_loop(detections, threshold: float) -> None:
     assert kept.tolist() == loop_nms(boxes, scores, [0] * len(boxes), threshold)
     kept = batched_nms(box_tensor, score_tensor, label_tensor, threshold)
     assert kept.tolist() == loop_nms(boxes, scores, labels, threshold)
+
+
+@given(st.lists(a_detection, max_size=25), st.sampled_from([0.0, 0.25, 0.5, 0.7]))
+def test_rivals_equal_the_loop_over_pairs(detections, threshold: float) -> None:
+    boxes, scores, labels = ([d[i] for d in detections] for i in range(3))
+    box_tensor = torch.tensor(boxes, dtype=torch.float64).view(-1, 4)
+    score_tensor = torch.tensor(scores, dtype=torch.float64)
+    label_tensor = torch.tensor(labels, dtype=torch.int64)
+    overlaps = (box_iou(box_tensor, box_tensor) > threshold).tolist()
+    expected = [
+        any(
+            (-scores[k], k) < (-scores[i], i) and labels[k] != labels[i] and overlaps[k][i]
+            for k in range(len(boxes))
+        )
+        for i in range(len(boxes))
+    ]
+    assert beaten_by_rival(box_tensor, score_tensor, label_tensor, threshold).tolist() == expected
+    copy = lens.beaten_by_rival(np.array(boxes).reshape(-1, 4), np.array(scores), np.array(labels), threshold)
+    assert copy.tolist() == expected
 
 
 def test_iou_of_known_boxes() -> None:

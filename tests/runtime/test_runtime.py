@@ -40,6 +40,7 @@ CONFIGS = {
     "bins and rays": SmokeConfig(
         extensions=Extensions(binned_heading=True, heading_bins=8, ray_terms=True, height_depth=True)
     ),
+    "rivals": SmokeConfig(extensions=Extensions(rival_score=0.3)),
     "quaternion": SmokeConfig(quirks=Quirks(quaternion=True), boxes2d=False, location_scale=False, nms=0.0),
 }
 
@@ -49,11 +50,13 @@ def lens_of(camera: Camera) -> Lens:
 
 
 def random_raw(codec: SmokeCodec, height: int, width: int, seed: int) -> dict[str, torch.Tensor]:
-    """Maps with a few hundred peaks, and numbers that put boxes before, behind and around the camera."""
+    """Maps with a few hundred peaks, some of two classes at one place, and numbers that put boxes all around the camera."""
     generator = torch.Generator().manual_seed(seed)
     classes = len(codec.config.classes)
+    heatmap = torch.randn(1, classes, height, width, generator=generator) * 2 - 2
+    heatmap[:, 1] = torch.maximum(heatmap[:, 1], heatmap[:, 0] - 0.3)
     return {
-        "heatmap": torch.randn(1, classes, height, width, generator=generator) * 2 - 2,
+        "heatmap": heatmap,
         "regression": torch.randn(1, codec.channels, height, width, generator=generator),
     }
 

@@ -101,6 +101,17 @@ def batched_nms(
     return _suppress(boxes, scores, labels[:, None] == labels, threshold)
 
 
+def beaten_by_rival(
+    boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], labels: Int[Tensor, " n"], threshold: float
+) -> Bool[Tensor, " n"]:
+    """Which boxes overlap a better one of another label by an IoU above ``threshold``. Of equal scores the first is better."""
+    order = torch.sort(scores.detach(), descending=True, stable=True).indices
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device)
+    better = (rank[:, None] < rank) & (labels[:, None] != labels)
+    return ((box_iou(boxes, boxes) > threshold) & better).any(dim=0)
+
+
 def _suppress(
     boxes: Tensor, scores: Tensor, rivals: Bool[Tensor, "n n"], threshold: float
 ) -> Int[Tensor, " kept"]:

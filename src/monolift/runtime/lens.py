@@ -197,6 +197,18 @@ def best_of_rivals(boxes2d: Array, scores: Array, labels: Array, threshold: floa
     return np.array(kept, np.int64)
 
 
+def beaten_by_rival(boxes2d: Array, scores: Array, labels: Array, threshold: float) -> npt.NDArray[np.bool_]:
+    """Which boxes overlap a better one of another label by an IoU above the threshold; of equal scores the first is better."""
+    order = np.argsort(-scores, kind="stable").tolist()
+    beaten = np.zeros(len(scores), bool)
+    for n, i in enumerate(order):
+        for k in order[:n]:
+            if labels[k] != labels[i] and _overlap(boxes2d[k], boxes2d[i]) > threshold:
+                beaten[i] = True
+                break
+    return beaten
+
+
 def _overlap(a: Array, b: Array) -> float:
     """Intersection over union of two rectangles."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])

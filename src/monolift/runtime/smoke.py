@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .found import Objects
-from .lens import Lens, best_of_rivals, rectangles, wrap
+from .lens import Lens, beaten_by_rival, best_of_rivals, rectangles, wrap
 
 STRIDE = 4
 SCORE_FLOOR = 0.01
+RIVAL_IOU = 0.6
 NEAREST = 0.5  # metres: a centre nearer than this is no object
 Array = npt.NDArray[Any]
 
@@ -57,6 +58,9 @@ def decode(raw: dict[str, Array], lens: Lens, config: dict[str, Any]) -> Objects
         score = score * np.exp(-np.exp(log_scale))
     ahead = np.flatnonzero(center[:, 2] > NEAREST)
     found = Objects(center, size, yaw, score, label, boxes2d)[ahead]
+    if more["rival_score"] < 1:
+        beaten = beaten_by_rival(found.boxes2d, found.scores, found.labels, RIVAL_IOU)
+        found.scores[beaten] *= more["rival_score"]
     if nms:
         return found[best_of_rivals(found.boxes2d, found.scores, found.labels, nms)]
     return found[np.argsort(-found.scores, kind="stable")]
@@ -82,6 +86,7 @@ def extensions(config: dict[str, Any]) -> dict[str, Any]:
         "binned_heading": False,
         "heading_bins": 0,
         "depth_calibration": (0.0, 0.0, 0.0),
+        "rival_score": 1.0,
     }
     return {**known, **config.get("extensions", {})}
 

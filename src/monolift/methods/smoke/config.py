@@ -113,9 +113,16 @@ class Extensions:
     depth_calibration: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Added to the logarithm of a predicted depth: a constant, a factor on the logarithm of depth over its mean, and one on
     that of the focal length over the reference. Measured after training."""
+    rival_score: float = 1.0
+    """Factor on the score of a detection whose 2D box overlaps a better one of another class by an IoU above 0.6. The heatmaps
+    of the classes are independent: one object can have a peak in two of them. 1: none."""
 
     def __post_init__(self) -> None:
-        ranges: dict[str, Limit] = {"dense_depth": NOT_NEGATIVE, "heading_bins": Range(2, 360)}
+        ranges: dict[str, Limit] = {
+            "dense_depth": NOT_NEGATIVE,
+            "heading_bins": Range(2, 360),
+            "rival_score": SHARE,
+        }
         check_fields("smoke extensions", self, {"head_norm": ("group", "batch")}, ranges)
 
 

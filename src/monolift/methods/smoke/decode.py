@@ -8,10 +8,11 @@ from monolift.data.sample import Detections
 from monolift.geometry import Boxes3D, Camera
 from monolift.methods.smoke.codec import SmokeCodec
 from monolift.nn.heatmap import find_peaks, gather
-from monolift.nn.roi import batched_nms
+from monolift.nn.roi import batched_nms, beaten_by_rival
 from monolift.typing import Float, Int, Tensor
 
 SCORE_FLOOR = 0.01  # nothing below is worth decoding; the released code writes what is above 0.25
+RIVAL_IOU = 0.6  # two classes whose 2D boxes overlap by more are two names of one object
 NEAREST = 0.5  # metres; a box whose centre is nearer is none. The released code keeps them, those behind the camera too
 
 
@@ -37,6 +38,9 @@ def decode_maps(codec: SmokeCodec, raw: dict[str, Tensor], cameras: Camera) -> l
             score = score * torch.exp(-torch.exp(codec.log_scale(numbers)))
         ahead = torch.nonzero(boxes.center[:, 2] > NEAREST).flatten()
         boxes2d, score, label = boxes2d[ahead], score[ahead], label[ahead]
+        if config.extensions.rival_score < 1:
+            beaten = beaten_by_rival(boxes2d, score, label, RIVAL_IOU)
+            score = torch.where(beaten, config.extensions.rival_score * score, score)
         one = Detections(boxes[ahead], score, label, boxes2d, config.classes)
         if config.nms:
             order = batched_nms(boxes2d, score, label, config.nms)
