@@ -12,7 +12,7 @@ from evaluate_corpora import label, write
 from monolift.cli import main
 from monolift.errors import InputError
 from monolift.evaluation.bootstrap import draw_images, interval, resample
-from monolift.evaluation.comparison import Comparison, compare, parse_name
+from monolift.evaluation.comparison import CELL, Comparison, _cell, compare, parse_name
 from monolift.evaluation.load import Truth
 from monolift.evaluation.table import evaluate_against
 
@@ -125,12 +125,28 @@ def test_seeds_are_summarised(comparison: Comparison) -> None:
     assert comparison.spread(members, ("3d", "Cyclist", "easy", "strict")) is None
 
 
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ((2.34, -0.12, 4.34), "+2.34 [-0.12, +4.34]"),
+        ((12.34, 10.12, 14.34), "+12.34 [+10, +14]*"),
+        ((-100.0, -100.0, -100.0), "-100.00 [-100, -100]*"),
+    ],
+)
+def test_an_interval_fits_its_column(value: tuple[float, float, float], cell: str) -> None:
+    assert _cell(value, sign=True) == cell
+    assert len(cell) <= CELL
+
+
 def test_text_and_json_hold_all_of_it(comparison: Comparison) -> None:
     text, content = str(comparison), json.loads(comparison.to_json())
     row = comparison.runs[1].row("3d", "Car", "hard")
     assert row is not None
     assert f"{row.ap_r40:.2f} [{comparison.interval(1, row)[0]:.2f}" in text
-    assert "2 seeds" in text and "+-" in text and "R40 easy" in text and "R11 easy" in text
+    assert "2 seeds" in text and "+-" in text and "R40" in text and "R11" in text
+    paths = {run.name for run in comparison.runs} | set(comparison.seeds())
+    lines = [line for line in text.splitlines() if not any(path in line for path in paths)]
+    assert max(map(len, lines)) <= 80
     assert [run["images"] for run in content["runs"]] == [IMAGES] * 3
     assert content["draws"] == 60
     listed = next(r for r in content["runs"][1]["rows"] if (r["metric"], r["difficulty"]) == ("3d", "hard"))

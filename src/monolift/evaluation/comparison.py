@@ -15,7 +15,7 @@ from monolift.evaluation.ap import Row
 from monolift.evaluation.bootstrap import FloatArray, Key, draw_images, interval, resample
 from monolift.evaluation.load import PathLike, Truth
 from monolift.evaluation.protocol import CLASSES, LEVELS
-from monolift.evaluation.table import TITLES, Evaluation, evaluate_against
+from monolift.evaluation.table import TITLES, Evaluation, evaluate_against, fold
 
 DRAWS = 500
 _SEED = re.compile(r"[-_./ ]?seed[-_= ]?\d+", re.IGNORECASE)
@@ -112,11 +112,12 @@ class Comparison:
         keys = self._keys()
         first = self.runs[0]
         split = "split " + first.split if first.split else "all label files"
-        lines = [
-            f"{len(self.runs)} runs on {first.images:,} images, {split}; in brackets 95 % of "
+        about = (
+            f"{len(self.runs)} runs on {first.images:,} images, {split}; AP in percent; in brackets 95 % of "
             f"{self._draws()} bootstrap samples over images, differences to {first.name}; "
             "* = the interval excludes 0"
-        ]
+        )
+        lines = [fold(about)]
         for class_name in CLASSES:
             for mode in dict.fromkeys(key[3] for key in keys):
                 for metric in TITLES:
@@ -125,35 +126,35 @@ class Comparison:
                     ]
                     if levels and (mode == "strict" or metric in ("bev", "3d")):
                         lines += ["", *self._block(class_name, mode, metric)]
-        notes = [f"Note: {run.name}: {note}" for run in self.runs for note in run.notes]
+        notes = [fold(f"Note: {run.name}: {note}") for run in self.runs for note in run.notes]
         return "\n".join([*lines, *([""] if notes else []), *notes])
 
     def _block(self, class_name: str, mode: str, metric: str) -> list[str]:
-        width = max(16, *(len(run.name) for run in self.runs)) + 1
-        title = f"{class_name}, {mode}, {TITLES[metric]}"
-        columns = "".join(f"{'R40 ' + level.name:>25}" for level in LEVELS)
-        lines = [
-            title,
-            " " * (width + 2) + columns + "".join(f"{'R11 ' + level.name:>14}" for level in LEVELS),
-        ]
         keys = [(metric, class_name, level.name, mode) for level in LEVELS]
+        least = next(row.min_overlap for run in self.runs for key in keys if (row := run.row(*key)))
+        title = f"{class_name}, {mode}, {TITLES[metric]}, IoU {least:.2f}"
+        lines = [title, _line("", [level.name for level in LEVELS])]
         for i, run in enumerate(self.runs):
             rows = [run.row(*key) for key in keys]
-            cells = [_cell(None if row is None else (row.ap_r40, *self.interval(i, row))) for row in rows]
-            r11 = [f"{'-' if row is None else f'{row.ap_r11:.2f}':>14}" for row in rows]
-            lines.append(f"  {run.name:<{width}}" + "".join(cells) + "".join(r11))
+            r40 = [_cell(None if row is None else (row.ap_r40, *self.interval(i, row))) for row in rows]
+            r11 = ["-" if row is None else f"{row.ap_r11:.2f}" for row in rows]
+            lines += [f"  {run.name}", _line("R40", r40), _line("R11", r11)]
             if i and any(rows):
                 changes = [None if row is None else self.difference(i, row) for row in rows]
-                lines.append(f"  {'  difference':<{width}}" + "".join(_cell(c, sign=True) for c in changes))
+                lines.append(_line("R40 change", [_cell(c, sign=True) for c in changes]))
         for recipe, members in self.seeds().items():
             spreads = [self.spread(members, key) for key in keys]
             if any(spreads):
                 cells = ["-" if s is None else f"{s['mean']:.2f} +- {s['std']:.2f}" for s in spreads]
-                name = f"{recipe}, {len(members)} seeds"
-                lines.append(
-                    f"  {name:<{width}}" + "".join(f"{c:>25}" for c in cells) + "  (mean +- deviation)"
-                )
+                lines += [f"  {recipe}, {len(members)} seeds, mean +- deviation", _line("R40", cells)]
         return lines
+
+
+CELL = 21  # columns of a value with its interval: three of them and a word fill 80
+
+
+def _line(what: str, cells: Sequence[str]) -> str:
+    return f"    {what:<10}" + "".join(f" {cell:>{CELL}}" for cell in cells)
 
 
 def compare(
@@ -212,12 +213,15 @@ def _key(row: Row) -> Key:
 
 
 def _cell(value: tuple[float, float, float] | None, sign: bool = False) -> str:
+    """A value with its interval, whose bounds have as many decimals as fit."""
     if value is None:
-        return f"{'-':>25}"
-    form = "+.2f" if sign else ".2f"
-    middle, low, high = (format(v, form) for v in value)
+        return "-"
+    plus = "+" if sign else ""
     star = "*" if sign and (value[1] > 0 or value[2] < 0) else ""
-    return f"{f'{middle} [{low}, {high}]{star}':>25}"
+    texts = [
+        f"{value[0]:{plus}.2f} [{value[1]:{plus}.{k}f}, {value[2]:{plus}.{k}f}]{star}" for k in (2, 1, 0)
+    ]
+    return next((text for text in texts if len(text) <= CELL), texts[-1])
 
 
 def _finite(values: Sequence[float]) -> list[float | None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from monolift.evaluation.load import PathLike, Truth, load
 from monolift.evaluation.notes import remarks
 from monolift.evaluation.protocol import CLASSES, LEVELS, MODES, Overlaps
 
+WIDTH = 80  # columns: tables fit a terminal window as it opens
 TITLES = {"bbox": "2D box", "aos": "orientation (AOS)", "bev": "bird's eye", "3d": "3D box"}
 
 
@@ -58,7 +60,9 @@ class Evaluation:
                 lines += ["", *block] if block else []
         if not self.rows:
             lines += ["", "Nothing to evaluate."]
-        return "\n".join([*lines, *([""] if self.notes else []), *(f"Note: {note}" for note in self.notes)])
+        return "\n".join(
+            [*lines, *([""] if self.notes else []), *(fold(f"Note: {note}") for note in self.notes)]
+        )
 
     def _block(self, class_name: str, mode: str) -> list[str]:
         rows = {row.key: row for row in self.rows if row.class_name == class_name and row.mode == mode}
@@ -68,24 +72,34 @@ class Evaluation:
         for metric in metrics:
             found = [rows.get((metric, class_name, level.name, mode)) for level in LEVELS]
             if any(found):
-                cells = [f"{'-' if r is None else f'{r.ap_r40:.2f}':>9}" for r in found]
-                cells += [f"{'-' if r is None else f'{r.ap_r11:.2f}':>9}" for r in found]
                 least = next(r.min_overlap for r in found if r)
-                body.append(
-                    f"  {TITLES[metric]:<18}{least:>5.2f} " + "".join(cells[:3]) + "   " + "".join(cells[3:])
-                )
+                r40 = _columns("-" if r is None else f"{r.ap_r40:.2f}" for r in found)
+                r11 = _columns("-" if r is None else f"{r.ap_r11:.2f}" for r in found)
+                body.append(f"  {TITLES[metric]:<18}{least:>5.2f} {r40}   {r11}")
         if not body:
             return []
-        levels = "".join(f"{level.name:>9}" for level in LEVELS)
+        levels = _columns(level.name for level in LEVELS)
         title = f"{class_name}, {mode}"
         if mode == "strict":
             counts = {row.difficulty: row.n_gt for row in rows.values()}
-            body.append(f"  {'ground truths':<24}" + "".join(f"{counts[level.name]:>9,}" for level in LEVELS))
+            body.append(f"  {'ground truths':<24}" + _columns(f"{counts[level.name]:,}" for level in LEVELS))
         return [
-            f"{title:<26}{'AP R40, percent':>27}   {'AP R11, percent':>27}",
-            f"  {'':<15}overlap >{levels}   {levels}",
+            f"{title:<26}{'AP R40, percent':>{len(levels)}}   {'AP R11, percent':>{len(levels)}}",
+            f"  {'':<20}IoU {levels}   {levels}",
             *body,
         ]
+
+
+def _columns(cells: Iterable[str]) -> str:
+    """Cells right under the names of LEVELS."""
+    return "".join(
+        f"{cell:>{max(7, len(level.name) + 1)}}" for cell, level in zip(cells, LEVELS, strict=True)
+    )
+
+
+def fold(text: str) -> str:
+    """Text over lines of at most WIDTH columns, the further ones indented; a path is never cut."""
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def evaluate(

@@ -103,20 +103,23 @@ class Inspection:
             "",
         ]
         levels = "".join(f"{level.name:>10}" for level in LEVELS)
-        lines.append(
-            f"{'class':<16}{'objects':>9}{levels}{'beyond':>10}   depth, length, height, width (mean +- deviation, m)"
-        )
+        lines.append(f"{'class':<16}{'objects':>9}{levels}{'beyond':>10}")
         for name, s in self.classes.items():
             counts = "".join(f"{n:>10,}" for n in s.by_level.values())
-            values = "  ".join(f"{mean:6.2f} +-{std:5.2f}" for mean, std in (s.depth, *s.size_lhw))
-            lines.append(f"{name:<16}{s.count:>9,}{counts}   {values}")
+            lines.append(f"{name:<16}{s.count:>9,}{counts}")
+        columns = "".join(f"{name:>16}" for name in ("depth", "length", "height", "width"))
+        lines += ["", f"{'metres':<16}{columns}"]
+        for name, s in self.classes.items():
+            values = "".join(f"{f'{mean:.2f} +- {std:.2f}':>16}" for mean, std in (s.depth, *s.size_lhw))
+            lines.append(f"{name:<16}{values}")
         lines += ["", "cameras (by P2)"]
         for group in self.calibs:
             size = f"{group.image_size[0]}x{group.image_size[1]}" if group.image_size else "size unknown"
-            lines.append(
-                f"  {group.images:>6,} images {size:>12}   focal {group.focal:.2f}   centre {group.centre[0]:.2f}, "
-                f"{group.centre[1]:.2f}   fourth column {', '.join(f'{v:.4g}' for v in group.translation)}"
-            )
+            lines += [
+                f"  {group.images:,} images {size}, focal {group.focal:.2f}, centre {group.centre[0]:.2f}, "
+                f"{group.centre[1]:.2f},",
+                f"    fourth column {', '.join(f'{v:.4g}' for v in group.translation)}",
+            ]
         for kind, places in self.odd.items():
             lines += ["", f"{kind}: {len(places):,}", *_some(places)]
         if self.errors:
