@@ -17,6 +17,7 @@ from monolift.data.formats.kitti_format import read_labels
 from monolift.data.formats.velodyne import depth_of_points
 from monolift.data.kitti import KittiDataset
 from monolift.errors import DiskError
+from monolift.files.json_text import read_json
 from monolift.geometry import Camera
 from toy_kitti import write_toy
 
@@ -92,6 +93,24 @@ def test_masks_become_the_rows_of_the_labels_they_belong_to(root: Path, tmp_path
         found = torch.stack([u.min(), v.min(), u.max(), v.max()]).float()
         torch.testing.assert_close(found, box, atol=25, rtol=0)  # a nearer car may cover a side
         assert len(u) > 20
+
+
+def test_the_table_of_the_masks_is_read_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_masks(root, tmp_path / "masks", "000000")
+    rows = [{"id": k, "box": [0, 0, 9, 9], "score": 1, "class": "Car"} for k in (1, 2, 9)]
+    (tmp_path / "masks" / "all.json").write_text(json.dumps({"000000": rows}))
+    read = []
+
+    def counted(path: Path) -> object:
+        read.append(Path(path).name)
+        return read_json(path)
+
+    monkeypatch.setattr("monolift.data.formats.masks.read_json", counted)
+    words = ["--masks", str(tmp_path / "masks"), "--out", str(root / "instance_2"), "--quiet"]
+    assert main(["convert", str(root), "--to", "instances", *words]) == 0
+    assert read == ["all.json"]
 
 
 def test_what_cannot_be_converted_is_named(

@@ -14,7 +14,7 @@ from monolift.cli import main
 from monolift.errors import InputError
 from monolift.inference import checkpoint
 from monolift.inference.released import read_foreign, recognise
-from monolift.methods.smoke import Smoke, official, paper
+from monolift.methods.smoke import Smoke, SmokeConfig, official, paper
 from monolift.methods.smoke.released import for_config, released
 from monolift.training.initialise import initialise
 from monolift.typing import Tensor
@@ -129,6 +129,19 @@ def test_a_released_file_is_converted_loaded_and_trained_from(
     assert "classes reordered" in initialise(Smoke(paper()), file, no_images)
     with pytest.raises(InputError, match="official"):
         initialise(Smoke(), file, no_images)
+
+
+def test_a_file_of_backbone_weights_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = Smoke(SmokeConfig())
+    torch.save(
+        {k: torch.zeros_like(v) for k, v in detector.backbone.state_dict().items()}, tmp_path / "b.pth"
+    )
+    read = []
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda *a, **k: (read.append(a), load(*a, **k))[1])
+    assert "entries of the backbone taken" in initialise(detector, tmp_path / "b.pth", lambda: torch.zeros(0))
+    assert len(read) == 1
+    assert not any(v.any() for v in detector.backbone.state_dict().values())
 
 
 class _Evil:

@@ -117,13 +117,15 @@ def _maps(options: Convert) -> int:
     """Depth maps or maps of label rows beside a KITTI folder's images; images that cannot be used give exit code 2."""
     from monolift.commands.output import write_json
     from monolift.data.formats.maps import masked_ids, scanned_ids, write_depth_maps, write_instance_maps
+    from monolift.data.formats.masks import open_masks
     from monolift.files.progress import Progress
 
     if not options.source.is_dir():
         raise InputError(f"{options.source}: expected a KITTI folder, found none")
     if (options.to == "instances") != (options.masks is not None):
         raise InputError("--masks: expected with --to instances, and only there")
-    source, split, masks = options.source, options.split, options.masks
+    source, split = options.source, options.split
+    masks = None if options.masks is None else open_masks(options.masks)  # once: its JSON can be large
     names = scanned_ids(source, split) if masks is None else masked_ids(source, masks, split)
     with Progress(len(names), "images", options.quiet) as progress:
 

@@ -10,7 +10,9 @@ from monolift.errors import InputError
 
 if TYPE_CHECKING:
     from monolift.methods.base import Detector, Method, Released
+    from monolift.nn.pretrained import WeightFile
 
+LIKE = "the released checkpoints of docs/released_weights.md"
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
 
@@ -50,16 +52,19 @@ class ForeignCheckpoint:
         )
 
 
-def recognise(path: str | Path) -> ForeignCheckpoint | None:
+def recognise(file: str | Path | WeightFile) -> ForeignCheckpoint | None:
     """The checkpoint of another program in a weight file; None where the file belongs to none that is known.
+
+    Args:
+        file: a path, or what `monolift.nn.pretrained.read_weights` gave.
 
     Raises InputError naming the file where it cannot be read, or is of a known program and incomplete.
     """
     from monolift.methods import get_method, method_names
-    from monolift.nn.pretrained import read_entries
+    from monolift.nn.pretrained import WeightFile, read_weights
 
-    path = Path(path)
-    entries = read_entries(path, "the released checkpoints of docs/released_weights.md")
+    read = file if isinstance(file, WeightFile) else read_weights(Path(file), LIKE)
+    path, entries = read.path, read.entries
     for method in map(get_method, method_names()):
         try:
             found = method.released(entries) if method.released else None

@@ -11,7 +11,7 @@ from torch import nn
 
 from monolift.errors import InputError
 from monolift.nn.blocks import Norm
-from monolift.nn.pretrained import LoadReport, Published, load_pretrained
+from monolift.nn.pretrained import LoadReport, Published, WeightFile, load_pretrained
 from monolift.typing import Float, Tensor
 
 NAMES = {
@@ -52,10 +52,13 @@ class Backbone(nn.Module, ABC):
         return [self(image)]
 
     @abstractmethod
-    def load_pretrained(self, path: str | Path, images: Callable[[], Float[Tensor, "b 3 H W"]]) -> LoadReport:
+    def load_pretrained(
+        self, file: str | Path | WeightFile, images: Callable[[], Float[Tensor, "b 3 H W"]]
+    ) -> LoadReport:
         """Fill the backbone, or its ``base``, from a file of published weights or of ours, completely; what was taken.
 
         Args:
+            file: a path, or what `monolift.nn.pretrained.read_weights` gave.
             images: gives a few normalised training images, for files without norms.
 
         Raises:
@@ -68,8 +71,10 @@ class EncoderBackbone(Backbone):
 
     base: Published
 
-    def load_pretrained(self, path: str | Path, images: Callable[[], Float[Tensor, "b 3 H W"]]) -> LoadReport:
-        return load_pretrained(self.base, path)
+    def load_pretrained(
+        self, file: str | Path | WeightFile, images: Callable[[], Float[Tensor, "b 3 H W"]]
+    ) -> LoadReport:
+        return load_pretrained(self.base, file)
 
 
 def build_backbone(

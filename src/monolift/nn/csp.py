@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from monolift.nn.backbones import Backbone
-from monolift.nn.pretrained import LoadReport, Published, ReleasedNames, load_pretrained
+from monolift.nn.pretrained import LoadReport, Published, ReleasedNames, WeightFile, load_pretrained
 from monolift.nn.yolox import load_yolox
 from monolift.typing import Float, Tensor
 
@@ -141,10 +141,12 @@ class CSPNano(Backbone, Published):
     def forward(self, image: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         return self.pyramid(image)[0]
 
-    def load_pretrained(self, path: str | Path, images: Callable[[], Float[Tensor, "b 3 H W"]]) -> LoadReport:
-        if Path(path).suffix == ".onnx":
-            return load_yolox(self, path, images)
-        return load_pretrained(self, path)
+    def load_pretrained(
+        self, file: str | Path | WeightFile, images: Callable[[], Float[Tensor, "b 3 H W"]]
+    ) -> LoadReport:
+        if not isinstance(file, WeightFile) and Path(file).suffix == ".onnx":
+            return load_yolox(self, file, images)
+        return load_pretrained(self, file)
 
     def pyramid(self, image: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """Maps of strides 4, 8, 16 and 32, ``out_channels`` each; every one but the last holds the coarser ones too."""

@@ -68,13 +68,21 @@ class LoadReport:
     ignored: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class WeightFile:
+    """A weight file that has been read: several readers may look at its entries, none has to read it again."""
+
+    path: Path
+    entries: Mapping[str, Tensor]
+
+
 class Published(nn.Module):
     """A network with published weights: ``released_names`` lists files and names."""
 
     released_names: ReleasedNames
 
 
-def load_pretrained(network: Published, path: str | Path) -> LoadReport:
+def load_pretrained(network: Published, file: str | Path | WeightFile) -> LoadReport:
     """Fill ``network`` from a ``.safetensors`` file, or from tensors in a ``.pth``, ``.pt`` or ``.bin`` file.
 
     The latter are read without running anything they hold. Files in published names (``released_names``) and in our own
@@ -88,9 +96,9 @@ def load_pretrained(network: Published, path: str | Path) -> LoadReport:
     Raises:
         InputError: naming the file, what was expected and what came.
     """
-    path = Path(path)
     names = network.released_names
-    entries = read_entries(path, names.like)
+    read = file if isinstance(file, WeightFile) else read_weights(Path(file), names.like)
+    path, entries = read.path, read.entries
     own = network.state_dict()
 
     renamed = {name: names.rename(name) for name in entries}
@@ -130,6 +138,11 @@ def _misfit(found: Mapping[str, Tensor], own: Mapping[str, Tensor], unknown: lis
             problems.append(f"{name} should be {tuple(own[name].shape)}, got {tuple(value.shape)}")
             break
     return ", ".join(problems)
+
+
+def read_weights(path: Path, like: str) -> WeightFile:
+    """A weight file with its entries, read as `read_entries` does and with its errors."""
+    return WeightFile(path, read_entries(path, like))
 
 
 def read_entries(path: Path, like: str) -> dict[str, Tensor]:

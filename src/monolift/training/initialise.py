@@ -12,8 +12,9 @@ from pathlib import Path
 
 from monolift.errors import InputError
 from monolift.inference import checkpoint, zoo
-from monolift.inference.released import WEIGHT_SUFFIXES, ForeignCheckpoint, recognise
+from monolift.inference.released import LIKE, WEIGHT_SUFFIXES, ForeignCheckpoint, recognise
 from monolift.methods.base import Detector
+from monolift.nn.pretrained import WeightFile, read_weights
 from monolift.typing import Tensor
 
 LEAST_SHARE = 0.5
@@ -62,11 +63,14 @@ def initialise(detector: Detector, path: Path, images: Callable[[], Tensor], par
     """
     if path.is_dir():
         return _from_checkpoint(detector, path, partial)
-    if path.suffix in WEIGHT_SUFFIXES and (foreign := recognise(path)) is not None:
+    file = (
+        read_weights(path, LIKE) if path.suffix in WEIGHT_SUFFIXES else path
+    )  # .onnx is the backbone's to read
+    if isinstance(file, WeightFile) and (foreign := recognise(file)) is not None:
         return _from_foreign(detector, foreign)
     backbone = detector.backbone
     try:
-        report = backbone.load_pretrained(path, images)
+        report = backbone.load_pretrained(file, images)
     except InputError as error:
         raise InputError(
             f"{error}. Else start from a checkpoint folder or a bundled model ({', '.join(zoo.names())})"

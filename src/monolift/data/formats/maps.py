@@ -74,7 +74,7 @@ def write_depth_maps(
 
 def write_instance_maps(
     root: str | Path,
-    masks: str | Path,
+    masks: str | Path | MaskSource,
     out: str | Path,
     split: str | Path | Sequence[str] | None = None,
     advance: Callable[[str], None] = lambda _: None,
@@ -86,7 +86,7 @@ def write_instance_maps(
 
     Args:
         root: with label_2 and image_2, of which only the sizes are read.
-        masks: as for `monolift.data.formats.masks.open_masks`.
+        masks: a path as for `monolift.data.formats.masks.open_masks`, or what it gave.
         out: a new folder; ROOT/instance_2 is where training looks.
         split: ids, or a file of them; all images that the masks speak of without it.
         advance: called with each id.
@@ -95,7 +95,7 @@ def write_instance_maps(
         InputError: where there are no masks, not one image can be used, or ``out`` is there already; DiskError where the
             disk is full.
     """
-    root, source = training_folder(root), open_masks(masks)
+    root, source = training_folder(root), _opened(masks)
     names = masked_ids(root, source, split)
 
     def rows(name: str) -> tuple[Image.Image, int]:
@@ -139,7 +139,7 @@ def masked_ids(
     root: str | Path, masks: str | Path | MaskSource, split: str | Path | Sequence[str] | None = None
 ) -> list[str]:
     """The ids of ``split``, or of all labelled images that the masks speak of. Raises InputError where there is none."""
-    source = open_masks(masks) if isinstance(masks, str | Path) else masks
+    source = _opened(masks)
     folder = training_folder(root) / "label_2"
     names = _ids(split) or sorted(set(source.names) & set(listed(folder, (".txt",)).by_stem()))
     if not names:
@@ -147,6 +147,10 @@ def masked_ids(
             f"{folder}: the masks speak of none of its images: they know {', '.join(source.names[:3]) or 'none'}, ..."
         )
     return names
+
+
+def _opened(masks: str | Path | MaskSource) -> MaskSource:
+    return open_masks(masks) if isinstance(masks, str | Path) else masks
 
 
 def _ids(split: str | Path | Sequence[str] | None) -> list[str]:
