@@ -81,6 +81,17 @@ def test_orientation_similarity_by_hand(tmp_path: Path) -> None:
     assert ap(table, "aos").ap_r40 == pytest.approx(50, abs=1e-9)
 
 
+def test_ap_in_percent_of_the_2d_ap_that_bounds_it(tmp_path: Path) -> None:
+    """Half of the cars are found, all of these in their places: a poor AP, but nothing is lost after 2D."""
+    labels = write(tmp_path / "label_2", [[label()]] * 80)
+    table = evaluate(labels, write(tmp_path / "pred", [[label() + " 0.9"]] * 40 + [[]] * 40))
+    for metric in ("bev", "3d"):
+        row = table.row(metric, "Car", "easy")
+        assert row is not None and 0 < row.ap_r40 < 60
+        assert table.share_of_2d(metric, "Car", "easy") == 100
+    assert table.share_of_2d("3d", "Pedestrian", "easy") is None
+
+
 def test_dontcare_forgives_in_2d_only(tmp_path: Path) -> None:
     region = "DontCare -1 -1 -10 700.00 100.00 900.00 200.00 -1 -1 -1 -1000 -1000 -1000 -10"
     rows = [[label(yaw=0.1 * i), region] for i in range(41)]

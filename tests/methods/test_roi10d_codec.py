@@ -26,6 +26,7 @@ from monolift.methods.roi10d.decode import decode_regions, nms_bev, propose, uni
 from monolift.methods.roi10d.shape_labels import ShapeLabels
 from monolift.nn.retina import deltas_from_boxes
 from monolift.training.optimizer import make_optimizer
+from monolift.training.options import choose
 from toy_kitti import toy_camera
 
 WIDTH, HEIGHT = 416, 128
@@ -256,7 +257,10 @@ def test_bad_configurations_are_named(changes: dict[str, object], message: str) 
 def test_published_schedule() -> None:
     """200,000 steps of 8: a tenth at 120,000 and again at 180,000, after a linear warm-up; SGD with momentum."""
     recipe = METHOD.recipes["paper"]
-    assert recipe.epochs * 3500 / recipe.batch_size == pytest.approx(200_000, rel=1e-3)
+    for images in (3500, 3712, 7481):
+        per_epoch = images // recipe.batch_size
+        assert recipe.length(per_epoch) == 200_000
+        assert 200_000 <= recipe.epochs_of(per_epoch) * per_epoch < 200_000 + per_epoch
     steps = {119_000: 1.0, 121_000: 0.1, 179_000: 0.1, 181_000: 0.01}
     for step, factor in steps.items():
         assert recipe.rate(step / 200_000) == pytest.approx(factor)
@@ -265,6 +269,7 @@ def test_published_schedule() -> None:
     assert isinstance(optimizer, torch.optim.SGD)
     assert optimizer.param_groups[0]["momentum"] == 0.9
     assert recipe.lr == 1e-3
+    assert choose(METHOD, "paper", settings=["epochs=2"]).recipe.length(10) == 20
     assert paper().backbone == "resnet34"
 
 

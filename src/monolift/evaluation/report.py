@@ -110,9 +110,12 @@ def _run(run: Evaluation, found: dict[str, diag.ClassDiagnostics], anchor: str, 
     return "".join([*parts, "</section>"])
 
 
+_NONE = '<td class="gap" colspan="3"></td>'
+
+
 def _ap_table(run: Evaluation) -> str:
     head = (
-        "".join(f"<th{_gap(i)}>{level.name.replace('erate', '.')}</th>" for i, level in enumerate(LEVELS)) * 2
+        "".join(f"<th{_gap(i)}>{level.name.replace('erate', '.')}</th>" for i, level in enumerate(LEVELS)) * 3
     )
     lines = []
     for name in CLASSES:
@@ -121,7 +124,7 @@ def _ap_table(run: Evaluation) -> str:
             counts = [next(r.n_gt for r in mine if r.difficulty == level.name) for level in LEVELS]
             shown = "".join(f"<td{_gap(i)}>{n:,}</td>" for i, n in enumerate(counts))
             lines.append(
-                f'<tr class="head"><td>{name}</td>{shown}<td class="gap" colspan="3">ground truths</td></tr>'
+                f'<tr class="head"><td>{name}</td>{shown}<td class="gap" colspan="3">ground truths</td>{_NONE}</tr>'
             )
         for metric, mode in _kinds(run):
             rows = [run.row(metric, name, level.name, mode) for level in LEVELS]
@@ -132,14 +135,22 @@ def _ap_table(run: Evaluation) -> str:
                 r11 = "".join(
                     f"<td{_gap(i)}>{_number(r.ap_r11 if r else None)}</td>" for i, r in enumerate(rows)
                 )
-                lines.append(f"<tr><td>{_kind(next(r for r in rows if r))}</td>{r40}{r11}</tr>")
+                share = "".join(_share_of_2d(run, name, metric, mode)) if metric in ("bev", "3d") else _NONE
+                lines.append(f"<tr><td>{_kind(next(r for r in rows if r))}</td>{r40}{r11}{share}</tr>")
     if not lines:
         return "<p>Nothing to evaluate.</p>"
     return (
         '<div class="wide"><table><thead><tr><th></th><th class="gap" colspan="3">AP R40, percent</th>'
-        f'<th class="gap" colspan="3">AP R11, percent</th></tr><tr><th>overlap</th>{head}</tr></thead>'
+        '<th class="gap" colspan="3">AP R11, percent</th><th class="gap" colspan="3">AP R40 in percent of the 2D AP</th>'
+        f"</tr><tr><th>overlap</th>{head}</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def _share_of_2d(run: Evaluation, name: str, metric: str, mode: str) -> list[str]:
+    """A cell per level: AP in percent of the 2D AP."""
+    shares = [run.share_of_2d(metric, name, level.name, mode) for level in LEVELS]
+    return [f"<td{_gap(i)}>{_number(share)}</td>" for i, share in enumerate(shares)]
 
 
 def _kinds(run: Evaluation) -> list[tuple[str, str]]:

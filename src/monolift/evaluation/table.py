@@ -38,6 +38,22 @@ class Evaluation:
         wanted = (metric, class_name, difficulty, mode)
         return next((row for row in self.rows if row.key == wanted), None)
 
+    def share_of_2d(
+        self, metric: str, class_name: str, difficulty: str, mode: str = "strict"
+    ) -> float | None:
+        """AP R40 of bird's eye or 3D in percent of the 2D AP, which bounds it: an object that is missed in 2D is missed in 3D.
+
+        ROI-10D, section 4.2, names the correction and gives no figures. Quotients, not the official protocol: they compare
+        poses of detectors that find different objects. With an IoU in 2D that is stricter than the one in 3D they can pass 100.
+
+        Returns:
+            None where a row is absent or the 2D AP is 0.
+        """
+        own, in_2d = self.row(metric, class_name, difficulty, mode), self.row("bbox", class_name, difficulty)
+        if own is None or in_2d is None or not in_2d.ap_r40 > 0:
+            return None
+        return 100 * own.ap_r40 / in_2d.ap_r40
+
     def to_dict(self) -> dict[str, Any]:
         """split, images, rows, notes: what `to_json` writes."""
         return {

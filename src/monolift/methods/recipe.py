@@ -16,6 +16,7 @@ CHOICES = {
 FACTOR = Range(0, 1000)
 RANGES = {
     "epochs": COUNT,
+    "steps": Range(0, 1_000_000_000),
     "batch_size": COUNT,
     "lr": Range(0, 10, above=True),
     "backbone_lr_factor": FACTOR,
@@ -33,7 +34,10 @@ class Recipe:
     """Optimisation of one training run."""
 
     epochs: int = 30
-    """Passes over the training images."""
+    """Passes over the training images, where ``steps`` is 0."""
+    steps: int = 0
+    """Steps of the run, whatever the number of images, completed to whole epochs; 0: ``epochs`` decides. Setting ``epochs``
+    alone takes the place of a preset's steps."""
     batch_size: int = 8
     """Images per step and process."""
     optimizer: str = "adamw"
@@ -65,6 +69,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_fields("recipe", self, CHOICES, RANGES)
+
+    def epochs_of(self, steps_per_epoch: int) -> int:
+        """Epochs of a run with so many steps in each."""
+        return math.ceil(self.steps / steps_per_epoch) if self.steps else self.epochs
+
+    def length(self, steps_per_epoch: int) -> int:
+        """Steps over which the schedule runs."""
+        return self.steps or self.epochs * steps_per_epoch
 
     def rate(self, progress: float) -> float:
         """Factor on the learning rate when a share ``progress`` of the run is done."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,11 @@ def choose(
         except InputError as error:
             raise error if where in str(error) else InputError(f"{where}: {error}") from None
     config, recipe = apply_settings((config, recipe), settings)
-    names = {*(given or {}), *split_settings(settings)} & {f.name for f in fields(config)}
-    return Chosen(config, recipe, frozenset(names), preset not in method.fixed)
+    names = {*(given or {}), *split_settings(settings)}
+    if "epochs" in names and "steps" not in names:  # a preset's steps give way to what the user counts in
+        recipe = replace(recipe, steps=0)
+    keep = names & {f.name for f in fields(config)}
+    return Chosen(config, recipe, frozenset(keep), preset not in method.fixed)
 
 
 def described(

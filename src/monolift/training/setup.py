@@ -118,7 +118,9 @@ def set_up(
     history = History(out, options.tensorboard and processes.first)
     notes += history.warnings()
     per_step = recipe.batch_size * processes.world
-    progress = Progress(recipe.epochs * loader.steps * per_step, "images", quiet, done=state.step * per_step)
+    progress = Progress(
+        recipe.epochs_of(loader.steps) * loader.steps * per_step, "images", quiet, done=state.step * per_step
+    )
     if processes.first:
         for note in notes:
             (progress.complain if note.startswith("warning") else progress.say)(note)

@@ -132,10 +132,10 @@ def train(
 def _run(t: Training, val_every: int, save_seconds: float, on_step: Callable[[Step], None] | None) -> None:
     """All epochs that are left: steps, a validation now and then, a row of history and a checkpoint after each."""
     state, recipe = t.state, t.recipe
-    total = recipe.epochs * t.loader.steps
+    total, epochs = recipe.length(t.loader.steps), recipe.epochs_of(t.loader.steps)
     saved = time.monotonic()
     late = _LateLosses(t)
-    while state.epoch < recipe.epochs:
+    while state.epoch < epochs:
         t.detector.train()
         for part in t.frozen:
             part.eval()  # keep the BatchNorm statistics frozen
@@ -161,7 +161,7 @@ def _run(t: Training, val_every: int, save_seconds: float, on_step: Callable[[St
         means = {name: value / state.summed for name, value in state.sums.items()}
         row = {"epoch": state.epoch + 1, "step": state.step, **means}
         state.next_epoch()
-        if state.epoch % val_every == 0 or state.epoch == recipe.epochs:
+        if state.epoch % val_every == 0 or state.epoch == epochs:
             row |= _validate(t)
         if t.processes.first:
             t.progress.say("  ".join(f"{name} {value:.4g}" for name, value in row.items()))

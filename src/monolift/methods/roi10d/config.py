@@ -253,11 +253,10 @@ PRESETS: dict[str, Callable[[], ROI10DConfig]] = {
     "paper_syn": paper,
 }
 
-# 8 images a step, 200,000 steps: 457 epochs of the paper's 3,500 training images; a tenth at 120,000 and 180,000. Recipes count
-# epochs: on the 3,712 of the usual split 430 epochs are the same number of steps. Ours: momentum 0.9, weight decay, the linear
-# warm-up's 1,000 steps, the range of the scale jitter
+# 8 images a step, 200,000 steps on any number of images, a tenth at 120,000 and 180,000. Ours: momentum 0.9, weight decay, the
+# linear warm-up's 1,000 steps, the range of the scale jitter
 _PUBLISHED = Recipe(
-    epochs=457,
+    steps=200_000,
     batch_size=8,
     optimizer="sgd",
     lr=1e-3,
