@@ -165,7 +165,7 @@ def test_a_smaller_run_leaves_no_images_of_a_larger_one(tmp_path: Path) -> None:
 
 def test_a_verdict_holds_only_with_every_seed() -> None:
     """Of MonoDR's table 3: one seed of two gains less than 5 %."""
-    from benchmarks.claims.monodr import judge_confidence
+    from benchmarks.claims.monodr_verdicts import judge_confidence
 
     def arm(*values: float) -> dict[str, list[list[float]]]:
         return {key: [[v, v, v] for v in values] for key in ("3d 0.7", "bev 0.7", "3d 0.5", "bev 0.5")}
@@ -200,3 +200,25 @@ def test_the_depth_error_is_measured_on_detections(tmp_path: Path) -> None:
     assert rows is not None and len(rows.rows) >= 1
     nothing = {**figures, "count": [0] * len(figures["count"])}
     assert judge_depth_error(nothing).verdict == "does not hold here"
+
+
+def test_points_are_brought_onto_others_by_yaw_scale_and_translation() -> None:
+    """Procrustes' step finds the similarity that made one set of points of another; equal sets are no distance apart."""
+    import torch
+    from benchmarks.claims.monodr_points import hausdorff, moved_onto
+
+    from monolift.geometry import Boxes3D
+    from monolift.methods.monodr.codec import place
+
+    unit = torch.rand(2, 50, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    size = torch.tensor([[4.0, 1.5, 1.6]] * 2)
+    before = Boxes3D(torch.tensor([[1.0, 1, 12], [-4, 1, 30]]), size, torch.tensor([0.3, 2.0]))
+    after = Boxes3D(torch.tensor([[2.0, 1.5, 15], [-3, 0, 28]]), 1.2 * size, torch.tensor([-0.8, -3.0]))
+    found = moved_onto(before, place(unit, before), place(unit, after))
+    for name in ("center", "size", "yaw"):
+        torch.testing.assert_close(getattr(found, name), getattr(after, name), atol=1e-4, rtol=1e-4)
+    apart = hausdorff(place(unit, found), place(unit, after))
+    assert float(apart.max()) < 1e-3
+    off = torch.tensor([[0.0, 0, 2]])
+    shifted = hausdorff(place(unit[:, :1], before), place(unit[:, :1], before) + off)
+    torch.testing.assert_close(shifted, torch.tensor([2.0, 2.0]))

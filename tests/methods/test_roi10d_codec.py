@@ -11,7 +11,7 @@ from monolift.augment.augment import mirror
 from monolift.data.sample import Sample
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera, iou_3d_paired, iou_bev
-from monolift.geometry.rotations import matrix_from_yaw
+from monolift.geometry.rotations import matrix_from_quaternion, matrix_from_yaw
 from monolift.methods.roi10d import METHOD, ROI10DConfig, paper
 from monolift.methods.roi10d.assign import (
     BACKGROUND,
@@ -23,6 +23,7 @@ from monolift.methods.roi10d.assign import (
 )
 from monolift.methods.roi10d.codec import Lifted, ROI10DCodec
 from monolift.methods.roi10d.decode import decode_regions, nms_bev, propose, unit_codes
+from monolift.methods.roi10d.loss import roi10d_loss
 from monolift.methods.roi10d.shape_labels import ShapeLabels
 from monolift.nn.retina import deltas_from_boxes
 from monolift.training.optimizer import make_optimizer
@@ -190,6 +191,30 @@ def test_metric_depth_moves_a_box_by_metres(start: str, unit: float) -> None:
     roi = torch.tensor([[100.0, 60, 160, 100]]).repeat(2, 1)
     z = codec.decode(numbers, roi, torch.zeros(2, dtype=torch.long), toy_camera(WIDTH, HEIGHT)).center[:, 2]
     torch.testing.assert_close(z, torch.tensor([20.0, 20.0 + unit]))
+
+
+@pytest.mark.parametrize("lift", [True, False])
+def test_labels_of_boxes_that_lean_train_all_of_the_rotation(lift: bool) -> None:
+    """Only the numbers of the labelled rotation have no loss; those of its yaw have, in eq. 2 and in the separate terms."""
+    lean = matrix_from_yaw(sample().boxes.yaw) @ matrix_from_quaternion(torch.tensor([0.97, 0.2, 0.0, 0.14]))
+    config = ROI10DConfig(
+        input_width=WIDTH, input_height=HEIGHT, roi_copies=1, lift_extents=True, depth="none"
+    )
+    codec = ROI10DCodec(config)
+    targets = targets_of(codec, [sample(rotation=lean), sample("upright")])
+    torch.testing.assert_close(targets.rotation[:3], lean)
+    assert torch.equal(targets.rotation[3:], matrix_from_yaw(sample().boxes.yaw))
+    raw, _ = ideal(codec, targets)
+
+    def pose(rotation: torch.Tensor) -> float:
+        aim = Lifted(targets.boxes.center, targets.boxes.size, rotation)
+        numbers = codec.encode(aim, targets.roi, targets.label, targets.cameras[targets.image])
+        numbers["shape"] = torch.ones(6, 6)
+        losses = roi10d_loss(codec, raw, numbers, targets, lift, torch.zeros(4))
+        return float(losses["pose" if lift else "rotation"])
+
+    assert pose(targets.rotation) == pytest.approx(0, abs=1e-4)
+    assert pose(matrix_from_yaw(targets.boxes.yaw)) > 0.05
 
 
 def test_depth_of_samples_that_have_none_is_unknown() -> None:

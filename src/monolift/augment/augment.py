@@ -20,6 +20,7 @@ from monolift.augment.degrade import degraded
 from monolift.augment.paste import PasteOptions, paste
 from monolift.augment.view import View
 from monolift.data.sample import Sample
+from monolift.geometry.rotations import mirrored_rotation
 from monolift.typing import Float, Tensor, UInt8
 
 NO_COLOUR = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
@@ -77,6 +78,7 @@ def mirror(sample: Sample) -> Sample:
         depth=None if sample.depth is None else sample.depth.flip(-1),
         instances=None if sample.instances is None else sample.instances.flip(-1),
         boxes=sample.boxes.mirrored(),
+        rotation=None if sample.rotation is None else mirrored_rotation(sample.rotation),
         boxes2d=flipped(sample.boxes2d),
         ignore=flipped(sample.ignore),
     )

@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from monolift.augment.cutouts import Cutout, brightness
 from monolift.data.sample import Sample
 from monolift.geometry import Boxes3D, Camera, clip_to_image, wrap
+from monolift.geometry.rotations import matrix_from_yaw
 from monolift.render.mesh import Mesh
 from monolift.render.renderer import render
 from monolift.shapes.projective_texture import placed
@@ -216,6 +217,9 @@ def _labelled(sample: Sample, plan: _Plan, pixels: Float[Tensor, "f 3 2"], hidde
     return dataclasses.replace(
         sample,
         boxes=Boxes3D.cat([sample.boxes, plan.boxes]),
+        rotation=None
+        if sample.rotation is None
+        else torch.cat([sample.rotation, matrix_from_yaw(plan.boxes.yaw).to(sample.rotation)]),
         classes=(*sample.classes, plan.cutout.class_name),
         boxes2d=torch.cat([sample.boxes2d, box2d[None]]),
         truncation=torch.cat([sample.truncation, torch.tensor([1 - inside / full])]),

@@ -13,6 +13,8 @@ import torch
 from monolift.data.camera_check import CameraNumbers, check_numbers
 from monolift.data.formats.depth_maps import read_depth, read_numbers
 from monolift.data.formats.kitti_format import KittiLabels, read_calib, read_labels, read_split
+from monolift.data.formats.rotation_files import FOLDER as ROTATIONS
+from monolift.data.formats.rotation_files import read_rotations
 from monolift.data.sample import Detections, Sample
 from monolift.errors import InputError
 from monolift.files.folders import dataset_root, find_file, listed, text_file
@@ -28,10 +30,11 @@ else:
 
 
 class KittiDataset(Samples):
-    """The samples of ``root`` (or ``root/training``): image_2, label_2, calib; read from disk at each access.
+    """The samples of ``root`` (or ``root/training``): image_2, label_2, calib, and rotation_2 where it is there; read from disk
+    at each access.
 
-    Both are 16-bit images as ``monolift synth`` writes them, depth as KITTI does: metres times 256. An image without such
-    a file has None there. Raises InputError where folders or files are missing or malformed.
+    Depth and instances are 16-bit images as ``monolift synth`` writes them, depth as KITTI does: metres times 256. An image
+    without such a file has None there. Raises InputError where folders or files are missing or malformed.
 
     Args:
         split: a file of ids or the ids themselves; all labelled images without it
@@ -150,7 +153,9 @@ def read_sample(
         image = torch.zeros(3, 1, 1, dtype=torch.uint8).expand(3, height, width)
     camera = read_camera(text_file(root / "calib", name), image.shape[2], image.shape[1])
     labels = read_labels(text_file(root / "label_2", name))
-    sample = sample_from_labels(name, image, camera, labels)
+    leaning = root / ROTATIONS / f"{name}.txt"
+    rotation = read_rotations(leaning, len(labels)) if leaning.is_file() else None
+    sample = sample_from_labels(name, image, camera, labels, rotation)
     if depth is not None and (file := find_file(depth, name, (".png",))):
         sample = replace(sample, depth=_fitting(file, read_depth(file), sample))
     if instances is not None and (file := find_file(instances, name, (".png",))):
@@ -179,11 +184,16 @@ def _objects_of_rows(path: Path, rows: Tensor, labels: KittiLabels) -> Tensor:
 
 
 def sample_from_labels(
-    name: str, image: UInt8[Tensor, "3 H W"], camera: Camera, labels: KittiLabels
+    name: str,
+    image: UInt8[Tensor, "3 H W"],
+    camera: Camera,
+    labels: KittiLabels,
+    rotation: np.ndarray | None = None,
 ) -> Sample:
     """KITTI's rows (bottom centre; h, w, l) to a sample (geometric centre; l, h, w).
 
     DontCare rows become regions, and so do objects without a 3D box (sizes of -1), which converted data sets have.
+    rotation: (rows, 3, 3) cam_from_object, of boxes that lean.
     """
     known = labels.boxed
     h, w, length = labels.size_hwl[known].T
@@ -204,6 +214,7 @@ def sample_from_labels(
         truncation=tensor(labels.truncation[known]),
         occlusion=torch.from_numpy(labels.occlusion[known]).long(),
         ignore=tensor(labels.boxes2d[~known]),
+        rotation=None if rotation is None else tensor(rotation[known]),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from monolift.data.evidence import Evidence
 from monolift.data.kitti_facts import LEVELS
 from monolift.geometry import Boxes3D, Camera
+from monolift.geometry.rotations import matrix_from_yaw
 from monolift.render.mesh import Mesh
 from monolift.typing import Float, Int, Tensor, UInt8
 
@@ -33,6 +34,7 @@ class Sample:
         ignore: (M, 4) regions whose content is not labelled (DontCare)
         depth: (H, W) z in metres of what each pixel shows, 0 where unknown; None where the data set has none
         instances: (H, W) which object each pixel shows: k + 1 for object k, 0 for everything else; None where unknown
+        rotation: (N, 3, 3) cam_from_object of each box, of which ``boxes.yaw`` keeps the heading; None where all stand upright
         rescaled: whether augmentation has scaled or shifted it; the camera has followed
     """
 
@@ -47,11 +49,14 @@ class Sample:
     ignore: Float[Tensor, "m 4"] = field(default_factory=lambda: torch.zeros(0, 4))
     depth: Float[Tensor, "H W"] | None = None
     instances: Int[Tensor, "H W"] | None = None
+    rotation: Float[Tensor, "n 3 3"] | None = None
     rescaled: bool = False
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
         counts = {k: len(getattr(self, k)) for k in ("classes", "boxes2d", "truncation", "occlusion")}
+        if self.rotation is not None:
+            counts["rotation"] = len(self.rotation)
         if any(count != n for count in counts.values()):
             raise ValueError(f"Sample {self.name}: {n} boxes, but {counts}")
 
@@ -62,6 +67,11 @@ class Sample:
     def size(self) -> tuple[int, int]:
         """(width, height) of the image."""
         return self.image.shape[-1], self.image.shape[-2]
+
+    @property
+    def rotations(self) -> Float[Tensor, "n 3 3"]:
+        """Of each box, cam_from_object: `rotation`, or the yaw's."""
+        return matrix_from_yaw(self.boxes.yaw) if self.rotation is None else self.rotation
 
     @property
     def objects(self) -> Objects:
@@ -96,6 +106,7 @@ class Sample:
             truncation=self.truncation[mask],
             occlusion=self.occlusion[mask],
             instances=instances,
+            rotation=None if self.rotation is None else self.rotation[mask],
         )
 
 

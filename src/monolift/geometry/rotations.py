@@ -45,6 +45,13 @@ def yaw_from_matrix(rotation: Float[Tensor, "... 3 3"]) -> Float[Tensor, "..."]:
     return torch.atan2(-rotation[..., 2, 0], rotation[..., 0, 0])
 
 
+def mirrored_rotation(rotation: Float[Tensor, "... 3 3"]) -> Float[Tensor, "... 3 3"]:
+    """cam_from_object in the world mirrored in x, of the object mirrored in its own z: right stays its right. Twice is the
+    identity; of a yaw it is that of pi - yaw."""
+    in_world, in_object = (rotation.new_tensor(signs) for signs in ([[-1.0], [1.0], [1.0]], [1.0, 1.0, -1.0]))
+    return in_world * rotation * in_object
+
+
 def matrix_from_quaternion(quaternion: Float[Tensor, "... 4"]) -> Float[Tensor, "... 3 3"]:
     """Rotation of a (w, x, y, z) quaternion of any non-zero length.
 

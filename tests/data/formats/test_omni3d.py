@@ -13,11 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from monolift.data.formats.frames import Frame, labels_from_columns
+from monolift.augment.augment import mirror
+from monolift.data.formats.frames import Frame, KittiFrames, labels_from_columns, write_kitti
 from monolift.data.formats.kitti_format import parse_labels
 from monolift.data.formats.omni3d import Omni3dDataset, omni3d_tables
+from monolift.data.formats.rotation_files import read_rotations
+from monolift.data.kitti import KittiDataset
 from monolift.errors import InputError
 from monolift.geometry import Boxes3D, Camera
+from monolift.methods.roi10d import Lifted
 
 P = np.array([[700.0, 0, 600, 0], [0, 700, 180, 0], [0, 0, 1, 0]])
 
@@ -139,8 +143,49 @@ def test_boxes_that_lean_are_said(tmp_path: Path) -> None:
     c, s = math.cos(math.radians(20)), math.sin(math.radians(20))
     content["annotations"][0]["R_cam"] = [[1, 0, 0], [0, c, -s], [0, s, c]]  # nods by 20 degrees
     dataset = Omni3dDataset(written(tmp_path, content))
-    assert dataset.warnings == ("1 boxes lean by more than 5 degrees, up to 20: only their yaw is kept",)
+    assert dataset.warnings == (
+        "1 boxes lean by more than 5 degrees, up to 20: labels keep their yaw, rotation_2 of a KITTI folder all of it "
+        "(roi10d trains on that)",
+    )
     assert dataset.frame(0).labels.rotation_y[0] == 0
+
+
+def test_the_rotation_of_a_box_that_leans_comes_along(tmp_path: Path) -> None:
+    content = copy.deepcopy(BY_HAND)
+    c, s = math.cos(math.radians(20)), math.sin(math.radians(20))
+    nods = [[1, 0, 0], [0, c, -s], [0, s, c]]
+    assert Omni3dDataset(written(tmp_path, content)).frame(0).rotation is None
+    content["annotations"][0]["R_cam"] = nods
+    dataset = Omni3dDataset(written(tmp_path, content))
+    frame = dataset.frame(0)
+    write_kitti(tmp_path / "kitti", [frame])
+    sample = KittiDataset(tmp_path / "kitti")[0]
+    assert sample.rotation is not None and len(sample.rotation) == len(sample)
+    torch.testing.assert_close(sample.rotation[0], torch.tensor(nods), atol=1e-6, rtol=0)
+    mirrored = mirror(sample)
+    assert mirrored.rotation is not None
+    flip = torch.tensor([-1.0, 1, 1])
+    corners, seen = (Lifted(x.boxes.center, x.boxes.size, x.rotations).corners() for x in (sample, mirrored))
+    order = [1, 0, 3, 2, 5, 4, 7, 6]  # the left side becomes the right one
+    torch.testing.assert_close(seen, corners[:, order] * flip, atol=1e-5, rtol=0)
+    torch.testing.assert_close(mirror(mirrored).rotation, sample.rotation)
+    (row, *_) = omni3d_tables([KittiFrames(tmp_path / "kitti").frame(0)])["annotations"]
+    assert np.allclose(row["R_cam"], nods, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 0 0 0 1 0 0 0 1\n", "expected 2 lines, as many as in the label file, got 1"),
+        ("1 0 0 0 1 0 0 0 1\n1 0 0 0 1 0 0 0 -1\n", "line 2: expected a rotation"),
+        ("1 0 0 0 1 0 0 0 1\n1 0 0 0 1 0 0 0\n", "line 2: expected nine numbers"),
+        ("1 0 0 0 1 0 0 0 nan\n1 0 0 0 1 0 0 0 1\n", "line 1: expected nine numbers"),
+    ],
+)
+def test_files_of_rotations_that_are_none_are_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(InputError, match=f"a.txt.*{said}"):
+        read_rotations(tmp_path / "a.txt", 2)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from monolift.data.formats.kitti_format import (
     read_split,
     write_split,
 )
+from monolift.data.formats.rotation_files import FOLDER as ROTATIONS
+from monolift.data.formats.rotation_files import format_rotations, read_rotations
 from monolift.data.kitti import find_image, labelled_ids, read_image, sample_from_labels, training_folder
 from monolift.errors import InputError
 from monolift.files.folders import partial_folder, text_file
@@ -54,6 +56,7 @@ class Frame:
         projection: (3, 4) K [I | t], pixels of points in metres, as KITTI's P2; None where the data set knows no camera.
         labels: KITTI's columns in the camera frame of ``projection``; -1, -1000 and -10 where there is no 3D box.
         group: what must not be torn apart when splitting, the drive or scene; "" where there is none.
+        rotation: (N, 3, 3) cam_from_object by row of the labels, which keep a yaw alone; None where all boxes stand upright.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Frame:
     projection: FloatArray | None
     labels: KittiLabels
     group: str = ""
+    rotation: FloatArray | None = None
 
 
 class FrameDataset(ABC):
@@ -95,7 +99,7 @@ class FrameDataset(ABC):
         numbers = CameraNumbers.of_projection(frame.projection.tolist(), f"{frame.name}: camera")
         check_numbers(numbers, frame.width, frame.height, f"{frame.name}: camera")
         camera = Camera.from_matrix(frame.projection, frame.width, frame.height)
-        return sample_from_labels(frame.name, image, camera, without_3d_ignored(frame.labels))
+        return sample_from_labels(frame.name, image, camera, without_3d_ignored(frame.labels), frame.rotation)
 
 
 class KittiFrames(FrameDataset):
@@ -112,9 +116,10 @@ class KittiFrames(FrameDataset):
         image = find_image(self.root, name)
         width, height = image_size(image)
         projection = read_calib(text_file(self.root / "calib", name)).p2
-        return Frame(
-            name, image, width, height, projection, read_labels(text_file(self.root / "label_2", name))
-        )
+        labels = read_labels(text_file(self.root / "label_2", name))
+        leaning = self.root / ROTATIONS / f"{name}.txt"
+        rotation = read_rotations(leaning, len(labels)) if leaning.is_file() else None
+        return Frame(name, image, width, height, projection, labels, rotation=rotation)
 
 
 def check_size(frame: Frame, size: tuple[int, int] | None = None) -> None:
@@ -214,6 +219,8 @@ def write_kitti(
 ) -> int:
     """Writes a KITTI folder: root/training/{image_2,label_2,calib}, root/ImageSets. Returns the number of frames.
 
+    Of images with boxes that lean also root/training/rotation_2, see `data.formats.rotation_files`.
+
     Images are copied as they are. ImageSets/all.txt lists every id, and ImageSets/GROUP.txt those of each group, from
     which splits can be put together that do not tear a drive apart. The folder appears complete or not at all.
     Raises InputError for a folder that is there already, a frame without camera, two of one name, and images that KITTI's
@@ -254,5 +261,8 @@ def _write_frame(training: Path, frame: Frame, taken: set[str]) -> None:
     shutil.copyfile(frame.image, training / "image_2" / (frame.name + suffix))
     # plain writes: the folder is brought to the disk as a whole when it is complete
     (training / "label_2" / f"{frame.name}.txt").write_bytes(format_labels(frame.labels).encode())
+    if frame.rotation is not None:
+        (training / ROTATIONS).mkdir(exist_ok=True)
+        (training / ROTATIONS / f"{frame.name}.txt").write_bytes(format_rotations(frame.rotation).encode())
     calib = KittiCalib({"P2": frame.projection})
     (training / "calib" / f"{frame.name}.txt").write_bytes(format_calib(calib).encode())

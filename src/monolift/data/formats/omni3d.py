@@ -7,7 +7,7 @@ Its conventions beside this project's:
 - center_cam is the geometric centre; dimensions are (width, height, length).
 - R_cam turns the box's own axes to the camera's; they are x along the length, y down along the height, z along the width, as
   here. Upright boxes have R_cam = R_y(yaw). The format does not say which end of the length is the front: +x is taken.
-  Boxes that are tilted are read with their yaw alone; how many is a warning.
+  Labels keep the yaw of boxes that are tilted; their whole rotation is the frame's, rotation_2 of a KITTI folder.
 - bbox3D_cam lists the corners as (-,-,-) (+,-,-) (+,+,-) (-,+,-), then the same four with +z: not this project's order.
 - bbox2D_tight, _proj and _trunc are [x1, y1, x2, y2]; -1 stands for what is unknown; valid3D false for no reliable 3D box.
 - behind_camera, no 2D box at all, no LiDAR point or pixel (0), truncation of 0.99 and more and visibility of 0.01 and less mark
@@ -24,14 +24,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from monolift.data.formats.coco_json import CocoTables, matrix_of, path_from
 from monolift.data.formats.frames import Frame, boxes_of, has_box3d, kitti_name, labels_from_columns
+from monolift.data.formats.kitti_format import KittiLabels
 from monolift.errors import InputError
 from monolift.files.json_text import flag_of, number_of, numbers, optional, value
 from monolift.geometry import Boxes3D, Camera
 from monolift.geometry.rotations import matrix_from_yaw, yaw_from_matrix
+from monolift.typing import Tensor
 
 CORNERS = (
     (-1, -1, -1), (+1, -1, -1), (+1, +1, -1), (-1, +1, -1),
@@ -42,6 +45,7 @@ VISIBILITY = (1.0, 0.6, 0.2, -1.0)  # written for KITTI's occlusion 0, 1, 2, 3
 NOTHING = ("dontcare", "ignore", "void")  # categories of regions whose content is not labelled
 TRUNCATION_LIMIT, VISIBILITY_LIMIT, MAX_DEPTH_ERROR = 0.99, 0.01, 0.5  # of Omni3D's own loader, by default
 TILT_DEG = 5.0  # a box that leans more is worth a word
+UPRIGHT_DEG = 0.5  # a box that leans less is upright
 
 
 class Omni3dDataset(CocoTables):
@@ -78,7 +82,8 @@ class Omni3dDataset(CocoTables):
             )
         if tilts:
             self.warnings += (
-                f"{len(tilts)} boxes lean by more than {TILT_DEG:g} degrees, up to {max(tilts):.0f}: only their yaw is kept",
+                f"{len(tilts)} boxes lean by more than {TILT_DEG:g} degrees, up to {max(tilts):.0f}: labels keep "
+                "their yaw, rotation_2 of a KITTI folder all of it (roi10d trains on that)",
             )
 
     def frame(self, index: int) -> Frame:
@@ -94,7 +99,8 @@ class Omni3dDataset(CocoTables):
             zip(*read, strict=True) if read else ((),) * 7
         )
         labels = labels_from_columns(names, boxes2d, center, size, yaw, truncation, occlusion)
-        return Frame(self.ids[index], image, width, height, projection, labels)
+        rotation = _rotations([place for place in places if not why_left_out(place[1], place[0])], labels)
+        return Frame(self.ids[index], image, width, height, projection, labels, rotation=rotation)
 
     def _object(self, where: str, row: dict[str, Any], width: int, height: int) -> tuple[Any, ...]:
         name = self.category_of(row, where)
@@ -174,6 +180,29 @@ def _tilt_deg(row: dict[str, Any], where: str) -> float:
     return math.degrees(math.acos(max(-1.0, min(1.0, float(_rotation(row, where)[1, 1])))))
 
 
+def _rotations(
+    places: list[tuple[str, dict[str, Any]]], labels: KittiLabels
+) -> npt.NDArray[np.float64] | None:
+    """(N, 3, 3) of the rows of the labels, None where all of them stand upright."""
+    known = has_box3d(labels)
+    if not any(
+        _tilt_deg(row, where) > UPRIGHT_DEG for (where, row), k in zip(places, known, strict=True) if k
+    ):
+        return None
+    upright = matrix_from_yaw(torch.from_numpy(np.where(known, labels.rotation_y, 0.0))).numpy()
+    found = [
+        _orthonormal(_rotation(row, where).numpy()) if k else upright[i]
+        for i, ((where, row), k) in enumerate(zip(places, known, strict=True))
+    ]
+    return np.stack(found)
+
+
+def _orthonormal(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The rotation next to one that is rounded."""
+    left, _, right = np.linalg.svd(matrix)
+    return np.asarray(left @ right)
+
+
 def _given_box(row: dict[str, Any], where: str) -> list[float] | None:
     """The best of the three 2D boxes that there is: -1 four times stands for an unknown one."""
     for key in ("bbox2D_tight", "bbox2D_trunc", "bbox2D_proj"):
@@ -241,7 +270,9 @@ def _annotations(frame: Frame) -> list[dict[str, Any]]:
     boxes = boxes_of(labels)
     # K alone must project them: the frame's origin moves into the camera
     boxes = Boxes3D(boxes.center + camera.translation, boxes.size, boxes.yaw)
-    solid = iter(_boxes3d(boxes, Camera.from_matrix(frame.projection[:, :3], frame.width, frame.height)))
+    rotation = None if frame.rotation is None else torch.from_numpy(frame.rotation[known])
+    intrinsics = Camera.from_matrix(frame.projection[:, :3], frame.width, frame.height)
+    solid = iter(_boxes3d(boxes, matrix_from_yaw(boxes.yaw) if rotation is None else rotation, intrinsics))
     rows = []
     for i, name in enumerate(labels.names):
         occlusion = int(labels.occlusion[i])
@@ -271,8 +302,7 @@ _NO_BOX = {
 }
 
 
-def _boxes3d(boxes: Boxes3D, camera: Camera) -> list[dict[str, Any]]:
-    rotation = matrix_from_yaw(boxes.yaw)
+def _boxes3d(boxes: Boxes3D, rotation: Tensor, camera: Camera) -> list[dict[str, Any]]:
     signs = torch.tensor(CORNERS, dtype=boxes.size.dtype)
     corners = (signs * boxes.size[:, None] / 2) @ rotation.transpose(-1, -2) + boxes.center[:, None]
     whole, cut = boxes.projected(camera, clip=False), boxes.projected(camera)

@@ -29,6 +29,7 @@ class Targets:
 
     owner: (B, A) object of each anchor, BACKGROUND or IGNORE
     image, label, boxes2d, boxes: (N,) image in the batch, class, 2D box in pixels, 3D box
+    rotation: (N, 3, 3) of the 3D boxes, of which they keep the heading
     shape: (N, C) unit codes, zeros where there is no label
     roi, roi_object: (M, 4) regions, pixels, and the object of each
     depth: (B, H, W) metres, 0 where unknown; None where no image has any
@@ -40,6 +41,7 @@ class Targets:
     label: Int[Tensor, " n"]
     boxes2d: Float[Tensor, "n 4"]
     boxes: Boxes3D
+    rotation: Float[Tensor, "n 3 3"]
     shape: Float[Tensor, "n c"]
     roi: Float[Tensor, "m 4"]
     roi_object: Int[Tensor, " m"]
@@ -78,6 +80,7 @@ def assign_targets(config: ROI10DConfig, shapes: ShapeLabels, samples: Sequence[
         label=torch.tensor(label, dtype=torch.long),
         boxes2d=boxes2d,
         boxes=Boxes3D.cat([s.boxes for s in kept]),
+        rotation=torch.cat([s.rotations for s in kept]),
         shape=torch.cat([shapes.codes(s) for s in kept]),
         roi=torch.cat(copies),
         roi_object=torch.arange(first).repeat_interleave(repeat),

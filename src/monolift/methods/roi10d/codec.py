@@ -10,7 +10,8 @@ extents      3     deviation from the class's mean length, height, width in stan
 shape        6     code of the shape space, any length; as many numbers as the space has
 
 Eq. 1 lifts them: corners = R (+-l/2, +-h/2, +-w/2) + K^-1 (x z, y z, z), where R is the rotation turned along with the ray.
-A label has a yaw only; seen along a ray that looks down, what it looks like is a little tilted, and the branch learns that.
+KITTI's labels have a yaw only; seen along a ray that looks down, what it looks like is a little tilted, and the branch learns
+that. Labels with all three angles, rotation_2, train all three.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def roi10d_loss(
     boxes = targets.boxes[owner]
     label = targets.label[owner]
     count = max(len(owner), 1)
-    aim = Lifted.of(boxes)
+    aim = Lifted(boxes.center, boxes.size, targets.rotation[owner])
     lifted = codec.decode(numbers, targets.roi, label, camera)
     error = corner_distance(lifted if config.lift_extents else _with_fixed_size(lifted), aim)
     terms = separate_terms(numbers, codec.encode(aim, targets.roi, label, camera), config.term_weights)
