@@ -18,6 +18,14 @@ def test_every_sentence_has_one_row() -> None:
     assert set(found) == expected and len(found) == len(expected) == 204
 
 
+def test_the_summary_counts_the_rows() -> None:
+    kinds = ("implemented and tried", "implemented", "partly", "deviates, admitted", "missing", "context")
+    verdicts = re.findall(r"^\| [A-E]\d+b? \| [^|]* \| ([^|]*) \|", LEDGER, re.MULTILINE)
+    found = [next(kind for kind in kinds if verdict.startswith(kind)) for verdict in verdicts]
+    (summary,) = re.findall(r"^\| all \| (.*) \|$", LEDGER, re.MULTILINE)
+    assert [int(n) for n in summary.split(" | ")] == [len(found), *(found.count(kind) for kind in kinds)]
+
+
 def test_tests_and_files_that_the_rows_name_are_there() -> None:
     text = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py"))
     there = set(re.findall(r"def (test_\w+)\(", text))
