@@ -94,8 +94,10 @@ def test_a_batch_of_32_weighs_as_four_gpus_of_8() -> None:
 def test_schedules_are_those_of_paper_and_code() -> None:
     published, code = RECIPES["paper"], RECIPES["official"]
     assert (published.epochs, [round(60 * m) for m in published.milestones]) == (60, [25, 40])
-    steps = code.epochs * (7481 // 32)
-    assert abs(steps - 25_000) < 250
+    for images in (3712, 7481):
+        per_epoch = images // 32
+        assert code.length(per_epoch) == 25_000
+        assert 25_000 <= code.epochs_of(per_epoch) * per_epoch < 25_000 + per_epoch
     assert [round(m * 25_000) for m in code.milestones] == [10_000, 18_000]
 
 
