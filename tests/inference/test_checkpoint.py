@@ -76,7 +76,8 @@ def test_half_precision_is_half_the_size_and_detects_the_same(
     size, full = ((f / "model.safetensors").stat().st_size for f in (small, folder))
     assert size < 0.55 * full
     again = checkpoint.load(small)
-    assert all(v.dtype == model.state_dict()[k].dtype for k, v in again.state_dict().items())
+    there = model.state_dict()
+    assert all(v.dtype == there[k].dtype for k, v in again.state_dict().items())
     images = torch.randn(1, 3, 64, 128)
     with torch.no_grad():
         a, b = model(images), again(images)

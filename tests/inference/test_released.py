@@ -118,7 +118,8 @@ def test_a_released_file_is_converted_loaded_and_trained_from(
     assert "227 entries placed, 6 unused (backbone.body.base.level3" in capsys.readouterr().err
     direct, converted = checkpoint.load(file), checkpoint.load(tmp_path / "converted")
     assert direct.config == converted.config == official()
-    assert all(torch.equal(v, converted.state_dict()[k]) for k, v in direct.state_dict().items())
+    there = converted.state_dict()
+    assert all(torch.equal(v, there[k]) for k, v in direct.state_dict().items())
 
     def no_images() -> Tensor:
         raise AssertionError("the file needs none")

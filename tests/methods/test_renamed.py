@@ -78,7 +78,8 @@ def test_a_smoke_checkpoint_of_an_earlier_version_loads(
     (folder / "config.json").write_text(json.dumps(content))
     again = checkpoint.load(folder)
     assert again.config == config
-    assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
+    there = again.state_dict()
+    assert all(torch.equal(v, there[k]) for k, v in model.state_dict().items())
     # and the runtime reads both alike
     now = dataclasses.asdict(config)
     nms, quirks = settings(content["config"])

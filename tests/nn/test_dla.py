@@ -177,7 +177,8 @@ def test_own_names_round_trip(tmp_path: Path, norm: str) -> None:
     network = DLA34(norm)
     report = load_pretrained(network, path)
     assert report.naming == "monolift" and not report.ignored
-    assert all(value.equal(saved.state_dict()[name]) for name, value in network.state_dict().items())
+    there = saved.state_dict()
+    assert all(value.equal(there[name]) for name, value in network.state_dict().items())
 
 
 def edited(path: Path, edit) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from monolift.errors import InputError
-from monolift.files import images
+from monolift.files import image_pixels, images
 from monolift.runtime import image_file
 
 
@@ -76,7 +76,8 @@ def test_the_limits_are_the_same(tmp_path: Path) -> None:
         image_file.MOST_SIDE,
         image_file.MOST_ASPECT,
     )
-    assert images.FORMATS == image_file.FORMATS and images.UNDER_TRANSPARENCY == image_file.UNDER_TRANSPARENCY
+    assert images.FORMATS == image_file.FORMATS
+    assert image_pixels.UNDER_TRANSPARENCY == image_file.UNDER_TRANSPARENCY
     (tmp_path / "x.png").mkdir()
     for path in (tmp_path / "x.png", tmp_path / "none.png"):
         with pytest.raises(ValueError, match=path.name):

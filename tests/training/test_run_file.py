@@ -128,7 +128,7 @@ def test_options_of_a_run_have_limits(options: dict[str, float]) -> None:
     (["smoke", "--seed", "-1"], "seed must be at least 0"),
     (["smoke", "--val-every", "0"], "val_every must be at least 1"),
     (["smoke", "--workers", "-1"], "workers must be at least 0"),
-    (["smoke", "--save-minutes", "nan"], "save_minutes: expected float"),
+    (["smoke", "--save-minutes", "nan"], "--save-minutes: expected a finite number, got nan"),
     (["smoke", "--devices", "0"], "--devices: expected 1 to"),
     (["smoke", "--devices", "100000"], "--devices: expected 1 to"),
     (["smoke", "--device", "x"], "device 'x'"),
