@@ -20,7 +20,7 @@ from monolift.errors import DiskError, InputError, MissingExtraError
 
 SUBCOMMANDS = {
     "demo": "run the bundled model on a sample image with ground truth",
-    "detect": "detect 3D boxes in images, folders, globs and videos",
+    "detect": "detect 3D boxes in images, folders, videos, camera streams",
     "train": "train a detector on KITTI-format data",
     "evaluate": "official KITTI AP of a folder of results",
     "autolabel": "3D boxes from instance masks and depth, without 3D labels",

@@ -20,11 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from camera_files import SAVED
 from monolift.cli import SUBCOMMANDS, class_name, main, module_name
 from monolift.data.formats.convert import convert
 from monolift.inference import zoo as model_zoo
+from monolift.inference.video import open_video
 from nuscenes_tables import write_nuscenes
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +82,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path
     shutil.copy(model_zoo.EXAMPLE / "example.jpg", folder / "street.jpg")
     shutil.copy(model_zoo.EXAMPLE / "calib.txt", folder / "calib.txt")
+    _write_drive(folder)
     for root in (folder / "KITTI", folder / "training"):
         for name, kind, file in (
             ("image_2", ".jpg", "example.jpg"),
@@ -112,6 +115,14 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "camera.yaml").write_text(sized.replace("306.19152", "609.6").replace("227.37994", "172.9"))
     monkeypatch.chdir(folder)
     return folder
+
+
+def _write_drive(folder: Path) -> None:
+    """drive.mp4: two frames of a street."""
+    pytest.importorskip("av", reason="PyAV is the extra [video]")
+    with open_video(folder / "drive.mp4", 10) as video, Image.open(folder / "street.jpg") as image:
+        video.add(image)
+        video.add(image)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from monolift.inference.pipeline import Behind, ahead
+from monolift.inference.pipeline import Behind, ahead, newest
 
 
 def test_items_come_in_order_and_at_most_depth_ahead() -> None:
@@ -88,3 +88,28 @@ def test_an_exception_outside_drops_what_waits() -> None:
         gate.set()
         raise KeyboardInterrupt
     assert len(done) <= 4
+
+
+def test_the_newest_item_is_next_and_others_are_left_out() -> None:
+    taken = threading.Event()
+
+    def source() -> Iterator[int]:
+        yield 0
+        assert taken.wait(5)
+        yield from (1, 2, 3)
+
+    items = newest(source())
+    assert next(items) == 0
+    taken.set()
+    assert list(items)[-1] == 3
+
+
+def test_an_error_of_a_live_source_comes_after_its_items() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise OSError("lost")
+
+    items = newest(source())
+    assert next(items) == 1
+    with pytest.raises(OSError, match="lost"):
+        next(items)

@@ -1,17 +1,18 @@
-"""``monolift detect``: 3D boxes of images, folders, globs and videos."""
+"""``monolift detect``: 3D boxes of images, folders, globs, videos, cameras and streams."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from monolift.commands.detect_job import FORMATS, DetectJob, Log, Report, Writer
+from monolift.commands.detect_job import DetectJob, Log, Report, Writer
+from monolift.commands.detect_sequence import Save
 from monolift.commands.option import option
 from monolift.commands.output import check_file, check_writable, count, kept, write_json_rows
 from monolift.errors import InputError
@@ -20,7 +21,9 @@ from monolift.files.output_folder import locked
 from monolift.files.progress import Progress
 
 if TYPE_CHECKING:
+    from monolift.data.live import LiveSource
     from monolift.inference.model import Model
+    from monolift.inference.results import Results3D
 
 LOG = "detect.log"
 READ_AHEAD = 2  # images at least that are read while the network runs
@@ -29,13 +32,13 @@ SHOWN_IN_FULL = 3  # with more images than this each gets a line instead of a ta
 
 @dataclass(frozen=True)
 class Detect:
-    """Detect 3D boxes in images, folders, globs and videos; print and save them.
+    """Detect 3D boxes in images, folders, globs, videos and cameras; print and save them.
 
     monolift detect street.jpg --fov 70 --save image,json,kitti --out out
     """
 
     source: Annotated[tuple[str, ...], tyro.conf.Positional, option("SOURCE...")] = ()
-    """Input images, folders, globs or videos."""
+    """Images, folders, globs, videos, cameras (0, 1, /dev/video0) or streams (rtsp://...)."""
     model: str = "smoke"
     """Bundled model, as listed by `monolift models`, checkpoint folder, or file of SMOKE's released code or MMDetection3D."""
     camera: Annotated[str | None, option("FX,FY,CX,CY")] = None
@@ -62,8 +65,19 @@ class Detect:
     """Test-time augmentation: average with detections in the flipped image."""
     out: Path = Path("out")
     """Output folder."""
-    save: str = "image"
-    """Output formats, comma-separated: image, json, kitti, html, glb (meshes or boxes), omni3d; or none."""
+    save: Annotated[str | None, option("FORMAT,...")] = None
+    """Output formats, comma-separated: image, json, kitti, html, glb (meshes or boxes), omni3d of each image or frame; video
+    (MP4), jsonl (JSON lines with time stamps), tracking (KITTI tracking) of each video or folder; or none (default: image
+    of images, video of videos)."""
+    track: bool = False
+    """Track objects through videos and folders of frames: stable ids, smoothed boxes, velocities."""
+    fps: Annotated[float, tyro.conf.arg(metavar="NUMBER")] = 10.0
+    """Frames per second of folders of frames; videos state theirs."""
+    camera_speed: Annotated[str | None, option("M/S|FILE|DIR")] = None
+    """Camera's speed in m/s, file of one speed per frame, or oxts folder of KITTI raw: velocities over ground (default:
+    velocities as seen from the camera). 0 for a camera that stands still."""
+    limit: Annotated[int | None, option("N")] = None
+    """Maximum number of frames of each video, camera or stream (default: all; Ctrl+C ends a camera or stream)."""
     json: Annotated[str | None, option("FILE")] = None
     """Write all results as one JSON list to FILE, or to standard output with "-"."""
     hints: bool = False
@@ -78,44 +92,72 @@ class Detect:
 
 def run(options: Detect) -> int:
     """Detect in every file; report and skip files that cannot be used."""
-    formats = _formats(options.save)
+    save = Save.parse(options.save)
     if not options.source:
         raise InputError(
             "nothing to look at: expected images, folders, globs or videos, as in `monolift detect street.jpg`"
         )
     if options.batch < 1:
         raise InputError(f"--batch: expected 1 or more, got {options.batch}")
-    from monolift.data.sources import expand
+    files = _files(options, save)
+    from monolift.data.sources import is_video
 
-    files = [path for source in options.source for path in expand(source)]
     few = len(files) <= SHOWN_IN_FULL and set(map(str, files)) <= set(options.source)
+    few = few and not any(map(is_video, files))
     with contextlib.ExitStack() as stack:
-        if formats or options.resume:
+        if save or options.resume:
             check_writable(options.out)
             stack.enter_context(locked(options.out, "detect", shared=few and not options.resume))
         if options.json not in (None, "-"):
             check_file(Path(options.json))
-        return _detect(options, formats, files, few)
+        return _detect(options, save, files, few)
 
 
-def _detect(options: Detect, formats: list[str], files: list[Path], few: bool) -> int:
+def _files(options: Detect, save: Save) -> list[Path | LiveSource]:
+    """What to look at, in order. Raises InputError for options that do not go together."""
+    from monolift.data.live import LiveSource
+    from monolift.data.sources import expand, is_video
+
+    if "tracking" in save.videos and not options.track:
+        raise InputError("--save tracking: KITTI's tracking format has track ids: add --track")
+    if options.camera_speed is not None and not options.track:
+        raise InputError("--camera-speed: only tracked objects have a velocity: add --track")
+    if not 0 < options.fps <= 1000:
+        raise InputError(f"--fps: expected more than 0 and at most 1000, got {options.fps:g}")
+    if options.limit is not None and options.limit < 1:
+        raise InputError(f"--limit: expected 1 or more, got {options.limit}")
+    files = [path for source in options.source for path in expand(source)]
+    stills = [path for path in files if not isinstance(path, LiveSource) and not is_video(path)]
+    if stills and (options.track or save.folders):
+        if options.resume:
+            raise InputError(
+                "--resume does not go with --track or --save video, jsonl, tracking of images: a sequence is done as a whole"
+            )
+        from monolift.inference.sequences import frame_order
+
+        order, known = iter(sorted(stills, key=frame_order)), set(stills)
+        files = [next(order) if path in known else path for path in files]
+    return files
+
+
+def _detect(options: Detect, save: Save, files: list[Path | LiveSource], few: bool) -> int:
     """The job in an output folder that is this process's. few: some named images, a table each and no manifest."""
     from monolift.data.sources import is_video
 
     zooms = _zooms(options.zooms)
     model = _loaded(options, len(files))
     classes = _classes(options.classes, model.classes)
-    keeps = options.resume or (bool(formats) and not few)
+    keeps = options.resume or (bool(save) and not few)
     in_full = len(files) <= SHOWN_IN_FULL and not any(map(is_video, files))
     place = Manifest.path_in(options.out) if keeps else None
-    depends_on = _depends_on(options, formats, model, zooms) if keeps else {}
+    depends_on = _depends_on(options, save, model, zooms) if keeps else {}
     manifest = Manifest(place, "detect", depends_on, options.resume)
     path = options.log or (options.out / LOG if keeps else None)
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(contextlib.closing(Log(path))) if path else None
         with Progress(len(files), "files", options.quiet or in_full) as progress:
             report = Report(progress, options.quiet, options.json == "-", in_full, log)
-            writer = Writer(options.out, formats)
+            writer = Writer(options.out, save, options.fps, options.hints)
             job = DetectJob(writer, report, manifest, options.hints, options.json is not None, len(files))
             left = job.left(files)
             report.note(f"detect: {count(len(files), 'file')}, {len(files) - len(left)} done before; {model}")
@@ -124,7 +166,8 @@ def _detect(options: Detect, formats: list[str], files: list[Path], few: bool) -
                 resumed = "the same command with --resume continues" if keeps else ""
                 with kept(lambda: job.images + job.skipped, len(files), resumed):
                     _detect_all(model, options, zooms, left, classes, job)
-            except BaseException:  # whatever stops the job: what is done is reported
+            except BaseException as error:  # whatever stops the job: what is done is reported
+                writer.discard(error)
                 with contextlib.suppress(InputError):
                     report.note(f"stopped: {job.summary()}")
                     if options.json is not None and job.images + job.skipped + job.failed_files:
@@ -143,14 +186,17 @@ def _detect_all(
     model: Model,
     options: Detect,
     zooms: tuple[float, ...] | None,
-    files: list[Path],
+    files: list[Path | LiveSource],
     classes: list[str],
     job: DetectJob,
 ) -> None:
     """Detects in the files; another thread draws and encodes one image while the next is detected."""
+    from monolift.data.live import LiveSource
     from monolift.inference.pipeline import Behind
 
-    with Behind(job.outcome) as write:
+    live = any(isinstance(path, LiveSource) for path in files)
+    ends = contextlib.suppress(KeyboardInterrupt) if live else contextlib.nullcontext()
+    with Behind(job.outcome) as write, ends:  # Ctrl+C is how one leaves a camera
         results = model.stream(
             files,
             options.camera,
@@ -161,16 +207,31 @@ def _detect_all(
             zooms=zooms,
             flip=options.flip,
             on_error=lambda source, error: write((source, error)),
-            read_ahead=max(READ_AHEAD, options.batch),
+            read_ahead=0 if live else max(READ_AHEAD, options.batch),
+            limit=options.limit,
         )
-        for result in results:
-            write(result.filter(classes=classes))
+        kept = (result.filter(classes=classes) for result in results)
+        for result in _in_sequence(options, kept, job.writer.save):
+            write(result)
     job.turn(None)
 
 
-def _depends_on(
-    options: Detect, formats: list[str], model: Model, zooms: tuple[float, ...] | None
-) -> dict[str, Any]:
+def _in_sequence(options: Detect, results: Iterator[Results3D], save: Save) -> Iterator[Results3D]:
+    """The results with tracks, or with times where the output has them."""
+    if options.track:
+        from monolift.inference.motion import CameraMotion
+        from monolift.inference.tracking import track
+
+        motion = None if options.camera_speed is None else CameraMotion.read(options.camera_speed)
+        return track(results, options.fps, motion=motion)
+    if save.folders:
+        from monolift.inference.sequences import timed
+
+        return timed(results, options.fps)
+    return results
+
+
+def _depends_on(options: Detect, save: Save, model: Model, zooms: tuple[float, ...] | None) -> dict[str, Any]:
     """All that results depend on, for a resumed job to be the same."""
     return {
         "model": options.model,
@@ -183,9 +244,10 @@ def _depends_on(
         "classes": options.classes,
         "zooms": zooms,
         "flip": options.flip,
-        "save": formats,
+        "save": save.names,
         "json": options.json is not None,
         "hints": options.hints,
+        **{k: getattr(options, k) for k in ("track", "camera_speed", "limit") if getattr(options, k)},
     }
 
 
@@ -218,16 +280,6 @@ def _loaded(options: Detect, files: int) -> Model:
             raise
         sys.stderr.write(f"monolift: warning: {' '.join(str(error).split())}; torch computes instead\n")
         return model
-
-
-def _formats(save: str) -> list[str]:
-    names = [name.strip() for name in save.split(",") if name.strip() not in ("", "none")]
-    unknown = [name for name in names if name not in FORMATS]
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], FORMATS, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"--save: expected {', '.join(FORMATS)} or none, got {', '.join(unknown)}{hint}")
-    return list(dict.fromkeys(names))
 
 
 def _classes(wanted: str | None, known: tuple[str, ...]) -> list[str]:

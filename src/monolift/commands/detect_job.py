@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from monolift.commands.detect_sequence import FORMATS, SEQUENCE_FORMATS, Save, SequenceWriter
 from monolift.commands.output import check_writable, console, count
 from monolift.errors import DiskError, InputError, MissingExtraError
 from monolift.files.folders import write_error
@@ -17,16 +18,11 @@ from monolift.files.manifest import DONE, FAILED, FRAME, Manifest
 from monolift.files.progress import Progress
 
 if TYPE_CHECKING:
+    from monolift.data.live import LiveSource
     from monolift.inference.results import Results3D
 
-FORMATS = {
-    "kitti": ".txt",
-    "json": ".json",
-    "image": ".png",
-    "html": ".html",
-    "glb": ".glb",
-    "omni3d": ".omni3d.json",
-}
+    Source = Path | LiveSource
+
 REASONS, LONGEST = 3, 60  # kinds of failures that the summary names, with so many letters at most
 
 
@@ -46,16 +42,15 @@ class DetectJob:
         self._frames = self._found = 0
         self._failed: str | None = None  # the file at hand, where it has failed
 
-    def left(self, files: Sequence[Path]) -> list[Path]:
+    def left(self, files: Sequence[Source]) -> list[Source]:
         """The files that earlier runs have not done, or whose outputs are gone; the names of the others are taken."""
         left = []
         for path in files:
             entry = self.manifest.earlier.get(str(path))
             names = _names(path, 0 if entry is None else entry.line.get("images", 0))
-            if self.manifest.is_done(str(path)) and self.writer.there(names):
+            if self.manifest.is_done(str(path)) and self.writer.there(path, names):
                 self.skipped += 1
-                for name in names:
-                    self.writer.take(name, path)
+                self.writer.take(path, names)
             else:
                 self.manifest.earlier.pop(str(path), None)
                 left.append(path)
@@ -78,7 +73,7 @@ class DetectJob:
         except DiskError:
             raise
         except Exception as error:
-            if self.writer.formats and not isinstance(error, TakenError):
+            if self.writer.save and not isinstance(error, TakenError):
                 check_writable(
                     self.writer.folder
                 )  # a folder that is shut ends the job; one odd name does not
@@ -115,6 +110,8 @@ class DetectJob:
         """The next result is of this file, or there is none: a video before it is done."""
         if source == self.report.source:
             return
+        if source is None:
+            self.writer.finish()
         if self._video is not None and self._video != self._failed:
             self.manifest.note(self._video, DONE, images=self._frames, objects=self._found)
         from monolift.data.sources import is_video
@@ -140,7 +137,7 @@ class DetectJob:
         return f"{text}; {time.monotonic() - self.began:.1f} s"
 
 
-def _names(path: Path, images: int) -> list[str]:
+def _names(path: Source, images: int) -> list[str]:
     """The names of a file's results."""
     from monolift.data.sources import is_video  # which imports torch
 
@@ -154,37 +151,101 @@ class TakenError(InputError):
 class Writer:
     """Files named like the images. Two images of one name would overwrite each other, so the second is refused."""
 
-    def __init__(self, folder: Path, formats: list[str]) -> None:
-        self.folder, self.formats = folder, formats
+    def __init__(self, folder: Path, save: Save, fps: float = 10.0, hints: bool = False) -> None:
+        """fps: of videos made of a folder's images. hints: JSON lines have each object's evidence."""
+        self.folder, self.save, self.fps, self.hints = folder, save, fps, hints
         self.written = 0
-        self._origin: dict[str, Path | None] = {}
+        self._origin: dict[str, Any] = {}
+        self._sequences: dict[str, Any] = {}
+        self._place: Path | None = None  # of the sequence whose files are open
+        self._open: SequenceWriter | None = None
 
-    def there(self, names: Sequence[str]) -> bool:
+    def there(self, path: Source, names: Sequence[str]) -> bool:
         """Whether all files of these results are there."""
-        return all(self._target(name, kind).is_file() for name in names for kind in self.formats)
+        from monolift.data.sources import is_video
 
-    def take(self, name: str, path: Path) -> None:
-        """A name that an earlier run has used."""
-        self._origin[name] = path
+        video = is_video(path)
+        kinds = self.save.frames if video else self.save.images
+        whole = [self._target(path.stem, kind) for kind in self.save.videos] if video else []
+        single = [self._target(name, kind) for name in names for kind in kinds]
+        return all(target.is_file() for target in [*single, *whole])
+
+    def take(self, path: Source, names: Sequence[str]) -> None:
+        """Names that an earlier run has used."""
+        self._origin |= dict.fromkeys(names, path)
+        self._sequences[path.stem] = path
 
     def _target(self, name: str, kind: str) -> Path:
-        return self.folder / (name + FORMATS[kind])
+        return self.folder / (name + (FORMATS.get(kind) or SEQUENCE_FORMATS[kind]))
 
     def write(self, result: Results3D) -> None:
-        if not self.formats:
+        """The files of one image, and its part of those of its sequence."""
+        if not self.save:
             return
-        if result.name in self._origin:
-            raise TakenError(
-                f"{result.path}: {self._origin[result.name]} has the same name: its files in {self.folder} would be "
-                "overwritten; use another --out"
-            )
-        self._origin[result.name] = result.path
-        for kind in self.formats:
+        from monolift.data.sources import is_video
+        from monolift.inference.sequences import sequence_of
+
+        place = sequence_of(result)
+        video = is_video(place)
+        kinds, whole = (
+            (self.save.frames, self.save.videos) if video else (self.save.images, self.save.folders)
+        )
+        if kinds:
+            if result.name in self._origin:
+                raise self._taken(result.path, self._origin[result.name])
+            self._origin[result.name] = result.path
+        for kind in kinds:
             target = self._target(result.name, kind)
-            if result.path is not None and target.resolve() == result.path.resolve():
-                raise TakenError(f"{target}: is the image itself and is not overwritten; use another --out")
+            self._keep_input(target, result.path)
             _save(result, kind, target)
             self.written += 1
+        if whole:
+            if self._open is None or self._place != place:
+                self._begin(place, whole, result)
+            assert self._open is not None
+            self._open.add(result)
+
+    def _begin(self, place: Path, whole: Sequence[str], result: Results3D) -> None:
+        """Opens the files of another sequence."""
+        from monolift.data.live import live_source
+        from monolift.data.sources import is_video
+
+        self.finish()
+        live = live_source(place)
+        stem = live.stem if live else place.stem if is_video(place) else place.resolve().name or "frames"
+        if stem in self._sequences or ("tracking" in whole and stem in self._origin):
+            raise self._taken(place, self._sequences.get(stem) or self._origin[stem])
+        for kind in whole:
+            self._keep_input(self._target(stem, kind), result.path)
+        fps = self.fps
+        if "video" in whole and is_video(place) and live is None:
+            from monolift.inference.video import frame_rate
+
+            fps = frame_rate(place)
+        self._open = SequenceWriter(self.folder, stem, whole, fps, self.hints)
+        self._place = self._sequences[stem] = place
+
+    def finish(self) -> None:
+        """The files of the sequence at hand take their names."""
+        if self._open is not None:
+            writer, self._open, self._place = self._open, None, None
+            self.written += writer.finish()
+
+    def discard(self, error: BaseException) -> None:
+        """The files of the sequence at hand are not to appear."""
+        if self._open is not None:
+            writer, self._open = self._open, None
+            writer.discard(error)
+
+    def _taken(self, path: Path | None, other: Any) -> TakenError:
+        return TakenError(
+            f"{path}: {other} has the same name: its files in {self.folder} would be overwritten; use another --out"
+        )
+
+    @staticmethod
+    def _keep_input(target: Path, path: Path | None) -> None:
+        if path is not None and target.resolve() == path.resolve():
+            raise TakenError(f"{target}: is the input itself and is not overwritten; use another --out")
 
 
 def _save(result: Results3D, kind: str, target: Path) -> None:

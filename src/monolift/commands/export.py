@@ -98,7 +98,7 @@ def _images(model: Model, options: Export) -> Sequence[CameraImage]:
     if source is None:
         source, calib = model_zoo.EXAMPLE / "example.jpg", model_zoo.EXAMPLE / "calib.txt"
     choice = CameraChoice.of(calib=calib)
-    files = [path for path in expand(source) if not is_video(path)]
+    files = [path for path in expand(source) if isinstance(path, Path) and not is_video(path)]
     images = []
     for path in _spread(files, COMPARED):
         photo = read_input_image(path)
@@ -115,7 +115,7 @@ def _calibration(root: Path) -> Sequence[CameraImage]:
 
     with contextlib.suppress(InputError):  # else a plain folder of images
         root = dataset_root(root, ("image_2",)) / "image_2"
-    files = [path for path in expand(root) if not is_video(path)]
+    files = [path for path in expand(root) if isinstance(path, Path) and not is_video(path)]
     photos = [read_input_image(path) for path in _spread(files, CALIBRATED)]
     return [(p.image, Camera.from_fov(70, p.image.shape[2], p.image.shape[1])) for p in photos]
 

@@ -26,11 +26,11 @@ class View:
     """
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
-    """KITTI-format folder, result JSON or folder of them, autolabel output folder, or GLB file."""
+    """KITTI-format folder, results (.json, .jsonl) or folder of them, autolabel output folder, or GLB file."""
     predictions: Annotated[Path | None, option("DIR")] = None
     """Folder of KITTI result files to compare with the labels."""
     images: Annotated[Path | None, option("DIR")] = None
-    """Folder of the images of result files, or data set of auto-labels, if moved."""
+    """Folder of the images or the video of result files, or data set of auto-labels, if moved."""
     split: Annotated[Path | None, option("FILE")] = None
     """Image ids of a KITTI-format folder, one per line (default: all)."""
     points: Annotated[Path | None, option("DIR")] = None
@@ -75,6 +75,7 @@ def _write(options: View, frames: Frames, out: Path) -> int:
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {out}: expected a name that ends in .html")
     shown: list[str] = []
+    times: list[float | None] = []
     failed: dict[str, str] = {}
     with Progress(len(frames), "images", options.quiet or len(frames) < 2) as progress:
 
@@ -87,10 +88,11 @@ def _write(options: View, frames: Frames, out: Path) -> int:
                     progress.complain(f"monolift: {error}")
                 else:
                     shown.append(name)
+                    times.extend(frames.times[index : index + 1])
                     yield scene
                 progress.advance(1, name)
 
-        page = "".join(page_parts(encoded(), shown, _title(options))).encode()
+        page = "".join(page_parts(encoded(), shown, _title(options), times)).encode()
     if not shown:
         raise InputError(f"{options.path}: none of {len(failed)} images can be shown")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from monolift.data.live import PATIENCE, LiveSource, live_source
 from monolift.errors import InputError, MissingExtraError
 from monolift.files.folders import is_hidden, listed
 from monolift.files.images import IMAGE_SUFFIXES, LIMITS, DecodedImage, Limits, planes, read_rgb, rgb_of_array
@@ -32,7 +33,7 @@ class InputImage:
         image: (3, H, W) uint8 RGB, upright
         path: where it came from, if from disk
         film_mm: 35 mm-equivalent focal length from EXIF, if it is there and the image was not cropped since
-        time: seconds since the beginning, of a video's frame.
+        time: seconds since the beginning, of a video's frame, and its ``frame`` number from 0.
     """
 
     name: str
@@ -41,32 +42,42 @@ class InputImage:
     film_mm: float | None = None
     warnings: tuple[str, ...] = ()
     time: float | None = None
+    frame: int | None = None
 
 
-def is_video(path: str | os.PathLike[str]) -> bool:
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+def is_video(path: str | os.PathLike[str] | LiveSource) -> bool:
+    """Whether a source is a video, a camera or a stream: many frames."""
+    if isinstance(path, LiveSource):
+        return True
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES or live_source(path) is not None
 
 
-def expand(source: str | os.PathLike[str]) -> list[Path]:
+def expand(source: str | os.PathLike[str] | LiveSource) -> list[Path | LiveSource]:
     """The files behind a path: itself, a folder's images and videos in order of name, or a glob's matches (** too).
+
+    A camera's number or a URL stands for a live source; see `monolift.data.live`.
 
     Raises:
         InputError: where there is nothing.
     """
+    live = live_source(source)
+    if live is not None:
+        return [live]
+    assert not isinstance(source, LiveSource)
     path = Path(source)
     if path.is_dir():
         known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
-        files = list(listed(path, known).files)
-        if not files:
+        inside = list(listed(path, known).files)
+        if not inside:
             raise InputError(f"{path}: no images in this folder (looked for {', '.join(known)})")
-        return files
+        return [*inside]
     if path.exists() or not glob.has_magic(str(source)):
         return [path]  # a missing file is reported when it is read
     matches = (Path(p) for p in sorted(glob.glob(str(source), recursive=True)))
     files = [p for p in matches if not is_hidden(p) and not p.is_dir()]
     if not files:
         raise InputError(f"{source}: the pattern matches no file")
-    return files
+    return [*files]
 
 
 def read_input_image(path: str | os.PathLike[str]) -> InputImage:
@@ -113,34 +124,59 @@ def _input_image(decoded: DecodedImage, name: str, path: Path | None) -> InputIm
     return InputImage(name, image, path, decoded.film_mm, decoded.warnings)
 
 
-def frames(path: str | os.PathLike[str]) -> Iterator[InputImage]:
-    """The frames of a video, one at a time, named clip_000000, clip_000001, ...
+def frames(source: str | os.PathLike[str] | LiveSource) -> Iterator[InputImage]:
+    """The frames of a video, a camera or a stream, one at a time, named clip_000000, clip_000001, ...
 
-    Raises MissingExtraError without PyAV, InputError for a file that is missing or no video.
+    Args:
+        source: a video's file, or what `monolift.data.live.live_source` knows; the times of a live source begin with 0.
+
+    Raises:
+        MissingExtraError: without PyAV.
+        InputError: for a file that is missing or no video, a camera or a stream that does not answer or ends.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: empty file (0 bytes): expected a video")
+    live = live_source(source)
+    path = Path(str(live or source))
+    if live is None:
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: empty file (0 bytes): expected a video")
     try:
         import av
     except ImportError:
         raise MissingExtraError(f"{path}: reading a video", "video") from None
+    stem = path.stem if live is None else live.stem
+    began: float | None = None if live is not None else 0.0
     try:
-        with av.open(str(path)) as container:
+        with _opened(live, path) as container:
             if not container.streams.video:
                 raise InputError(f"{path}: no images in this file, only sound")
             container.streams.video[0].thread_type = "AUTO"
             for index, frame in enumerate(container.decode(video=0)):
-                pixels = np.array(_upright(frame))
-                image = input_image(pixels, f"{path.stem}_{index:06d}", path)
-                yield replace(image, time=None if frame.time is None else float(frame.time))
-    except av.error.FFmpegError as error:
-        raise InputError(f"{path}: not a readable video ({error})") from None
+                pixels = np.array(upright_pixels(frame))
+                image = input_image(pixels, f"{stem}_{index:06d}", path)
+                time = None if frame.time is None else float(frame.time)
+                if time is not None:
+                    began = time if began is None else began
+                    time -= began
+                yield replace(image, time=time, frame=index)
+    except (av.error.FFmpegError, OSError) as error:
+        what = "readable video" if live is None else "camera or stream that answers"
+        reason = str(error).replace(live.address, live.name) if live is not None else error
+        raise InputError(f"{path}: not a {what} ({reason})") from None
 
 
-def _upright(frame: Any) -> np.ndarray:
+def _opened(live: LiveSource | None, path: Path) -> Any:
+    """PyAV's container of a file or a live source."""
+    import av
+
+    if live is None:
+        return av.open(str(path))
+    timeout = None if live.format else (PATIENCE, PATIENCE)
+    return av.open(live.address, format=live.format, options=live.options, timeout=timeout)
+
+
+def upright_pixels(frame: Any) -> np.ndarray:
     """(H, W, 3) of a video frame, rotated by the angle that its container states."""
     pixels: np.ndarray = frame.to_ndarray(format="rgb24")
     quarter_turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4

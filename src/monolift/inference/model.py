@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import torch
 
 from monolift.data.cameras import CameraChoice, KnownCamera
+from monolift.data.live import LiveSource
 from monolift.data.sources import InputImage, expand, frames, input_image, is_video, read_input_image
 from monolift.errors import InputError
 from monolift.geometry import Camera
@@ -21,7 +23,7 @@ from monolift.inference import checkpoint, zoo
 from monolift.inference.averaging import Averaging
 from monolift.inference.detect import detect_samples
 from monolift.inference.device import pick_device
-from monolift.inference.pipeline import ahead
+from monolift.inference.pipeline import ahead, newest
 from monolift.inference.results import Results3D
 from monolift.methods.base import Detector
 from monolift.typing import Tensor
@@ -195,8 +197,12 @@ class Model:
         flip: bool = False,
         on_error: Callable[[str, Exception], None] | None = None,
         read_ahead: int = 0,
+        limit: int | None = None,
     ) -> Iterator[Results3D]:
         """One result after the other, in order: of a folder, a glob, a video, an image, or a list of any of these.
+
+        A camera's number ("0", "camera:0", /dev/video0) and a URL (rtsp://...) are videos without an end. Where the
+        model is slower than a live source, frames are left out, and the latest is next.
 
         Only the images of one batch are in memory, and those that ``read_ahead`` allows.
 
@@ -205,6 +211,7 @@ class Model:
             on_error: called with the source and the exception of an image or video that cannot be used, when its turn
                 comes; the others are still done. Without it the exception is raised there.
             read_ahead: images that another thread reads while the network runs; 0: each is read when its turn comes.
+            limit: frames of each video at most.
 
         Raises:
             InputError: at once for arguments that cannot be used.
@@ -212,13 +219,15 @@ class Model:
         """
         if batch < 1:
             raise InputError(f"batch: expected 1 or more, got {batch}")
+        if limit is not None and limit < 1:
+            raise InputError(f"limit: expected 1 or more, got {limit}")
         choice, averaging = CameraChoice.of(camera, calib, fov), self._averaging(zooms, flip)
         score = self._threshold(score, averaging)
         items: list[Any] = []
         for item in source if isinstance(source, (list, tuple)) else [source]:
             items += expand(item) if _is_path(item) else [item]
-        shots = _shots(items, choice)
-        if read_ahead and (len(items) > 1 or any(_is_path(item) and is_video(item) for item in items)):
+        shots = _shots(items, choice, limit)
+        if read_ahead and (len(items) > 1 or any(map(_has_frames, items))):
             shots = ahead(shots, read_ahead)
         return self._stream(shots, score, batch, averaging, on_error)
 
@@ -281,6 +290,7 @@ class Model:
                 timings={"read": shot.read_seconds, **one.seconds},
                 warnings=shot.photo.warnings + shot.camera.warnings,
                 time=shot.photo.time,
+                frame=shot.photo.frame,
             )
             for shot, one in zip(shots, found, strict=True)
         ]
@@ -352,17 +362,23 @@ def detect(
     return found
 
 
-def _shots(items: Sequence[Any], choice: CameraChoice) -> Iterator[Shot | Failed]:
+def _shots(items: Sequence[Any], choice: CameraChoice, limit: int | None = None) -> Iterator[Shot | Failed]:
     """The images of files, videos and arrays, each with its camera, read when its turn comes."""
     for item in items:
         try:
-            if _is_path(item) and is_video(item):
-                for frame in frames(item):
-                    yield Shot(frame, _camera(choice, frame, Path(item).stem))  # one calibration for all
+            if _has_frames(item):
+                known = item if isinstance(item, LiveSource) else Path(item)
+                one_by_one = newest(frames(item)) if isinstance(item, LiveSource) else frames(item)
+                for frame in itertools.islice(one_by_one, limit):
+                    yield Shot(frame, _camera(choice, frame, known.stem))  # one calibration for all
             else:
                 yield _shot(item, choice)
         except Exception as error:
-            yield Failed(str(item) if _is_path(item) else "image", error)
+            yield Failed(str(item) if _is_path(item) or isinstance(item, LiveSource) else "image", error)
+
+
+def _has_frames(item: Any) -> bool:
+    return isinstance(item, LiveSource) or (_is_path(item) and is_video(item))
 
 
 def _shot(source: Any, choice: CameraChoice) -> Shot:

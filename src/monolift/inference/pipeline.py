@@ -50,6 +50,45 @@ def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
         thread.join()
 
 
+def newest(items: Iterable[T]) -> Iterator[T]:
+    """As `ahead`, but items that nobody has taken when the next is there are left out: for sources that do not wait."""
+    fresh = threading.Condition()
+    waiting: list[T] = []
+    ended: list[BaseException | None] = []
+    stopped = threading.Event()
+
+    def make() -> None:
+        error: BaseException | None = None
+        try:
+            for item in items:
+                with fresh:
+                    waiting[:] = [item]
+                    fresh.notify()
+                if stopped.is_set():
+                    return
+        except BaseException as failure:  # raised where the items are taken
+            error = failure
+        with fresh:
+            ended.append(error)
+            fresh.notify()
+
+    threading.Thread(target=make, name="monolift-live", daemon=True).start()
+    try:
+        while True:
+            with fresh:
+                while not waiting and not ended:
+                    fresh.wait(PATIENCE)
+                item = waiting.pop() if waiting else None
+            if item is not None:
+                yield item
+            elif ended[0] is None:
+                return
+            else:
+                raise ended[0]
+    finally:
+        stopped.set()
+
+
 def _put(target: queue.Queue[Any], item: Any, stopped: threading.Event) -> bool:
     """Whether the item could be handed over before ``stopped``."""
     while not stopped.is_set():

@@ -43,7 +43,8 @@ class Results3D:
         image: (3, H, W) uint8 RGB, upright.
         timings: seconds by stage
         warnings: what makes the result doubtful, for example a guessed camera
-        time: seconds since the beginning, of a video's frame.
+        time: seconds since the beginning, of a video's frame, and its number ``frame`` from 0.
+        camera_speed: m/s ahead, where it was given: tracked objects' velocities are then over ground.
     """
 
     name: str
@@ -55,6 +56,8 @@ class Results3D:
     timings: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     time: float | None = None
+    frame: int | None = None
+    camera_speed: float | None = None
 
     def __post_init__(self) -> None:
         columns = ("scores", "labels", "boxes2d")
@@ -136,8 +139,11 @@ class Results3D:
     def _kitti_rows(self) -> KittiLabels:
         return labels_from_detections(self.objects, self.objects.names)
 
-    def to_kitti_tracking(self, frame: int) -> str:
+    def to_kitti_tracking(self, frame: int | None = None) -> str:
         """The rows of KITTI's tracking benchmark: frame and track id, then the 15 fields of a label, then the score.
+
+        Args:
+            frame: by default the result's own.
 
         Raises:
             ValueError: for a result that was not tracked.
@@ -146,6 +152,7 @@ class Results3D:
             raise ValueError(
                 f"Results3D {self.name}: expected tracked objects, see monolift.inference.tracking"
             )
+        frame = (self.frame or 0) if frame is None else frame
         rows = self.to_kitti().splitlines()
         ids = self.objects.tracks.tolist()
         return "".join(f"{frame} {k} {row}\n" for k, row in zip(ids, rows, strict=True))
@@ -157,7 +164,9 @@ class Results3D:
             "schema": SCHEMA,
             "name": self.name,
             "source": str(self.path) if self.path else None,
+            **({} if self.frame is None else {"frame": self.frame}),
             **({} if self.time is None else {"time": round(self.time, 4)}),
+            **({} if self.camera_speed is None else {"camera_speed": round(self.camera_speed, 4)}),
             "image": {"width": self.image.shape[2], "height": self.image.shape[1]},
             "camera": {
                 **camera,
@@ -195,13 +204,13 @@ class Results3D:
     def to_json(self) -> str:
         """One JSON object; fields are added in later versions, never renamed.
 
-        schema; name; source; time in seconds, of a video's frame; image {width, height}; camera {fx, fy, cx, cy in
-        pixels, translation in metres: pixels are K (X + translation), origin: where it came from}; objects, best
-        first: class, score, center [x right, y down, z forward] of the box's middle and size {length, height, width}
+        schema; name; source; frame from 0 and time in seconds, of a video's frame; image {width, height}; camera
+        {fx, fy, cx, cy in pixels, translation in metres: pixels are K (X + translation), origin: where it came from};
+        objects, best first: class, score, center [x right, y down, z forward] of the box's middle and size {length, height, width}
         in metres, yaw and alpha in radians (KITTI's rotation_y and alpha), distance along the ground in metres, box2d
         [x1, y1, x2, y2] in pixels, and where the method knows them the standard_deviation of center, size and yaw; of
-        tracked objects track (an id from 1), velocity in m/s in the camera frame as seen from the camera, and speed,
-        its length; seconds by stage; warnings.
+        tracked objects track (an id from 1), velocity in m/s in the camera frame as seen from the camera (over ground
+        where the result states the camera_speed), and speed, its length; seconds by stage; warnings.
         """
         return format_json(self.to_dict())
 
@@ -272,8 +281,12 @@ class Results3D:
 
     # -- as images and files ----------------------------------------------------------------------------------------
 
-    def plot(self) -> Image.Image:
-        """The image with its boxes, and meshes where the method gives shapes, and the scene from above."""
+    def plot(self, steady: bool = False) -> Image.Image:
+        """The image with its boxes, and meshes where the method gives shapes, and the scene from above.
+
+        Args:
+            steady: the scene from above has the same range for all images, as a video needs.
+        """
         from monolift.render.draw.overlay import draw_result
 
         image = self.image
@@ -283,7 +296,8 @@ class Results3D:
             named = [(m, name) for m, name in zip(self.meshes, self.classes, strict=True) if m is not None]
             meshes, names = [m for m, _ in named], [name for _, name in named]
             image = overlay_meshes(image, self.camera, meshes, names)
-        return draw_result(image, self.camera, self.objects)
+        relative = self.camera_speed is None
+        return draw_result(image, self.camera, self.objects, relative=relative, steady=steady)
 
     def plot_bev(self) -> Image.Image:
         """The scene from above alone, forward is up."""

@@ -13,8 +13,8 @@ A detector sees every frame for the first time: distances jump by their 5 %, hea
 Association is one assignment per frame (`scipy.optimize.linear_sum_assignment`) of 2D overlap and 3D distance, first for
 confident detections, then, as in ByteTrack (Zhang et al., ECCV 2022), for faint ones and the tracks that are left.
 
-Positions are relative to the camera, which moves too; without its motion a track's velocity is that of the object *as seen from
-the camera*, and a parked car approaches.
+Positions are relative to the camera, which moves too; without its motion (`monolift.inference.motion`) a track's velocity is
+that of the object *as seen from the camera*, and a parked car approaches.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ import torch
 from monolift.data.sample import Objects
 from monolift.errors import InputError, MissingExtraError
 from monolift.geometry import Boxes3D, Camera, iou_2d, wrap
+from monolift.inference.motion import CameraMotion, over_ground
 from monolift.inference.results import Results3D
+from monolift.inference.sequences import sequence_of, timed
 
 Array = npt.NDArray[np.float64]
 
@@ -255,26 +257,38 @@ class Tracker:
 
 
 def track(
-    results: Iterable[Results3D], fps: float, settings: TrackerSettings | None = None
+    results: Iterable[Results3D],
+    fps: float = 10.0,
+    settings: TrackerSettings | None = None,
+    motion: CameraMotion | None = None,
 ) -> Iterator[Results3D]:
-    """Track through the frames of one video.
+    """Track through the frames of each video and of each folder of images; a new one begins with new tracks.
 
     Args:
-        results: of successive frames; their ``time`` where they have one, else ``fps`` of them a second.
-        fps: frames per second.
+        results: of successive frames, as `Model.stream` gives them.
+        fps: frames per second of images from folders; videos know their times.
+        settings: what to assume.
+        motion: how the camera moves: with it, velocities are over ground instead of as seen from the camera.
 
     Yields:
-        Each frame's result with the objects of reported tracks; see `Tracker.update`.
+        Each frame's result with the objects of reported tracks (see `Tracker.update`), its ``time``, ``frame`` and,
+        where the motion is known, ``camera_speed``.
+
+    Raises:
+        InputError: for a frame rate that is not positive, or a motion that lacks a frame.
+        MissingExtraError: without scipy, which the extra ``video`` brings.
     """
-    if not fps > 0:
-        raise InputError(f"fps: expected more than 0, got {fps:g}")
-    tracker, last = Tracker(settings), -math.inf
-    for index, result in enumerate(results):
-        seconds = index / fps if result.time is None else result.time
-        if seconds <= last:  # damaged videos repeat a time
-            seconds = last + 1 / fps
-        last = seconds
-        yield replace(result, objects=tracker.update(result.objects, result.camera, seconds))
+    tracker, here, first = Tracker(settings), None, 0
+    for result in timed(results, fps):
+        assert result.time is not None and result.frame is not None
+        if sequence_of(result) != here:
+            tracker, here, first = Tracker(settings), sequence_of(result), result.frame
+        objects = tracker.update(result.objects, result.camera, result.time)
+        speed = None
+        if motion is not None:
+            moves = motion.at(result.frame - first)
+            objects, speed = over_ground(objects, moves), moves[0]
+        yield replace(result, objects=objects, camera_speed=speed)
 
 
 def _numbers(values: Any) -> Array:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CODECS = ("libx264", "libopenh264", "mpeg4")  # the first that this build of FFmpeg has
 LONGEST_SIDE = 1920  # pixels: wider drawings are reduced, players and H.264 levels end there
+TICK = Fraction(1, 90_000)  # seconds: the unit of times in a video
 FPS = 10.0  # of videos whose frame rate is unknown
 
 
@@ -46,10 +47,15 @@ class VideoWriter:
         self._rate = Fraction(fps).limit_denominator(1001)
         self._stream: Any = None
         self._size = (0, 0)
+        self._last = -1  # the time of the last frame, ticks
         self.frames = 0
 
-    def add(self, image: Image.Image) -> None:
-        """Append a frame. The first one decides the video's size, even and at most 1920 pixels; others are fitted to it."""
+    def add(self, image: Image.Image, time: float | None = None) -> None:
+        """Append a frame. The first one decides the video's size, even and at most 1920 pixels; others are fitted to it.
+
+        Args:
+            time: seconds since the first frame, where frames do not come at the video's rate; later than the last.
+        """
         import av
 
         if self._stream is None:
@@ -60,7 +66,8 @@ class VideoWriter:
             )
             self._stream = self._container.add_stream(self._codec, rate=self._rate)
             self._stream.width, self._stream.height = self._size
-            self._stream.pix_fmt = "yuv420p"
+            self._stream.pix_fmt, self._stream.time_base = "yuv420p", TICK
+            self._stream.codec_context.time_base = TICK
             if self._codec == "libx264":
                 self._stream.options = {"crf": "20", "preset": "veryfast"}
             else:
@@ -68,6 +75,10 @@ class VideoWriter:
         if image.size != self._size:
             image = image.resize(self._size)
         frame = av.VideoFrame.from_ndarray(np.asarray(image.convert("RGB")), format="rgb24")
+        frame.time_base = TICK
+        steps = self.frames / self._rate if time is None else time
+        self._last = max(round(steps / TICK), self._last + 1)
+        frame.pts = self._last
         for packet in self._stream.encode(frame):
             self._container.mux(packet)
         self.frames += 1

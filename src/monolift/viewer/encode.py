@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from PIL import ExifTags, Image
 
 from monolift.data.sample import Objects
+from monolift.data.video_frames import VideoFrames
 from monolift.files.images import opened, read_rgb
 from monolift.files.text import read_bytes
 from monolift.geometry import Boxes3D, Camera, wrap
@@ -24,7 +26,7 @@ from monolift.geometry.iou import iou_3d
 from monolift.render.draw.canvas import class_color
 from monolift.render.mesh import Mesh
 from monolift.typing import Float, Tensor
-from monolift.viewer.scene import ImageSource, Scene
+from monolift.viewer.scene import ImageSource, Scene, VideoFrame
 
 LONGEST_SIDE = 1920  # pixels; larger images are reduced, boxes stay in the original's pixels
 JPEG_QUALITY = 88
@@ -40,7 +42,7 @@ def encode_scene(scene: Scene) -> dict[str, Any]:
     camera = scene.camera
     if camera is not None and camera.width and camera.height:
         size = (camera.width, camera.height)
-    objects = _objects(scene.objects, camera)
+    objects = _objects(scene.objects, camera, scene.over_ground)
     labels = _objects(scene.labels, camera)
     for entry, match in zip(objects, _matches(scene.objects, scene.labels), strict=True):
         entry["match"] = match
@@ -71,7 +73,7 @@ def _ground(scene: Scene) -> float:
 # -- objects ----------------------------------------------------------------------------------------------------------------
 
 
-def _objects(objects: Objects, camera: Camera | None) -> list[dict[str, Any]]:
+def _objects(objects: Objects, camera: Camera | None, over_ground: bool = False) -> list[dict[str, Any]]:
     boxes = objects.boxes
     boxes2d = objects.boxes2d
     if boxes2d is None and camera is not None:
@@ -90,6 +92,11 @@ def _objects(objects: Objects, camera: Camera | None) -> list[dict[str, Any]]:
             "distance": _rounded(distance[i]),
             "box2d": None if boxes2d is None else _rounded(boxes2d[i]),
         }
+        if objects.tracks is not None:
+            row["track"] = int(objects.tracks[i])
+        if objects.velocity is not None:
+            row["speed"] = _rounded(objects.velocity[i].norm())
+            row["relative"] = not over_ground
         if objects.covariance is not None:
             row["sigma"] = _sigma(objects.covariance[i], boxes.size[i])
         if objects.meshes is not None and (mesh := objects.meshes[i]) is not None:
@@ -148,6 +155,8 @@ def _image(image: ImageSource) -> tuple[str | None, tuple[int, int]]:
     """A data URI and the image's full (width, height)."""
     if image is None:
         return None, (0, 0)
+    if isinstance(image, VideoFrame):
+        image = _video(image.path).at(image.time)
     if isinstance(image, torch.Tensor):
         return _jpeg(Image.fromarray(image.permute(1, 2, 0).cpu().numpy()))
     name = str(image) if isinstance(image, Path) else "image"
@@ -161,6 +170,12 @@ def _image(image: ImageSource) -> tuple[str | None, tuple[int, int]]:
     if whole:
         return _data_uri("image/jpeg", read_bytes(source) if isinstance(source, Path) else source), size
     return _jpeg(Image.fromarray(read_rgb(source, name).pixels))
+
+
+@lru_cache(4)
+def _video(path: Path) -> VideoFrames:
+    """The open video; a few of them."""
+    return VideoFrames(path)
 
 
 def _fits(image: Image.Image) -> bool:

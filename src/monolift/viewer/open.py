@@ -21,20 +21,25 @@ from monolift.geometry import Boxes3D, Camera
 from monolift.render.glb import read_glb
 from monolift.render.mesh import Mesh
 from monolift.typing import Float, Tensor
-from monolift.viewer.result_files import is_result_file, read_results, scene_of_row
+from monolift.viewer.result_files import entries_of, is_result_file, scene_of_row
 from monolift.viewer.scene import Scene
 
 LONGEST_RANGE = 100.0  # metres of a depth map; sky is further
+RESULT_SUFFIXES = (".json", ".jsonl")
 DEPTH_STRIDE = 2  # pixels between points of a dense depth map
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Named scenes; each is read from disk when it is asked for. ``inputs``: folders that must not be written to."""
+    """Named scenes; each is read from disk when it is asked for.
+
+    inputs: folders that must not be written to. times: seconds, of a video's frames.
+    """
 
     names: tuple[str, ...]
     read: Callable[[int], Scene]
     inputs: tuple[Path, ...] = ()
+    times: tuple[float | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -75,16 +80,16 @@ def open_frames(
         )
     elif path.suffix.lower() == ".glb":
         frames = Frames((path.stem,), lambda _: _glb(path), (path.parent,))
-    elif path.is_file() and path.suffix.lower() != ".json":
+    elif path.is_file() and path.suffix.lower() not in RESULT_SUFFIXES:
         raise InputError(
-            f"{path}: expected a folder, a result file (.json) or meshes (.glb), got a {path.suffix or 'nameless'} file"
-            "; for an image: monolift detect --save html"
+            f"{path}: expected a folder, a result file (.json, .jsonl) or meshes (.glb), got a {path.suffix or 'nameless'} file"
+            "; for an image or a video: monolift detect --save html, or --save jsonl and view of that"
         )
     else:
         frames = _results(path, images)
     if limit is not None and limit < 1:
         raise InputError(f"--limit: expected a number of at least 1, got {limit}")
-    return Frames(frames.names[:limit], frames.read, frames.inputs)
+    return Frames(frames.names[:limit], frames.read, frames.inputs, frames.times[:limit])
 
 
 # -- results of detect ------------------------------------------------------------------------------------------------------
@@ -92,7 +97,7 @@ def open_frames(
 
 def _results(path: Path, images: Path | None) -> Frames:
     if path.is_dir():
-        files = [p for p in listed(path, (".json",)).files if is_result_file(p)]
+        files = [p for p in listed(path, RESULT_SUFFIXES).files if is_result_file(p)]
         if not files:
             raise InputError(
                 f"{path}: expected a KITTI folder (image_2 and calib, here or in training/), or results of "
@@ -100,13 +105,14 @@ def _results(path: Path, images: Path | None) -> Frames:
             )
     else:
         files = [path]
-    entries = [(file, row) for file in files for row in read_results(file)]
+    entries = [(file, entry) for file in files for entry in entries_of(file)]
     if not entries:
         raise InputError(f"{path}: holds no result")
     return Frames(
-        tuple(str(row.get("name")) for _, row in entries),
-        lambda k: scene_of_row(entries[k][1], entries[k][0], images),
+        tuple(entry.name for _, entry in entries),
+        lambda k: scene_of_row(entries[k][1].read(), entries[k][0], images),
         (path if path.is_dir() else path.parent,),
+        tuple(entry.time for _, entry in entries),
     )
 
 

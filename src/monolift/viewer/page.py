@@ -39,7 +39,9 @@ def result_html(results: Results3D | Sequence[Results3D], title: str | None = No
     """
     several = [results] if isinstance(results, Results3D) else list(results)
     names = [result.name for result in several]
-    return scene_html([scene_of(result) for result in several], title or (names[0] if names else "monolift"))
+    frames = (encode_scene(scene_of(result)) for result in several)
+    times = [result.time for result in several]
+    return "".join(page_parts(frames, names, title or (names[0] if names else "monolift"), times))
 
 
 def save_html(results: Results3D | Sequence[Results3D], path: str | Path) -> None:
@@ -47,30 +49,39 @@ def save_html(results: Results3D | Sequence[Results3D], path: str | Path) -> Non
     write_atomically(path, result_html(results), parents=True)
 
 
-def page_parts(frames: Iterable[Mapping[str, Any]], names: Sequence[str], title: str) -> Iterator[str]:
+def page_parts(
+    frames: Iterable[Mapping[str, Any]],
+    names: Sequence[str],
+    title: str,
+    times: Sequence[float | None] = (),
+) -> Iterator[str]:
     """The page in pieces, each frame encoded when its turn comes: head, one piece per frame, end.
 
     Args:
-        names: of the frames; read after the last of them, so that the iterator may leave some out.
+        names: of the frames, and ``times`` in seconds where they are a video's; read after the last frame, so that the
+            iterator may leave some out.
     """
     before, after = _template(title, POLICY.format("'none'"))
     yield before
     for index, frame in enumerate(frames):
         yield _data(f'data-frame="{index}"', frame)
-    yield _data('id="config"', _config(names, title, served=False)) + after
+    yield _data('id="config"', _config(names, title, times, served=False)) + after
 
 
-def served_page(names: Sequence[str], title: str, review: bool) -> str:
+def served_page(names: Sequence[str], title: str, review: bool, times: Sequence[float | None] = ()) -> str:
     """The page that asks its server for one frame at a time."""
     before, after = _template(title, POLICY.format("'self'"))
-    return before + _data('id="config"', _config(names, title, served=True, review=review)) + after
+    return before + _data('id="config"', _config(names, title, times, served=True, review=review)) + after
 
 
-def _config(names: Sequence[str], title: str, served: bool, review: bool = False) -> dict[str, Any]:
+def _config(
+    names: Sequence[str], title: str, times: Sequence[float | None], served: bool, review: bool = False
+) -> dict[str, Any]:
     geometry = {"signs": CORNER_SIGNS, "edges": EDGES, "front": FRONT, "near": NEAR_PLANE}
     return {
         "title": title,
         "names": list(names),
+        "times": list(times) if any(time is not None for time in times) else [],
         "served": served,
         "review": review,
         "geometry": geometry,

@@ -1,9 +1,11 @@
-"""Detection results read back from the JSON files that ``monolift detect --save json`` and ``--json`` write."""
+"""Detection results read back from the files that ``monolift detect`` writes: --save json, --save jsonl and --json."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +13,83 @@ import torch
 
 from monolift.data.cameras import check_camera
 from monolift.data.sample import Objects
+from monolift.data.sources import VIDEO_SUFFIXES
 from monolift.errors import InputError
 from monolift.files.folders import find_file
 from monolift.files.images import IMAGE_SUFFIXES
-from monolift.files.json_text import integer_of, read_json, show_value
+from monolift.files.json_text import integer_of, parse_json, read_json, show_value
 from monolift.geometry import Boxes3D, Camera
 from monolift.inference.results import SCHEMA
-from monolift.viewer.scene import Scene
+from monolift.viewer.scene import Scene, VideoFrame
 
 LARGEST = 1e18  # numbers beyond have no place in single precision once they are squared
 _DEVIATIONS = ("x", "y", "z", "length", "height", "width", "yaw")
 
 
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """The results of one file, which holds one or a list of them; images that failed are left out.
+@dataclass(frozen=True)
+class Entry:
+    """One result of a file: its name and time, and how to read the rest."""
+
+    name: str
+    time: float | None
+    read: Callable[[], dict[str, Any]]
+
+
+def entries_of(path: Path) -> list[Entry]:
+    """The results of one file: JSON of one result or a list of them, or JSON lines; images that failed are left out.
+
+    Of JSON lines nothing but names, times and places is in memory.
 
     Raises:
         InputError: for a file that is not JSON or holds something else.
     """
+    if path.suffix.lower() == ".jsonl":
+        return list(_lines(path))
     content = read_json(path)
     rows = content if isinstance(content, list) else [content]
-    results = [row for row in rows if not (isinstance(row, dict) and "error" in row)]
-    for row in results:
-        if not isinstance(row, dict) or not str(row.get("schema", "")).startswith(
-            SCHEMA.partition("/")[0] + "/"
-        ):
-            raise InputError(
-                f"{path}: expected a result of `monolift detect --save json` (schema {SCHEMA}), got something else"
-            )
-    return results
+    return [_entry(row, lambda row=row: row, path) for row in rows if not _has_failed(row)]
+
+
+def _lines(path: Path) -> Iterator[Entry]:
+    """One entry per line."""
+    try:
+        with path.open("rb") as file:
+            place = 0
+            for number, line in enumerate(file, 1):
+                where = f"{path}:{number}"
+                if line.strip():
+                    row = parse_json(line, where)
+                    if not _has_failed(row):
+                        yield _entry(row, partial(_line_at, path, place, len(line), where), where)
+                place += len(line)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _line_at(path: Path, place: int, length: int, where: str) -> dict[str, Any]:
+    with path.open("rb") as file:
+        file.seek(place)
+        row: dict[str, Any] = parse_json(file.read(length), where)
+    return row
+
+
+def _entry(row: Any, read: Callable[[], dict[str, Any]], where: object) -> Entry:
+    if not isinstance(row, dict) or not str(row.get("schema", "")).startswith(SCHEMA.partition("/")[0] + "/"):
+        raise InputError(
+            f"{where}: expected a result of `monolift detect --save json` (schema {SCHEMA}), got something else"
+        )
+    time = row.get("time")
+    return Entry(str(row.get("name")), float(time) if _finite(time) else None, read)
+
+
+def _has_failed(row: Any) -> bool:
+    return isinstance(row, dict) and "error" in row
 
 
 def is_result_file(path: Path) -> bool:
+    """Whether a file holds results."""
     try:
-        return bool(read_results(path))
+        return bool(entries_of(path))
     except InputError:
         return False
 
@@ -62,12 +107,12 @@ def scene_of_row(row: dict[str, Any], file: Path, images: Path | None = None) ->
     )
     camera = _camera(reader, reader.field(row, "camera", dict), width, height)
     odd = check_camera(camera, f"{file}: camera", stated=True)
-    image, missing = _image(row.get("source"), name, file, images)
+    image, missing = _image(row, name, file, images)
     objects = _objects(reader, reader.field(row, "objects", list))
     said = row.get("warnings") or []
     said = [str(v) for v in said] if isinstance(said, list) else []
     warnings = (*said, *odd, *([missing] if missing else ()))
-    return Scene(name, image, camera, objects, warnings=warnings)
+    return Scene(name, image, camera, objects, warnings=warnings, over_ground="camera_speed" in row)
 
 
 def _camera(reader: _Reader, row: dict[str, Any], width: int, height: int) -> Camera:
@@ -98,7 +143,25 @@ def _objects(reader: _Reader, rows: list[Any]) -> Objects:
         scores=torch.tensor(scores, dtype=torch.float32),
         boxes2d=torch.tensor(boxes2d, dtype=torch.float32).reshape(-1, 4),
         covariance=_covariance(reader, rows),
+        **_motion(reader, rows),
     )
+
+
+def _motion(reader: _Reader, rows: list[Any]) -> dict[str, torch.Tensor]:
+    """Ids and velocities of tracked objects."""
+    columns: dict[str, torch.Tensor] = {}
+    if rows and all("track" in row for row in rows):
+        ids = [
+            integer_of(row["track"], f"{reader.file}: objects[{k}].track", least=0, most=2**53)
+            for k, row in enumerate(rows)
+        ]
+        columns["tracks"] = torch.tensor(ids, dtype=torch.long)
+    if rows and all("velocity" in row for row in rows):
+        velocities = [
+            reader.numbers(row["velocity"], 3, f"objects[{k}].velocity") for k, row in enumerate(rows)
+        ]
+        columns["velocity"] = torch.tensor(velocities, dtype=torch.float32)
+    return columns
 
 
 def _covariance(reader: _Reader, rows: list[Any]) -> torch.Tensor | None:
@@ -117,14 +180,19 @@ def _covariance(reader: _Reader, rows: list[Any]) -> torch.Tensor | None:
     return torch.diag_embed(deviations**2)
 
 
-def _image(source: Any, name: str, file: Path, images: Path | None) -> tuple[Path | None, str | None]:
-    """The image's file, or None and a warning.
+def _image(
+    row: dict[str, Any], name: str, file: Path, images: Path | None
+) -> tuple[Path | VideoFrame | None, str | None]:
+    """The image's file or the frame of its video, or None and a warning.
 
     A result may come from anybody, and its page may be passed on: only images in ``images``, in the result's own folder, in the
     working folder, or below these are shown. A stated path that leads elsewhere is not followed; its name is looked for.
     """
+    source = row.get("source")
+    time = row.get("time")
+    of_video = isinstance(source, str) and Path(source).suffix.lower() in VIDEO_SUFFIXES and _finite(time)
     allowed = [folder.resolve() for folder in (images, file.parent, Path()) if folder is not None]
-    beside = find_file(images, name, IMAGE_SUFFIXES) if images else None
+    beside = find_file(images, name, IMAGE_SUFFIXES) if images and not of_video else None
     places = [beside] if beside else []
     if isinstance(source, str):
         stated = Path(source)
@@ -132,16 +200,18 @@ def _image(source: Any, name: str, file: Path, images: Path | None) -> tuple[Pat
         places += [*named[:-1], stated, file.parent / stated, named[-1]]
     elsewhere = None
     for place in places:
-        if place.suffix.lower() not in IMAGE_SUFFIXES or not _is_file(place):
+        known = VIDEO_SUFFIXES if of_video else IMAGE_SUFFIXES
+        if place.suffix.lower() not in known or not _is_file(place):
             continue
         target = place.resolve()  # of a link, what it leads to
         if any(folder in target.parents for folder in allowed):
-            return place, None
+            return (VideoFrame(place, float(time)) if of_video and time is not None else place), None
         elsewhere = elsewhere or target
+    what = "video" if of_video else "image"
     if elsewhere:
         shown = f"--images {elsewhere.parent} shows it"
-        return None, f"the image {elsewhere} is outside the result's folder: {shown}"
-    return None, f"the image {source or name} is missing: give its folder with --images DIR"
+        return None, f"the {what} {elsewhere} is outside the result's folder: {shown}"
+    return None, f"the {what} {source or name} is missing: give its folder with --images DIR"
 
 
 def _is_file(path: Path) -> bool:

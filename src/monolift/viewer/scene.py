@@ -12,7 +12,16 @@ from monolift.geometry import Camera
 from monolift.inference.results import Results3D
 from monolift.typing import Float, Tensor, UInt8
 
-ImageSource = Path | bytes | UInt8[Tensor, "3 H W"] | None  # a file, its bytes, or RGB pixels
+
+@dataclass(frozen=True)
+class VideoFrame:
+    """The frame of a video at a time in seconds."""
+
+    path: Path
+    time: float
+
+
+ImageSource = Path | VideoFrame | bytes | UInt8[Tensor, "3 H W"] | None  # a file, its bytes, or RGB pixels
 
 
 @dataclass(frozen=True)
@@ -21,8 +30,8 @@ class Scene:
 
     image: an upright image; camera: of that image at its full size; objects: found or to be reviewed; labels: ground
     truth, drawn beside them; points: (M, 3) of a LiDAR or a depth map, metres, camera frame; rows: the KITTI rows that
-    ``objects`` were read from, whose untouched columns a review keeps; warnings: shown above the image. 2D boxes are
-    projected from the 3D boxes where they are missing.
+    ``objects`` were read from, whose untouched columns a review keeps; warnings: shown above the image; over_ground:
+    velocities are not as seen from the camera. 2D boxes are projected from the 3D boxes where they are missing.
     """
 
     name: str
@@ -33,6 +42,7 @@ class Scene:
     points: Float[Tensor, "m 3"] | None = None
     rows: KittiLabels | None = None
     warnings: tuple[str, ...] = ()
+    over_ground: bool = False
 
 
 def scene_of(result: Results3D, labels: Sample | None = None) -> Scene:
@@ -44,6 +54,7 @@ def scene_of(result: Results3D, labels: Sample | None = None) -> Scene:
         objects=result.objects,
         labels=Objects() if labels is None else labels.objects,
         warnings=tuple(result.warnings),
+        over_ground=result.camera_speed is not None,
     )
 
 

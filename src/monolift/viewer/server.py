@@ -116,9 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _get(self) -> tuple[str, bytes]:
         path = self.path.partition("?")[0]
         if path == "/":
-            page = served_page(
-                self.server.frames.names, self.server.title, review=self.server.save_to is not None
-            )
+            frames, review = self.server.frames, self.server.save_to is not None
+            page = served_page(frames.names, self.server.title, review, frames.times)
             return "text/html", page.encode()
         if match := _FRAME.match(path):
             return "application/json", _json(self.server.frame(self._index(match[1])))

@@ -21,6 +21,7 @@ WHITE: Color = (255, 255, 255)
 SPREAD: Color = (214, 222, 232)
 
 RANGES = (20, 30, 40, 50, 60, 80, 100)  # metres shown: the first that holds every object
+STEADY = (60, 14.0)  # metres ahead and aside that every frame of a video shows
 BEHIND = 2.5  # metres shown behind the camera
 
 
@@ -50,9 +51,11 @@ def birds_eye(
     labels: Drawable | None = None,
     along: int = 900,
     forward: Literal["up", "right"] = "up",
+    steady: bool = False,
 ) -> Image.Image:
     """A panel ``along`` pixels long in the forward direction; its breadth and range follow what there is to show.
 
+    steady: a range that does not follow the objects, for frames of a video.
     ``camera`` must know its image's width for its view to be drawn. Objects beyond 100 m are left out. Where the centre's
     covariance is known an ellipse holds it with a probability of 39 % (one standard deviation each way).
     """
@@ -62,7 +65,8 @@ def birds_eye(
     points = np.concatenate([*(f.reshape(-1, 2) for f in footprints), *ellipses, np.array([[6.0, 10.0]])])
     points = points[points[:, 1] <= RANGES[-1]]
     reach = next((r for r in RANGES if r >= points[:, 1].max() + 1), RANGES[-1])
-    ground = Ground(along, reach, min(float(np.abs(points[:, 0]).max()), 45.0), forward)
+    lateral = min(float(np.abs(points[:, 0]).max()), 45.0)
+    ground = Ground(along, *(STEADY if steady else (reach, lateral)), forward)
     canvas = Canvas(Image.new("RGB", ground.size, GROUND))
     text = min(max(11.0, max(ground.size) / 88), 40.0)
     _draw_ground(canvas, ground, camera, text)

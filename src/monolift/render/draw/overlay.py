@@ -57,20 +57,23 @@ def draw_result(
     camera: Camera,
     found: Drawable | None = None,
     labels: Drawable | None = None,
+    relative: bool = True,
+    steady: bool = False,
 ) -> Image.Image:
     """The image with its boxes and the bird's-eye panel: below a wide image, else beside it.
 
     With both ``found`` and ``labels`` the labels are white dashes and only detections carry text; labels alone have nothing
-    to differ from and are drawn like detections.
+    to differ from and are drawn like detections. relative: velocities of tracked objects are as seen from the camera.
+    steady: the panel's range does not follow the objects, for frames of a video.
     """
-    drawn = overlay(image, camera, found, labels)
+    drawn = overlay(image, camera, found, labels, relative)
     width, height = drawn.size
     wide = width > 1.9 * height
     side = width if wide else height
     along = min(
         side, max(PANEL[0], min(PANEL[1], PANEL_AREA // side))
     )  # a strip of an image gets a small panel
-    panel = birds_eye(camera, found, labels, along=along, forward="right" if wide else "up")
+    panel = birds_eye(camera, found, labels, along=along, forward="right" if wide else "up", steady=steady)
     size = (width, height + GAP + panel.height) if wide else (width + GAP + panel.width, height)
     both = Image.new("RGB", size, PAPER)
     both.paste(drawn, (0, 0))
@@ -83,6 +86,7 @@ def overlay(
     camera: Camera,
     found: Drawable | None = None,
     labels: Drawable | None = None,
+    relative: bool = True,
 ) -> Image.Image:
     """The image with its boxes. One under 800 pixels wide is enlarged so that the text fits, unless it is very tall."""
     base = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
@@ -98,7 +102,7 @@ def overlay(
     main = found if found is not None else labels
     if main is not None:
         _draw_boxes(canvas, camera, main, line)
-        _draw_labels(canvas, camera, main)
+        _draw_labels(canvas, camera, main, relative)
     return canvas.finish()
 
 
@@ -187,7 +191,23 @@ def _pixels(eye: _Eye, points: Points) -> Points:
     return np.stack([u, v], -1)
 
 
-def _draw_labels(canvas: Canvas, camera: Camera, objects: Drawable) -> None:
+def _words(objects: Drawable, i: int, relative: bool) -> list[str]:
+    """Class, distance and score of an object; of a tracked one its id and speed in place of the score."""
+    name, center = objects.classes[i], objects.boxes.center[i]
+    distance = f"{math.hypot(center[0], center[2]):.0f} m"
+    tracks, velocity = getattr(objects, "tracks", None), getattr(objects, "velocity", None)
+    if tracks is not None:
+        speed = [] if velocity is None else [speed_text(float(velocity[i].norm()), relative)]
+        return [f"{name} #{int(tracks[i])}", distance, *speed]
+    return [name, distance] + ([] if objects.scores is None else [f"{objects.scores[i]:.2f}"])
+
+
+def speed_text(speed: float, relative: bool) -> str:
+    """A speed of ``speed`` m/s in km/h; marked where it is as seen from a camera that moves itself."""
+    return f"{3.6 * speed:.0f} km/h{' rel' if relative else ''}"
+
+
+def _draw_labels(canvas: Canvas, camera: Camera, objects: Drawable, relative: bool) -> None:
     """Class, distance and score above each box, the nearest first; a displaced label is tied to its box by a line."""
     size = min(max(11.0, canvas.width / 95), 40.0)
     boxes = objects.boxes.to("cpu", torch.float64)
@@ -198,10 +218,7 @@ def _draw_labels(canvas: Canvas, camera: Camera, objects: Drawable) -> None:
         if x2 - x1 < 1 or y2 - y1 < 1:
             continue
         name = objects.classes[i]
-        x, z = boxes.center[i, 0], boxes.center[i, 2]
-        words = [name, f"{math.hypot(x, z):.0f} m"] + (
-            [f"{objects.scores[i]:.2f}"] if objects.scores is not None else []
-        )
+        words = _words(objects, i, relative)
         middle = (x1 + x2) / 2
         above = [(middle, y1 - 4 - k * step) for k in range(7)]
         below = [(middle, y2 + 4 + step + k * step) for k in range(2)]

@@ -7,6 +7,7 @@ export class Frames {
 
   constructor(config) {
     this.names = config.names;
+    this.times = config.times ?? [];
     this.served = config.served;
   }
 

@@ -100,7 +100,7 @@ export class ImageView {
     for (const object of candidates) {
       if (!chosen(object.id) && (object.kind === "label" || bounds.width < CROWDED)) continue;
       const score = object.score === null ? "" : ` ${object.score.toFixed(2)}`;
-      const tag = element("span", { class: `tag ${object.kind}` }, `${object.class}${score}`);
+      const tag = element("span", { class: `tag ${object.kind}` }, `${object.class}${object.track === undefined ? score : ` #${object.track}`}`);
       if (object.kind !== "label") tag.style.background = object.color;
       this.root.append(tag);
       if (!this.#place(tag, object, matrix, bounds, taken, chosen(object.id))) tag.remove();

@@ -8,6 +8,9 @@ const LAYERS = {
   labels: "Labels", meshes: "Meshes", points: "Points", uncertainty: "Uncertainty", photo: "Photo in 3D", grid: "Grid",
 };
 
+/** The class, and the id of a tracked object. */
+const named = (object) => (object.track === undefined ? object.class : `${object.class} #${object.track}`);
+
 export class Panel {
   constructor(store, review) {
     this.store = store;
@@ -30,17 +33,20 @@ export class Panel {
     byId("score-row").hidden = !frame.found.some((object) => object.score !== null);
     const counts = new Map();
     for (const object of frame.all) {
-      const entry = counts.get(object.class) ?? { color: object.color, count: 0 };
-      entry.count += 1;
+      const entry = counts.get(object.class) ?? { color: object.color, found: 0, label: 0 };
+      entry[object.kind] += 1;
       counts.set(object.class, entry);
     }
-    const chip = ([name, { color, count }]) => {
+    const both = frame.labels.length > 0;
+    const chip = ([name, { color, found, label }]) => {
       const dot = element("span", { class: "dot" });
       dot.style.background = color;
+      const counted = both ? [`${name} ${found}`, element("span", { class: "dot label" }), `${label}`] : [`${name} ${found}`];
+      const words = `${name}: ${found} found` + (both ? `, ${label} labelled` : "");
       return element(
         "button",
-        { class: "chip", "data-class": name, "aria-pressed": String(!hiddenClasses.has(name)), onclick: () => this.#toggleClass(name) },
-        dot, `${name} ${count}`,
+        { class: "chip", "data-class": name, "aria-pressed": String(!hiddenClasses.has(name)), title: words, "aria-label": words, onclick: () => this.#toggleClass(name) },
+        dot, ...counted,
       );
     };
     byId("classes").replaceChildren(...[...counts].sort(([a], [b]) => a.localeCompare(b)).map(chip));
@@ -114,7 +120,7 @@ export class Panel {
         onpointerleave: () => this.store.set({ hovered: null }),
       },
       dot,
-      element("span", { class: "name" }, object.class, mark ? element("b", {}, mark) : null),
+      element("span", { class: "name" }, named(object), mark ? element("b", {}, mark) : null),
       scored ? element("span", { class: "bar" }, bar) : element("span"),
       element("span", { class: "number" }, scored ? object.score.toFixed(2) : ""),
       element("span", { class: "number" }, `${object.distance.toFixed(1)} m`),
@@ -151,7 +157,7 @@ export class Panel {
     const dot = element("span", { class: `dot ${object.kind}` });
     dot.style.background = object.color;
     const head = element(
-      "div", { class: "head" }, dot, object.kind === "label" ? `${object.class}, label` : object.class,
+      "div", { class: "head" }, dot, object.kind === "label" ? `${object.class}, label` : named(object),
       element("span", { class: "score" }, object.score === null ? "" : `score ${object.score.toFixed(2)}`),
       element("button", { class: "quiet close", "aria-label": "Close", onclick: () => this.store.set({ selected: null }) }, "×"),
     );
@@ -179,6 +185,9 @@ export class Panel {
     const turn = sigma && sigma.yaw !== null ? `${degrees(sigma.yaw).toFixed(1)}°` : null;
     rows.push(row("yaw", "yaw", `${degrees(object.yaw).toFixed(1)}°`, "", turn, ["yaw"]));
     rows.push(row("alpha", "alpha", `${degrees(object.alpha).toFixed(1)}°`, ""));
+    if (object.speed !== undefined && object.speed !== null) {
+      rows.push(row(object.relative ? "speed, relative" : "speed", "speed", (3.6 * object.speed).toFixed(0), "km/h"));
+    }
     if (object.box2d) rows.push(row("2D box", "box2d", object.box2d.map((v) => v.toFixed(0)).join(" "), "px"));
     if (match) {
       rows.push(row("label: 3D IoU", "iou", match.iou.toFixed(2), ""));

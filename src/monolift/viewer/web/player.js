@@ -2,7 +2,11 @@
 
 import { byId } from "./dom.js";
 
-const PLAY_MS = 150; // per frame at least
+const PLAY_MS = 150; // per frame at least, where frames have no time
+const LONGEST_MS = 1000; // a gap in time is not waited for
+
+/** Seconds as 0:01.10. */
+const clock = (time) => `${Math.floor(time / 60)}:${(time % 60).toFixed(2).padStart(5, "0")}`;
 
 export class Player {
   constructor(store, frames, review) {
@@ -26,7 +30,10 @@ export class Player {
     const before = this.store.frame;
     this.index = index;
     byId("frame").value = index;
-    byId("place").textContent = `${this.frames.names[index]} (${index + 1} of ${this.frames.length})`;
+    const time = this.frames.times[index] ?? null;
+    const label = `${this.frames.names[index]} (${index + 1} of ${this.frames.length})`;
+    byId("place").textContent = time === null ? label : `${clock(time)}  ${label}`;
+    byId("frame").setAttribute("aria-valuetext", byId("place").textContent);
     if (before) this.review.save(before);
     const notice = byId("notice");
     try {
@@ -48,10 +55,17 @@ export class Player {
     this.#button();
     if (this.playing && this.index === this.frames.length - 1) await this.show(0);
     while (this.playing && this.index < this.frames.length - 1) {
-      await Promise.all([this.step(1), new Promise((done) => setTimeout(done, PLAY_MS))]);
+      const wait = this.#wait();
+      await Promise.all([this.step(1), new Promise((done) => setTimeout(done, wait))]);
     }
     this.playing = false;
     this.#button();
+  }
+
+  /** Milliseconds until the next frame: a video plays at its own speed where the page can follow. */
+  #wait() {
+    const [now, next] = [this.frames.times[this.index] ?? null, this.frames.times[this.index + 1] ?? null];
+    return now === null || next === null || next < now ? PLAY_MS : Math.min(1000 * (next - now), LONGEST_MS);
   }
 
   #button() {
