@@ -42,7 +42,7 @@ class VideoFrames:
             raise InputError(f"{path}: not a readable video ({error})") from None
         if not self._container.streams.video:
             raise InputError(f"{path}: no images in this file, only sound")
-        self._stream = self._container.streams.video[0]
+        self._stream: Any = self._container.streams.video[0]
         self._decoded: Any = None
         self._frame: Any = None  # the last one decoded
 

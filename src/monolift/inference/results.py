@@ -204,13 +204,14 @@ class Results3D:
     def to_json(self) -> str:
         """One JSON object; fields are added in later versions, never renamed.
 
-        schema; name; source; frame from 0 and time in seconds, of a video's frame; image {width, height}; camera
-        {fx, fy, cx, cy in pixels, translation in metres: pixels are K (X + translation), origin: where it came from};
-        objects, best first: class, score, center [x right, y down, z forward] of the box's middle and size {length, height, width}
-        in metres, yaw and alpha in radians (KITTI's rotation_y and alpha), distance along the ground in metres, box2d
-        [x1, y1, x2, y2] in pixels, and where the method knows them the standard_deviation of center, size and yaw; of
-        tracked objects track (an id from 1), velocity in m/s in the camera frame as seen from the camera (over ground
-        where the result states the camera_speed), and speed, its length; seconds by stage; warnings.
+        schema; name; source; frame from 0 and time in seconds, of a video's frame; image {width, height}; camera {fx,
+        fy, cx, cy in pixels, translation in metres: pixels are K (X + translation), origin: where it came from};
+        objects, best first: class, score, center [x right, y down, z forward] of the box's middle and size {length,
+        height, width} in metres, yaw and alpha in radians (KITTI's rotation_y and alpha), distance along the ground
+        in metres, box2d [x1, y1, x2, y2] in pixels, and where the method knows them the standard_deviation of center,
+        size and yaw; of tracked objects track (an id from 1), velocity in m/s in the camera frame as seen from the
+        camera (over ground where the result states the camera_speed), and speed, its length; seconds by stage;
+        warnings.
         """
         return format_json(self.to_dict())
 

@@ -47,7 +47,11 @@ def entries_of(path: Path) -> list[Entry]:
         return list(_lines(path))
     content = read_json(path)
     rows = content if isinstance(content, list) else [content]
-    return [_entry(row, lambda row=row: row, path) for row in rows if not _has_failed(row)]
+    return [_entry(row, partial(_itself, row), path) for row in rows if not _has_failed(row)]
+
+
+def _itself(row: dict[str, Any]) -> dict[str, Any]:
+    return row
 
 
 def _lines(path: Path) -> Iterator[Entry]:
@@ -78,8 +82,13 @@ def _entry(row: Any, read: Callable[[], dict[str, Any]], where: object) -> Entry
         raise InputError(
             f"{where}: expected a result of `monolift detect --save json` (schema {SCHEMA}), got something else"
         )
-    time = row.get("time")
-    return Entry(str(row.get("name")), float(time) if _finite(time) else None, read)
+    return Entry(str(row.get("name")), _time(row), read)
+
+
+def _time(row: dict[str, Any]) -> float | None:
+    """Seconds, of a video's frame."""
+    time: Any = row.get("time")
+    return float(time) if _finite(time) else None
 
 
 def _has_failed(row: Any) -> bool:
@@ -189,8 +198,8 @@ def _image(
     working folder, or below these are shown. A stated path that leads elsewhere is not followed; its name is looked for.
     """
     source = row.get("source")
-    time = row.get("time")
-    of_video = isinstance(source, str) and Path(source).suffix.lower() in VIDEO_SUFFIXES and _finite(time)
+    time = _time(row)
+    of_video = isinstance(source, str) and Path(source).suffix.lower() in VIDEO_SUFFIXES and time is not None
     allowed = [folder.resolve() for folder in (images, file.parent, Path()) if folder is not None]
     beside = find_file(images, name, IMAGE_SUFFIXES) if images and not of_video else None
     places = [beside] if beside else []
@@ -205,7 +214,7 @@ def _image(
             continue
         target = place.resolve()  # of a link, what it leads to
         if any(folder in target.parents for folder in allowed):
-            return (VideoFrame(place, float(time)) if of_video and time is not None else place), None
+            return (VideoFrame(place, time) if of_video and time is not None else place), None
         elsewhere = elsewhere or target
     what = "video" if of_video else "image"
     if elsewhere:
