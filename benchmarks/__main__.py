@@ -46,7 +46,8 @@ def lists() -> tuple[Arms, str]:
     from monolift.data.cameras import CameraChoice
     from monolift.data.sources import read_input_image
     from monolift.inference import zoo
-    from monolift.inference.model import Shot, load
+    from monolift.inference.model import load
+    from monolift.inference.shots import Shot
 
     model, photo = load("smoke", "cpu"), read_input_image(zoo.EXAMPLE / "example.jpg")
     height, width = photo.image.shape[1:]

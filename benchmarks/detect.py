@@ -30,7 +30,8 @@ from monolift.export.backend import Exported
 from monolift.export.graph import write_graph
 from monolift.inference import zoo
 from monolift.inference.backends import MODULES
-from monolift.inference.model import Model, Shot, load
+from monolift.inference.model import Model, load
+from monolift.inference.shots import Shot
 
 Arms = dict[str, Callable[[], Any]]
 

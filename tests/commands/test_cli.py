@@ -56,6 +56,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_subcommand_has_a_file_and_every_file_a_subcommand() -> None:
     shared = [
         "detect_job",
+        "detect_sequence",
+        "names",
         "option",
         "output",
         "processes",
@@ -234,14 +236,14 @@ def test_an_unexpected_exception_of_one_file_is_named_and_the_others_are_done(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     street().save(folder / "photos" / "aa.png")
-    read = monolift.inference.model.read_input_image
+    read = monolift.inference.shots.read_input_image
 
     def breaks(path: Path) -> InputImage:
         if path.name == "aa.png":
             raise OverflowError("of a kind that nobody thought of\nand more")
         return read(path)
 
-    monkeypatch.setattr("monolift.inference.model.read_input_image", breaks)
+    monkeypatch.setattr("monolift.inference.shots.read_input_image", breaks)
     assert main(["detect", "photos", FOUR, "--save", "kitti", "--json", "all.json", "--batch", "2"]) == 2
     captured = capsys.readouterr()
     assert "photos/aa.png: OverflowError: of a kind that nobody thought of\n" in captured.err
@@ -350,7 +352,7 @@ def test_bad_images_and_cameras(folder: Path, capsys: pytest.CaptureFixture[str]
 def test_formats_that_are_not_there_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     line = complaint(capsys, "detect", "photos", "--save", "image,html5")
     assert (
-        "--save: expected kitti, json, image, html, glb, omni3d or none, got html5; did you mean html?"
+        "--save: expected kitti, json, image, html, glb, omni3d, video, jsonl, tracking or none, got html5; did you mean html?"
         in line
     )
 

@@ -149,7 +149,7 @@ def test_a_camera_until_ctrl_c_or_the_limit(end: Any, monkeypatch: pytest.Monkey
         if end:
             raise end
 
-    model = sys.modules["monolift.inference.model"]
+    model = sys.modules["monolift.inference.shots"]
     monkeypatch.setattr(model, "frames", endless)
     monkeypatch.setattr(model, "newest", lambda items: items)  # every frame, whatever the speed
     limit = [] if end else ["--limit", "4"]

@@ -82,6 +82,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path
     shutil.copy(model_zoo.EXAMPLE / "example.jpg", folder / "street.jpg")
     shutil.copy(model_zoo.EXAMPLE / "calib.txt", folder / "calib.txt")
+    (folder / "street.csv").write_text("image,class,x1,y1,x2,y2,score\nstreet.jpg,Car,690,172,760,222,0.93\n")
     _write_drive(folder)
     for root in (folder / "KITTI", folder / "training"):
         for name, kind, file in (

@@ -29,7 +29,8 @@ from monolift.cli import main
 from monolift.data.cameras import CameraChoice
 from monolift.data.sources import input_image
 from monolift.geometry import Camera
-from monolift.inference.model import Model, Shot
+from monolift.inference.model import Model
+from monolift.inference.shots import Shot
 from monolift.inference.zoo import EXAMPLE
 
 pytest.importorskip("fastapi")

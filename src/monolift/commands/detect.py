@@ -51,6 +51,8 @@ class Detect:
     """Score threshold (default: the model's own, best F1 on its validation split)."""
     classes: Annotated[str | None, option("CLASS,...")] = None
     """Classes to keep, comma-separated (default: all)."""
+    boxes: Annotated[Path | None, option("FILE-or-DIR")] = None
+    """Lift these 2D boxes of another detector (--model roi10d): KITTI .txt or folder, COCO JSON, JSON, CSV (docs/boxes.md)."""
     device: str = "auto"
     """Device: cpu, cuda, cuda:1 or auto."""
     backend: str = "auto"
@@ -66,16 +68,13 @@ class Detect:
     out: Path = Path("out")
     """Output folder."""
     save: Annotated[str | None, option("FORMAT,...")] = None
-    """Output formats, comma-separated: image, json, kitti, html, glb (meshes or boxes), omni3d of each image or frame; video
-    (MP4), jsonl (JSON lines with time stamps), tracking (KITTI tracking) of each video or folder; or none (default: image
-    of images, video of videos)."""
+    """Per image: image, json, kitti, html, glb, omni3d. Per video: video, jsonl, tracking. none (default: image or video)."""
     track: bool = False
     """Track objects through videos and folders of frames: stable ids, smoothed boxes, velocities."""
     fps: Annotated[float, tyro.conf.arg(metavar="NUMBER")] = 10.0
     """Frames per second of folders of frames; videos state theirs."""
     camera_speed: Annotated[str | None, option("M/S|FILE|DIR")] = None
-    """Camera's speed in m/s, file of one speed per frame, or oxts folder of KITTI raw: velocities over ground (default:
-    velocities as seen from the camera). 0 for a camera that stands still."""
+    """Velocities over ground: camera's speed in m/s, file of one per frame, or oxts folder (default: as seen from it)."""
     limit: Annotated[int | None, option("N")] = None
     """Maximum number of frames of each video, camera or stream (default: all; Ctrl+C ends a camera or stream)."""
     json: Annotated[str | None, option("FILE")] = None
@@ -191,9 +190,11 @@ def _detect_all(
     job: DetectJob,
 ) -> None:
     """Detects in the files; another thread draws and encodes one image while the next is detected."""
+    from monolift.data.formats.boxes2d import read_boxes2d
     from monolift.data.live import LiveSource
     from monolift.inference.pipeline import Behind
 
+    boxes = None if options.boxes is None else read_boxes2d(options.boxes)
     live = any(isinstance(path, LiveSource) for path in files)
     ends = contextlib.suppress(KeyboardInterrupt) if live else contextlib.nullcontext()
     with Behind(job.outcome) as write, ends:  # Ctrl+C is how one leaves a camera
@@ -209,6 +210,7 @@ def _detect_all(
             on_error=lambda source, error: write((source, error)),
             read_ahead=0 if live else max(READ_AHEAD, options.batch),
             limit=options.limit,
+            boxes=boxes,
         )
         kept = (result.filter(classes=classes) for result in results)
         for result in _in_sequence(options, kept, job.writer.save):
@@ -247,6 +249,7 @@ def _depends_on(options: Detect, save: Save, model: Model, zooms: tuple[float, .
         "save": save.names,
         "json": options.json is not None,
         "hints": options.hints,
+        **({} if options.boxes is None else {"boxes": str(options.boxes)}),
         **{k: getattr(options, k) for k in ("track", "camera_speed", "limit") if getattr(options, k)},
     }
 

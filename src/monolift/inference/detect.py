@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -16,7 +16,7 @@ import torch
 from monolift.data.sample import Objects
 from monolift.geometry import Camera
 from monolift.inference.averaging import Averaging, Look, average
-from monolift.methods.base import Detector, Prepared, in_source
+from monolift.methods.base import Detector, GivenBoxes, Prepared, in_source
 from monolift.typing import Tensor, UInt8
 
 
@@ -37,6 +37,8 @@ def detect_samples(
     batch: int | None = None,
     meshes: bool = True,
     averaging: Averaging | None = None,
+    given: Sequence[GivenBoxes] | None = None,
+    half: bool = False,
 ) -> list[Detected]:
     """The objects of images of any sizes, in their order; 2D boxes in pixels of the images, tensors on the CPU.
 
@@ -44,6 +46,8 @@ def detect_samples(
 
     score: score threshold; None keeps all. batch: images in one batch at most; None: no limit. meshes: with the
     meshes of methods that know shapes. averaging: several views of each image, whose detections are averaged; None: one.
+    given: 2D boxes of each image in its pixels, which are lifted in place of what the detector finds itself; not with
+    averaging. half: the network in half precision.
     """
     looks: list[Look] = []
     owner: list[int] = []  # of each look: the index of its image
@@ -60,9 +64,12 @@ def detect_samples(
     for members in batches([look.prepared.image.shape for look in looks], batch):
         together = [looks[k].prepared for k in members]
         clock = [time.perf_counter()]
-        raw = run_network(detector, together)
+        raw = run_network(detector, together, half)
         clock.append(time.perf_counter())
-        found = decode(detector, raw, together)
+        known = None
+        if given is not None:
+            known = [_in_view(given[owner[k]], looks[k].prepared) for k in members]
+        found = decode(detector, raw, together, known)
         clock.append(time.perf_counter())
         for i in {owner[k] for k in members}:
             for stage, (begin, end) in zip(("network", "decode"), pairwise(clock), strict=True):
@@ -90,20 +97,37 @@ def batches(keys: Sequence[Hashable], largest: int | None = None) -> Iterator[li
 
 
 @torch.no_grad()
-def run_network(detector: Detector, prepared: Sequence[Prepared]) -> dict[str, Tensor]:
-    """The raw maps of images of one network size."""
+def run_network(detector: Detector, prepared: Sequence[Prepared], half: bool = False) -> dict[str, Tensor]:
+    """The raw maps of images of one network size, float32; half: computed as float16 on a GPU, as bfloat16 on a CPU."""
     images = torch.stack([p.image for p in prepared]).to(detector.device)
-    raw = detector(images)
+    with torch.autocast(
+        images.device.type, torch.float16 if images.is_cuda else torch.bfloat16, enabled=half
+    ):
+        raw = detector(images)
+    raw = {
+        name: value.float() if half and value.is_floating_point() else value for name, value in raw.items()
+    }
     if images.is_cuda:
         torch.cuda.synchronize()  # so that the seconds are the network's
     return dict(raw)
 
 
 @torch.no_grad()
-def decode(detector: Detector, raw: dict[str, Tensor], prepared: Sequence[Prepared]) -> list[Objects]:
-    """The objects of each image, best first, 2D boxes in network pixels, on the CPU."""
-    found = detector.decode(raw, Camera.stack([p.camera for p in prepared]))
+def decode(
+    detector: Detector,
+    raw: dict[str, Tensor],
+    prepared: Sequence[Prepared],
+    given: Sequence[GivenBoxes] | None = None,
+) -> list[Objects]:
+    """The objects of each image, best first, 2D boxes in network pixels, on the CPU; given: lifted in place of its own."""
+    cameras = Camera.stack([p.camera for p in prepared])
+    found = detector.decode(raw, cameras) if given is None else detector.lift(raw, cameras, given)
     return [one.to("cpu") for one in found]
+
+
+def _in_view(given: GivenBoxes, prepared: Prepared) -> GivenBoxes:
+    """2D boxes of a source image in network pixels."""
+    return replace(given, boxes=prepared.view.px_from_source(given.boxes.view(-1, 2, 2)).view(-1, 4))
 
 
 @torch.no_grad()

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-import os
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import torch
 
-from monolift.data.cameras import CameraChoice, KnownCamera
-from monolift.data.live import LiveSource
-from monolift.data.sources import InputImage, expand, frames, input_image, is_video, read_input_image
+from monolift.data.cameras import CameraChoice
+from monolift.data.formats.boxes2d import Boxes2D, BoxFiles
+from monolift.data.sources import expand
 from monolift.errors import InputError
 from monolift.geometry import Camera
 from monolift.inference import checkpoint, zoo
 from monolift.inference.averaging import Averaging
 from monolift.inference.detect import detect_samples
 from monolift.inference.device import pick_device
-from monolift.inference.pipeline import ahead, newest
+from monolift.inference.pipeline import ahead
 from monolift.inference.results import Results3D
-from monolift.methods.base import Detector
+from monolift.inference.shots import (
+    Failed,
+    Shot,
+    has_frames,
+    holds_several,
+    is_path,
+    read_shot,
+    read_shots,
+    with_boxes,
+)
+from monolift.methods.base import Detector, GivenBoxes
 from monolift.typing import Tensor
 
 if TYPE_CHECKING:
@@ -36,24 +43,11 @@ if TYPE_CHECKING:
 
 DEFAULT_SCORE = 0.25  # of a checkpoint whose card says nothing (SMOKE's)
 BATCH = 8  # images of a list that share a batch
+Several: TypeAlias = list[Any] | tuple[Any, ...] | Iterator[Any]
+Counted: TypeAlias = Callable[
+    [int, int | None], object
+]  # called with how many are done, and how many there are
 CameraLike: TypeAlias = Camera | str | Sequence[float]
-
-
-@dataclass(frozen=True)
-class Shot:
-    """An image with its camera: all that detection needs. read_seconds: what reading it took."""
-
-    photo: InputImage
-    camera: KnownCamera
-    read_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Failed:
-    """An image that could not be used. source: its file or name."""
-
-    source: str
-    error: Exception
 
 
 class Model:
@@ -74,6 +68,35 @@ class Model:
         self.backend = backend
         self.name = name
         self.card = card or {}
+        self._half = False
+
+    def __call__(self, source: Any, camera: CameraLike | None = None, **options: Any) -> Any:
+        """`detect`: ``model(image)`` is a result, ``model([a, b])`` a list of them."""
+        return self.detect(source, camera, **options)
+
+    def to(self, device: str | torch.device) -> Model:
+        """This model, its weights on another device ("cpu", "cuda", "cuda:1", "auto").
+
+        Raises:
+            InputError: for a device that is not there, and for a backend other than torch.
+        """
+        self._on_torch("to")
+        self.detector.to(pick_device(str(device)))
+        return self
+
+    def half(self, on: bool = True) -> Model:
+        """This model, computing its network in half precision (float16 on a GPU, bfloat16 on a CPU); boxes stay float32.
+
+        Raises:
+            InputError: for a backend other than torch.
+        """
+        self._on_torch("half")
+        self._half = on
+        return self
+
+    def _on_torch(self, what: str) -> None:
+        if self.backend != "torch":
+            raise InputError(f"Model.{what}: goes with the backend torch, this model has {self.backend}")
 
     def __repr__(self) -> str:
         return f"<Model {self.name}: {self.detector.method}, {', '.join(self.classes)}, {self.device}>"
@@ -135,13 +158,15 @@ class Model:
         return self.detector.device
 
     @overload
-    def detect(self, source: list[Any] | tuple[Any, ...], camera: CameraLike | None = None, *, calib: str | Path | None = None,
+    def detect(self, source: Several, camera: CameraLike | None = None, *, calib: str | Path | None = None,
                fov: float | None = None, score: float | None = None, batch: int = BATCH,
-               zooms: Sequence[float] | None = None, flip: bool = False) -> list[Results3D]: ...  # fmt: skip
+               zooms: Sequence[float] | None = None, flip: bool = False,
+               progress: Counted | None = None) -> list[Results3D]: ...  # fmt: skip
     @overload
     def detect(self, source: ImageLike, camera: CameraLike | None = None, *, calib: str | Path | None = None,
                fov: float | None = None, score: float | None = None, batch: int = BATCH,
-               zooms: Sequence[float] | None = None, flip: bool = False) -> Results3D: ...  # fmt: skip
+               zooms: Sequence[float] | None = None, flip: bool = False,
+               progress: Counted | None = None) -> Results3D: ...  # fmt: skip
     def detect(
         self,
         source: Any,
@@ -153,12 +178,13 @@ class Model:
         batch: int = BATCH,
         zooms: Sequence[float] | None = None,
         flip: bool = False,
+        progress: Counted | None = None,
     ) -> Results3D | list[Results3D]:
         """The objects of one image; of a list of images, a list of results.
 
         Args:
-            source: a path; (H, W, 3) uint8 RGB array; PIL image; (3, H, W) uint8 tensor; or a list of them. For a folder, a
-                glob or a video see `stream`.
+            source: a path; (H, W, 3) uint8 RGB array; PIL image; (3, H, W) uint8 tensor; or a list or an iterator of them. For
+                a folder, a glob or a video see `stream`.
             camera: fx, fy, cx, cy in pixels (Camera, numbers or "fx,fy,cx,cy")
             calib: camera file (KITTI, ROS, OpenCV, RealSense, JSON), or a folder of them matched by name
             fov: horizontal, degrees. Without any of them EXIF decides, and failing that a guess: the result's warnings
@@ -168,21 +194,27 @@ class Model:
             zooms: test-time augmentation: the network images' sizes against the plain one, as in (0.8, 1, 1.3), whose
                 detections are averaged: better boxes for as many times the time.
             flip: each view mirrored, too. Not for roi10d.
+            progress: called after each image of several with how many are done and how many there are (None: not known).
 
         Raises:
             InputError: for images and cameras that cannot be used.
         """
-        if isinstance(source, (list, tuple)):
+        if isinstance(source, (list, tuple, Iterator)):
             options: dict[str, Any] = {"score": score, "batch": batch, "zooms": zooms, "flip": flip}
-            return list(self.stream(source, camera, calib=calib, fov=fov, **options))
-        if _holds_several(source):
+            results = []
+            for result in self.stream(source, camera, calib=calib, fov=fov, **options):
+                results.append(result)
+                if progress is not None:
+                    progress(len(results), None if isinstance(source, Iterator) else len(source))
+            return results
+        if holds_several(source):
             raise InputError(
                 f"{source}: detect takes one image or a list of them, got a folder, a video or a pattern: for these iterate "
                 "over model.stream(...)"
             )
         choice = CameraChoice.of(camera, calib, fov)
         averaging = self._averaging(zooms, flip)
-        return self.detect_known([_shot(source, choice)], score, averaging=averaging)[0]
+        return self.detect_known([read_shot(source, choice)], score, averaging=averaging)[0]
 
     def stream(
         self,
@@ -198,6 +230,7 @@ class Model:
         on_error: Callable[[str, Exception], None] | None = None,
         read_ahead: int = 0,
         limit: int | None = None,
+        boxes: BoxFiles | None = None,
     ) -> Iterator[Results3D]:
         """One result after the other, in order: of a folder, a glob, a video, an image, or a list of any of these.
 
@@ -212,6 +245,8 @@ class Model:
                 comes; the others are still done. Without it the exception is raised there.
             read_ahead: images that another thread reads while the network runs; 0: each is read when its turn comes.
             limit: frames of each video at most.
+            boxes: 2D boxes of another detector (`monolift.data.formats.boxes2d.read_boxes2d`), which are lifted in place of
+                what the model finds; see `lift`.
 
         Raises:
             InputError: at once for arguments that cannot be used.
@@ -222,12 +257,17 @@ class Model:
         if limit is not None and limit < 1:
             raise InputError(f"limit: expected 1 or more, got {limit}")
         choice, averaging = CameraChoice.of(camera, calib, fov), self._averaging(zooms, flip)
-        score = self._threshold(score, averaging)
-        items: list[Any] = []
-        for item in source if isinstance(source, (list, tuple)) else [source]:
-            items += expand(item) if _is_path(item) else [item]
-        shots = _shots(items, choice, limit)
-        if read_ahead and (len(items) > 1 or any(map(_has_frames, items))):
+        if boxes is not None:
+            self._check_lifts(averaging)
+        items: Iterator[Any] | list[Any]
+        score = self._threshold(0.0 if boxes is not None and score is None else score, averaging)
+        if isinstance(source, Iterator):
+            items = source
+        else:
+            several = source if isinstance(source, (list, tuple)) else [source]
+            items = [one for item in several for one in (expand(item) if is_path(item) else [item])]
+        shots = with_boxes(read_shots(items, choice, limit), boxes)
+        if read_ahead and (isinstance(items, Iterator) or len(items) > 1 or any(map(has_frames, items))):
             shots = ahead(shots, read_ahead)
         return self._stream(shots, score, batch, averaging, on_error)
 
@@ -271,6 +311,8 @@ class Model:
     ) -> list[Results3D]:
         """The objects of images whose cameras are known, in their order; score and batch as `detect`, averaging as
         its zooms and flip."""
+        known = [self._given(shot) for shot in shots]
+        given = [one for one, _ in known if one is not None]
         found = detect_samples(
             self.detector,
             [shot.photo.image for shot in shots],
@@ -278,6 +320,8 @@ class Model:
             score=self._threshold(score, averaging),
             batch=batch,
             averaging=averaging,
+            given=given or None,
+            half=self._half,
         )
         return [
             Results3D(
@@ -288,12 +332,51 @@ class Model:
                 camera_origin=shot.camera.origin,
                 path=shot.photo.path,
                 timings={"read": shot.read_seconds, **one.seconds},
-                warnings=shot.photo.warnings + shot.camera.warnings,
+                warnings=shot.photo.warnings + shot.camera.warnings + said,
                 time=shot.photo.time,
                 frame=shot.photo.frame,
             )
-            for shot, one in zip(shots, found, strict=True)
+            for shot, one, (_, said) in zip(shots, found, known, strict=True)
         ]
+
+    def lift(
+        self,
+        source: ImageLike,
+        boxes: Boxes2D,
+        camera: CameraLike | None = None,
+        *,
+        calib: str | Path | None = None,
+        fov: float | None = None,
+        score: float = 0.0,
+    ) -> Results3D:
+        """3D boxes of 2D boxes that another detector found in an image, one each: ROI-10D's lifting.
+
+        Args:
+            boxes: ``Boxes2D.of(xyxy, classes, scores)``, pixels of the image; those of classes that the model does not know
+                are left out, and the result's warnings count them.
+            source: and the others as `detect`. Scores are those of the boxes times the method's confidence in the 3D box.
+
+        Raises:
+            InputError: for a method that does not lift boxes, and for images and cameras that cannot be used.
+        """
+        self._check_lifts(None)
+        shot = replace(read_shot(source, CameraChoice.of(camera, calib, fov)), boxes=boxes)
+        return self.detect_known([shot], score)[0]
+
+    def _check_lifts(self, averaging: Averaging | None) -> None:
+        if not self.detector.lifts:
+            raise InputError(f"{self.name}: {self.detector.method} does not lift 2D boxes: roi10d does")
+        if averaging is not None:
+            raise InputError("zooms and flip: given 2D boxes are lifted in one view: leave these out")
+        if self.backend != "torch":
+            raise InputError(f"given 2D boxes are lifted by the backend torch, got {self.backend}")
+
+    def _given(self, shot: Shot) -> tuple[GivenBoxes | None, tuple[str, ...]]:
+        """An image's 2D boxes of the model's classes, and what to say about the others."""
+        if shot.boxes is None:
+            return None, ()
+        kept, labels, said = shot.boxes.known(self.classes)
+        return GivenBoxes(kept.boxes, labels, kept.scores), (said,) if said else ()
 
     def detect_each(
         self, shots: Sequence[Shot], score: float | None = None, averaging: Averaging | None = None
@@ -339,13 +422,15 @@ def load(name_or_path: str | Path = "smoke", device: str = "auto", name: str | N
 
 
 @overload
-def detect(source: list[Any] | tuple[Any, ...], camera: CameraLike | None = None, *, calib: str | Path | None = None,
+def detect(source: Several, camera: CameraLike | None = None, *, calib: str | Path | None = None,
            fov: float | None = None, score: float | None = None, model: str | Path | Model = "smoke",
-           device: str = "auto") -> list[Results3D]: ...  # fmt: skip
+           device: str = "auto",
+           progress: Counted | None = None) -> list[Results3D]: ...  # fmt: skip
 @overload
 def detect(source: ImageLike, camera: CameraLike | None = None, *, calib: str | Path | None = None,
            fov: float | None = None, score: float | None = None, model: str | Path | Model = "smoke",
-           device: str = "auto") -> Results3D: ...  # fmt: skip
+           device: str = "auto",
+           progress: Counted | None = None) -> Results3D: ...  # fmt: skip
 def detect(
     source: Any,
     camera: CameraLike | None = None,
@@ -355,51 +440,11 @@ def detect(
     score: float | None = None,
     model: str | Path | Model = "smoke",
     device: str = "auto",
+    progress: Counted | None = None,
 ) -> Results3D | list[Results3D]:
     """``load(model, device).detect(source, camera, ...)`` in one call; to detect more than once load the model once."""
     loaded = model if isinstance(model, Model) else load(model, device)
-    found: Results3D | list[Results3D] = loaded.detect(source, camera, calib=calib, fov=fov, score=score)
+    found: Results3D | list[Results3D] = loaded.detect(
+        source, camera, calib=calib, fov=fov, score=score, progress=progress
+    )
     return found
-
-
-def _shots(items: Sequence[Any], choice: CameraChoice, limit: int | None = None) -> Iterator[Shot | Failed]:
-    """The images of files, videos and arrays, each with its camera, read when its turn comes."""
-    for item in items:
-        try:
-            if _has_frames(item):
-                known = item if isinstance(item, LiveSource) else Path(item)
-                one_by_one = newest(frames(item)) if isinstance(item, LiveSource) else frames(item)
-                for frame in itertools.islice(one_by_one, limit):
-                    yield Shot(frame, _camera(choice, frame, known.stem))  # one calibration for all
-            else:
-                yield _shot(item, choice)
-        except Exception as error:
-            yield Failed(str(item) if _is_path(item) or isinstance(item, LiveSource) else "image", error)
-
-
-def _has_frames(item: Any) -> bool:
-    return isinstance(item, LiveSource) or (_is_path(item) and is_video(item))
-
-
-def _shot(source: Any, choice: CameraChoice) -> Shot:
-    start = time.perf_counter()
-    photo = read_input_image(source) if _is_path(source) else input_image(source)
-    seconds = time.perf_counter() - start
-    return Shot(photo, _camera(choice, photo, photo.name), seconds)
-
-
-def _camera(choice: CameraChoice, photo: InputImage, name: str) -> KnownCamera:
-    height, width = photo.image.shape[1:]
-    return choice.for_image(name, width, height, photo.film_mm)
-
-
-def _is_path(source: Any) -> bool:
-    return isinstance(source, (str, os.PathLike))
-
-
-def _holds_several(source: Any) -> bool:
-    """Whether a path stands for more than one image: a folder, a video, a pattern."""
-    if not _is_path(source):
-        return False
-    path = Path(source)
-    return path.is_dir() or is_video(path) or (not path.exists() and any(c in str(source) for c in "*?["))

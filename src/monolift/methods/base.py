@@ -203,6 +203,15 @@ def keeping(config: Config, measured: Config, keep: Collection[str]) -> Config:
     return replace(measured, **{name: getattr(config, name) for name in set_by_user})
 
 
+@dataclass(frozen=True)
+class GivenBoxes:
+    """N 2D boxes of an image from another detector: (N, 4) pixels, (N,) class indices, (N,) scores from 0 to 1."""
+
+    boxes: Float[Tensor, "n 4"]
+    labels: Int[Tensor, " n"]
+    scores: Float[Tensor, " n"]
+
+
 class Detector(nn.Module, ABC, Generic[Config, Encoded]):
     """A network with what turns images into its input and its output into boxes.
 
@@ -215,6 +224,8 @@ class Detector(nn.Module, ABC, Generic[Config, Encoded]):
     config: Config
     network: nn.Module
     """With a child named ``backbone``."""
+    lifts: bool = False
+    """Whether it lifts 2D boxes from elsewhere to 3D."""
     averages: bool = True
     """Whether the detections of several views of an image may be averaged: not where they hold more than boxes."""
 
@@ -280,6 +291,15 @@ class Detector(nn.Module, ABC, Generic[Config, Encoded]):
         Args:
             cameras: of the network images, one each.
         """
+
+    def lift(self, raw: dict[str, Tensor], cameras: Camera, given: Sequence[GivenBoxes]) -> list[Detections]:
+        """As `decode`, of 2D boxes from elsewhere, from methods that lift regions (``lifts``): one object per box.
+
+        Args:
+            cameras: of the network images, one each.
+            given: of each image, its 2D boxes in network pixels.
+        """
+        raise NotImplementedError(f"{self.method} does not lift 2D boxes")
 
     def before_training(self, depth_maps: bool) -> list[str]:
         """Called once, after ``init``, before the first step of a training; not where one is resumed.

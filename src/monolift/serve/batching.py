@@ -9,8 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from monolift.inference.model import Failed, Model, Shot
+from monolift.inference.model import Model
 from monolift.inference.results import Results3D
+from monolift.inference.shots import Failed, Shot
 
 
 class QueueFullError(RuntimeError):

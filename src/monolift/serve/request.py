@@ -13,7 +13,7 @@ from monolift.data.sources import InputImage, input_image
 from monolift.errors import InputError, MissingExtraError
 from monolift.files import images
 from monolift.files.images import TooLargeError
-from monolift.inference.model import Shot
+from monolift.inference.shots import Shot
 
 FORMATS = {"json": "application/json", "kitti": "text/plain", "png": "image/png", "html": "text/html"}
 OPTIONS = ("camera", "fov", "calib", "score", "classes", "format", "name")

@@ -27,7 +27,7 @@ from torch import nn
 from monolift.data.sample import Detections, Sample
 from monolift.errors import InputError
 from monolift.geometry import Camera
-from monolift.methods.base import Detector, Method
+from monolift.methods.base import Detector, GivenBoxes, Method
 from monolift.methods.roi10d.assign import Targets, assign_targets, with_detected_regions
 from monolift.methods.roi10d.codec import Lifted, ROI10DCodec
 from monolift.methods.roi10d.config import (
@@ -38,7 +38,7 @@ from monolift.methods.roi10d.config import (
     paper,
     with_statistics,
 )
-from monolift.methods.roi10d.decode import LiftedDetections, decode_regions, propose
+from monolift.methods.roi10d.decode import LiftedDetections, Regions, decode_regions, propose
 from monolift.methods.roi10d.depth import load_stream
 from monolift.methods.roi10d.loss import roi10d_loss, scaled_depth
 from monolift.methods.roi10d.meshes import median_shapes, space_of, with_meshes
@@ -63,6 +63,7 @@ class ROI10D(Detector[ROI10DConfig, Targets]):
 
     method = "roi10d"
     averages = False  # shapes
+    lifts = True
     network: ROI10DNetwork
 
     def __init__(self, config: ROI10DConfig | None = None) -> None:
@@ -113,6 +114,15 @@ class ROI10D(Detector[ROI10DConfig, Targets]):
         regions = propose(self.config, raw, cameras)
         numbers = self.network.regions(raw, regions.boxes, regions.image)
         return [*decode_regions(self.codec, numbers, regions, cameras)]
+
+    def lift(self, raw: dict[str, Tensor], cameras: Camera, given: Sequence[GivenBoxes]) -> list[Detections]:
+        """The second stage alone: another detector's 2D boxes in place of the first stage's regions."""
+        image = torch.cat([torch.full_like(one.labels, b) for b, one in enumerate(given)])
+        parts = (torch.cat([getattr(one, k) for one in given]) for k in ("boxes", "labels", "scores"))
+        boxes, labels, scores = (part.to(self.device) for part in parts)
+        regions = Regions(boxes, image.to(self.device), labels, scores)
+        numbers = self.network.regions(raw, regions.boxes, regions.image)
+        return [*decode_regions(self.codec, numbers, regions, cameras, nms=False)]
 
     def with_meshes(
         self, found: Detections, image: UInt8[Tensor, "3 H W"], camera: Camera

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -67,9 +68,12 @@ def propose(config: ROI10DConfig, raw: dict[str, Tensor], cameras: Camera) -> Re
 
 @torch.no_grad()
 def decode_regions(
-    codec: ROI10DCodec, numbers: dict[str, Tensor], regions: Regions, cameras: Camera
+    codec: ROI10DCodec, numbers: dict[str, Tensor], regions: Regions, cameras: Camera, nms: bool = True
 ) -> list[LiftedDetections]:
-    """The second stage: the branches' numbers for the regions to detections, per image of a batch, best first."""
+    """The second stage: the branches' numbers for the regions to detections, per image of a batch, best first.
+
+    nms: of boxes that overlap from above one is kept; not where each region is known to be an object.
+    """
     lifted = codec.decode(numbers, regions.boxes, regions.label, cameras[regions.image])
     score = regions.score
     if "error" in numbers:  # a sure 2D box at an unsure place is a poor 3D box
@@ -88,7 +92,8 @@ def decode_regions(
     found = []
     for b in range(cameras.fx.shape[0]):
         mine = (regions.image == b) & ahead
-        kept = nms_bev(everything.boxes[mine], score[mine], regions.label[mine], codec.config.nms_bev)
+        threshold = codec.config.nms_bev if nms else math.inf
+        kept = nms_bev(everything.boxes[mine], score[mine], regions.label[mine], threshold)
         found.append(everything[mine][kept])
     return found
 
