@@ -109,7 +109,7 @@ def test_a_frame_that_cannot_be_read_is_left_out() -> None:
         (["--track", "--camera-speed", "fast"], "camera speed: expected"),
         (["--track", "--fps", "0"], "--fps: expected more than 0"),
         (["--limit", "0"], "--limit: expected 1 or more"),
-        (["--save", "video", "--out", "."], "is the input itself"),
+        (["--save", "video", "--out", "."], "is the video itself"),
     ],
 )
 def test_wrong_options_are_one_line(

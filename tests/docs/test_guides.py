@@ -83,6 +83,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(model_zoo.EXAMPLE / "example.jpg", folder / "street.jpg")
     shutil.copy(model_zoo.EXAMPLE / "calib.txt", folder / "calib.txt")
     (folder / "street.csv").write_text("image,class,x1,y1,x2,y2,score\nstreet.jpg,Car,690,172,760,222,0.93\n")
+    (folder / "fisheye.yaml").write_text(
+        "distortion_model: equidistant\ndistortion_coeffs: [-0.02, 0.01, -0.003, 0.0005]\n"
+        "intrinsics: [600, 600, 620.5, 187]\nresolution: [1242, 375]\n"
+    )
     _write_drive(folder)
     for root in (folder / "KITTI", folder / "training"):
         for name, kind, file in (

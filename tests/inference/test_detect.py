@@ -402,7 +402,7 @@ def test_public_names_are_there_and_verbs_are_plain_functions() -> None:
 
 def test_signatures_tell_the_parameters() -> None:
     assert [*inspect.signature(monolift.detect).parameters] == [
-        "source", "camera", "calib", "fov", "score", "model", "device"
+        "source", "camera", "calib", "fov", "score", "model", "device", "progress"
     ]  # fmt: skip
     assert [*inspect.signature(monolift.load).parameters] == ["name_or_path", "device", "name"]
 

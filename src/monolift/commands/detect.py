@@ -32,7 +32,7 @@ SHOWN_IN_FULL = 3  # with more images than this each gets a line instead of a ta
 
 @dataclass(frozen=True)
 class Detect:
-    """Detect 3D boxes in images, folders, globs, videos and cameras; print and save them.
+    """Detect 3D boxes in images, folders, videos and cameras; print and save them.
 
     monolift detect street.jpg --fov 70 --save image,json,kitti --out out
     """

@@ -13,6 +13,7 @@ from monolift.commands.detect_sequence import FORMATS, SEQUENCE_FORMATS, Save, S
 from monolift.commands.output import check_writable, console, count
 from monolift.errors import DiskError, InputError, MissingExtraError
 from monolift.files.folders import write_error
+from monolift.files.images import IMAGE_SUFFIXES
 from monolift.files.json_text import format_json
 from monolift.files.manifest import DONE, FAILED, FRAME, Manifest
 from monolift.files.progress import Progress
@@ -245,7 +246,8 @@ class Writer:
     @staticmethod
     def _keep_input(target: Path, path: Path | None) -> None:
         if path is not None and target.resolve() == path.resolve():
-            raise TakenError(f"{target}: is the input itself and is not overwritten; use another --out")
+            kind = "image" if target.suffix.lower() in IMAGE_SUFFIXES else "video"
+            raise TakenError(f"{target}: is the {kind} itself and is not overwritten; use another --out")
 
 
 def _save(result: Results3D, kind: str, target: Path) -> None:

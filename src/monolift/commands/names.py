@@ -11,6 +11,7 @@ SUBCOMMANDS = {
     "inspect": "check a KITTI-format data set, plot its labels",
     "view": "view boxes, points, meshes in the browser; review labels",
     "convert": "convert between KITTI, nuScenes, Omni3D and COCO",
+    "rectify": "rectify images of a fisheye camera",
     "convert-checkpoint": "import a checkpoint of lzccccc/SMOKE or MMDetection3D",
     "synth": "render a synthetic KITTI with labels, masks and depth",
     "export": "export to ONNX, checked against PyTorch",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from monolift.errors import InputError, MissingExtraError
 
 
+@runtime_checkable
 class Logger(Protocol):
     """Takes the row of an epoch: its number, step, losses and, after a validation, scores."""
 

@@ -139,14 +139,15 @@ class CameraFields:
         model = model_of(self.any_of("distortion_model", "model"), self.where)
         if str(self.any_of("camera_model") or "").lower() not in ("", "pinhole"):
             model_of(self.any_of("camera_model"), self.where)
-        size = self._size(sized)
-        numbers = self._numbers()
+        size = self.size(sized)
+        numbers = self.numbers()
         self._refuse_cropped(size)
-        coefficients = self._coefficients(required=kind == "camera_info")
+        coefficients = self.coefficients(required=kind == "camera_info")
         warnings = bending_warning(numbers, size or image, model, coefficients, self.where)
         return CameraFile(kind, numbers, size, warnings)
 
-    def _numbers(self) -> CameraNumbers:
+    def numbers(self) -> CameraNumbers:
+        """Focal lengths, principal point and translation. Raises InputError naming the field."""
         for names, columns in ((MATRIX, 3), (COLUMN_MAJOR, 3), (PROJECTION, 4)):
             name = next((n for n in names if self.any_of(n) is not None), None)
             if name is None:
@@ -172,7 +173,8 @@ class CameraFields:
         )
         return CameraNumbers(fx, fy, cx, cy, (t[0], t[1], t[2]))
 
-    def _size(self, required: bool) -> tuple[int, int] | None:
+    def size(self, required: bool) -> tuple[int, int] | None:
+        """Width and height, None where they are not stated. Raises InputError for ones that are required or odd."""
         stated = next((n for n in SIZE if isinstance(self.fields.get(n), list)), None)
         if stated is not None:
             given = self._listed(stated, (2,))
@@ -211,7 +213,8 @@ class CameraFields:
             raise InputError(f"{self.where}: {name}: expected {expected} finite numbers, got {shown}")
         return [float(v) for v in data]
 
-    def _coefficients(self, required: bool) -> list[float]:
+    def coefficients(self, required: bool) -> list[float]:
+        """The distortion's, zeros where none are stated. Raises InputError where they are required."""
         name = next((n for n in COEFFICIENTS if self.any_of(n) is not None), None)
         if name is not None:
             return self._listed(name, ())

@@ -54,7 +54,7 @@ def model_of(value: Any, where: str) -> str:
     if model in FISHEYE:
         raise InputError(
             f"{where}: a fisheye camera ({model}): it bends straight lines, so what looks like a box is none; "
-            "rectify the images to a pinhole camera first and give that camera"
+            "rectify the images to a pinhole camera first (monolift rectify) and give that camera"
         )
     if model not in PINHOLE:
         raise InputError(
