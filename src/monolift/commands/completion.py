@@ -44,6 +44,8 @@ class Completion:
 
     shell: Annotated[str, tyro.conf.Positional, option("SHELL")] = ""
     """bash, zsh or fish."""
+    quiet: bool = False
+    """Print warnings and errors only, besides the script."""
 
 
 def run(options: Completion) -> int:

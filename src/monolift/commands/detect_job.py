@@ -13,7 +13,6 @@ from monolift.commands.detect_sequence import FORMATS, SEQUENCE_FORMATS, Save, S
 from monolift.commands.output import check_writable, console, count
 from monolift.errors import DiskError, InputError, MissingExtraError
 from monolift.files.folders import write_error
-from monolift.files.images import IMAGE_SUFFIXES
 from monolift.files.json_text import format_json
 from monolift.files.manifest import DONE, FAILED, FRAME, Manifest
 from monolift.files.progress import Progress
@@ -246,7 +245,9 @@ class Writer:
     @staticmethod
     def _keep_input(target: Path, path: Path | None) -> None:
         if path is not None and target.resolve() == path.resolve():
-            kind = "image" if target.suffix.lower() in IMAGE_SUFFIXES else "video"
+            from monolift.data.sources import is_video
+
+            kind = "video" if is_video(target) else "image"
             raise TakenError(f"{target}: is the {kind} itself and is not overwritten; use another --out")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ class Rectify:
     """Horizontal field of view of the rectified images, at most 119 degrees."""
     out: Path = Path("flat")
     """Output folder: NAME.png of each image, and camera.json for --calib of other subcommands."""
+    limit: Annotated[int | None, option("N")] = None
+    """Maximum number of frames of each video (default: all)."""
     json: Annotated[str | None, option("FILE")] = None
     """Write the rectified camera and the files as JSON to FILE, or to standard output with "-"."""
     quiet: bool = False
@@ -44,6 +47,8 @@ def run(options: Rectify) -> int:
         raise InputError("--calib: expected the file of a fisheye camera, got none")
     if not options.source:
         raise InputError("nothing to rectify: expected images, folders, globs or videos")
+    if options.limit is not None and options.limit < 1:
+        raise InputError(f"--limit: expected 1 or more, got {options.limit}")
     from PIL import Image
 
     from monolift.data.fisheye import read_fisheye
@@ -60,7 +65,8 @@ def run(options: Rectify) -> int:
     with Progress(len(files), "files", options.quiet or len(files) < 2) as progress:
         for path in files:
             try:
-                for one in frames(path) if is_video(path) else [read_input_image(Path(str(path)))]:
+                images = frames(path) if is_video(path) else iter([read_input_image(Path(str(path)))])
+                for one in itertools.islice(images, options.limit):
                     target = options.out / f"{one.name}.png"
                     if one.name in written or (
                         one.path is not None and target.resolve() == one.path.resolve()
