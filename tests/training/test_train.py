@@ -180,7 +180,6 @@ def test_a_run_leaves_checkpoints_and_its_history(toy: Path, tmp_path: Path) -> 
         table = list(csv.DictReader(file))
     assert [float(r["total"]) for r in table] == pytest.approx([r["total"] for r in rows])
     assert list((tmp_path / "run" / "images").glob("*.jpg"))
-    assert (tmp_path / "run" / "curves.png").is_file()
     model = checkpoint.load(best)
     assert model.config.sizes[0] != SmokeConfig().sizes[0]  # measured on the training split
     assert checkpoint.read_card(best)["validation"]["selection"] >= 0

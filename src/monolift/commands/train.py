@@ -31,7 +31,7 @@ class Train:
     method: Annotated[str, tyro.conf.Positional, option("METHOD")] = ""
     """smoke, ss3d or roi10d; required unless --config names it."""
     out: Annotated[Path | None, option("DIR")] = None
-    """Run folder (required): checkpoints last/ and best/, metrics.jsonl, results.csv, curves.png, run.toml, images/."""
+    """Run folder (required): checkpoints last/ and best/, metrics.jsonl, results.csv, run.toml, images/."""
     data: Annotated[tuple[Path, ...], option("ROOT...")] = ()
     """KITTI folders (required). --split and --val-split apply to the first; additional data sets are used in full."""
     config: Annotated[Path | None, option("FILE")] = None
@@ -66,12 +66,8 @@ class Train:
     """Minutes between checkpoints; each epoch also ends with one."""
     seed: int = 0
     """Random seed."""
-    patience: Annotated[int | None, option("N")] = None
-    """End after N validations without a better one (default: train all epochs)."""
     tensorboard: bool = False
     """Also write TensorBoard events to OUT/tensorboard."""
-    log_to: Annotated[str | None, option("NAME,...")] = None
-    """Report each epoch to tensorboard, wandb or mlflow, comma-separated (extras of these names)."""
     quiet: bool = False
     """Print warnings and errors only."""
     json: Annotated[str | None, option("FILE")] = None
@@ -166,6 +162,4 @@ def _train(options: Train, out: Path) -> Path:
         overwrite=options.overwrite,
         tensorboard=options.tensorboard,
         quiet=options.quiet,
-        log_to=[] if options.log_to is None else [name.strip() for name in options.log_to.split(",")],
-        patience=options.patience,
     )

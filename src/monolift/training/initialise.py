@@ -122,8 +122,6 @@ def _from_checkpoint(detector: Detector, path: Path, partial: bool) -> str:
     missing = taken.missing()
     if missing:
         said += f"; {len(missing)} stay random ({_first(missing)})"
-    if other.classes != detector.classes:
-        said += f"; {_classes(other.classes, detector.classes)}"
     return f"{'' if share >= LEAST_SHARE else 'warning: '}{said}"
 
 
@@ -169,14 +167,6 @@ def _refusal(path: Path, other: Detector, detector: Detector, taken: Taken, shar
         f"{path}: this {other.method} checkpoint fills {share:.0%} of {what}, expected at least {LEAST_SHARE:.0%}: {why}: "
         f"{advice}"
     )
-
-
-def _classes(theirs: tuple[str, ...], own: tuple[str, ...]) -> str:
-    """Which of a training's classes the checkpoint knows."""
-    known, new = [name for name in own if name in theirs], [name for name in own if name not in theirs]
-    said = [f"known from it: {', '.join(known)}"] if known else []
-    said += [f"new: {', '.join(new)}"] if new else []
-    return f"classes {'; '.join(said)}"
 
 
 def _first(names: list[str], most: int = 3) -> str:

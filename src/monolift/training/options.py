@@ -21,7 +21,6 @@ from monolift.files.settings import (
 )
 from monolift.methods.base import DetectorConfig, Method
 from monolift.methods.recipe import Recipe
-from monolift.training.loggers import check_loggers
 
 LIMITS = {
     "seed": SEED,
@@ -54,21 +53,9 @@ class RunOptions:
     overwrite: bool = False
     tensorboard: bool = False
     quiet: bool = False
-    log_to: tuple[str, ...] = ()
-    patience: int | None = None
 
     def __post_init__(self) -> None:
         check_fields("", self, limits=LIMITS)
-        if self.patience is not None and self.patience < 1:
-            raise InputError(f"patience: expected 1 or more validations, got {self.patience}")
-        check_loggers(self.log_to)
-        if self.patience is not None and self.val_split is None:
-            raise InputError("patience: counts validations: give a val_split")
-
-    @property
-    def loggers(self) -> tuple[str, ...]:
-        """What else takes each epoch's row."""
-        return (*(("tensorboard",) if self.tensorboard else ()), *self.log_to)
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,6 @@ class Record:
             val_every=options.val_every,
             save_minutes=options.save_minutes,
             tensorboard=options.tensorboard,
-            log_to=",".join(options.log_to) or None,
-            patience=options.patience,
             measure=options.measure,
             settings=changes,
         )

@@ -60,10 +60,6 @@ class RunFile:
     """A checkpoint is written at least this often."""
     tensorboard: bool | None = None
     """Also write TensorBoard events."""
-    log_to: str | None = None
-    """Where else epochs are reported: tensorboard, wandb, mlflow, comma-separated."""
-    patience: int | None = None
-    """Validations without a better one after which the training ends."""
     measure: bool | None = None
     """Whether the constants that no setting names are measured on the training data."""
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -5,23 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monolift.errors import InputError
+from monolift.errors import InputError, MissingExtraError
 from monolift.files.folders import remove_folder, write_atomically
-from monolift.files.images import write_image
 from monolift.files.output_folder import LOCK
-from monolift.training.loggers import Logger
-from monolift.training.report import CURVES, draw_curves
 
 METRICS, RESULTS, DESCRIPTION = "metrics.jsonl", "results.csv", "run.toml"
 TRAIN_IDS, VAL_IDS = "train_ids.txt", "val_ids.txt"
 STATES = ("last", "last.old", "best")
 OURS = (
     *STATES, "last.new", "best.old", METRICS, RESULTS, DESCRIPTION, TRAIN_IDS, VAL_IDS, "val", "val.txt", "images",
-    "tensorboard", CURVES, "wandb", "pictures",  # the name of images/ in runs of 0.1.0
+    "tensorboard", "pictures",  # the name of images/ in runs of 0.1.0
 )  # fmt: skip
 """All that a training writes; nothing else in the folder is ever touched."""
 
@@ -70,11 +66,12 @@ def _run_in(out: Path) -> list[str]:
 
 
 class History:
-    """The rows of metrics.jsonl and results.csv, one for each epoch, their curves as an image, and what else takes them."""
+    """The rows of metrics.jsonl and results.csv, one for each epoch, and TensorBoard's events where asked for."""
 
-    def __init__(self, out: Path, loggers: Sequence[Logger] = ()) -> None:
-        self.out, self.loggers = out, loggers
+    def __init__(self, out: Path, tensorboard: bool = False) -> None:
+        self.out = out
         self.rows, self.damaged = self._read()
+        self.events = _events(out) if tensorboard else None
 
     def warnings(self) -> list[str]:
         """What was wrong with the rows that an earlier run has left."""
@@ -107,11 +104,15 @@ class History:
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self.out / RESULTS, table.getvalue().encode())
-        write_image(self.out / CURVES, draw_curves(self.rows))
-        for logger in self.loggers:
-            logger.add(row)
+        if self.events is not None:
+            for name, value in row.items():
+                self.events.add_scalar(name, value, row["epoch"])
+            self.events.flush()
 
-    def close(self) -> None:
-        """Tells the loggers that the training has ended."""
-        for logger in self.loggers:
-            logger.close()
+
+def _events(out: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("tensorboard=True", "tensorboard") from error
+    return SummaryWriter(str(out / "tensorboard"))

@@ -23,7 +23,6 @@ from monolift.nn.cpu_training import train_faster
 from monolift.training.census import take_census
 from monolift.training.data import Encoder, Loader, Views, cutout_bank
 from monolift.training.initialise import initialise
-from monolift.training.loggers import open_loggers
 from monolift.training.optimizer import Average, freeze, make_optimizer
 from monolift.training.options import RunOptions
 from monolift.training.processes import Processes
@@ -116,8 +115,7 @@ def set_up(
         if options.overwrite:
             clear(out)
         record.write(out)
-    loggers = open_loggers(options.loggers, out, record.card) if processes.first else []
-    history = History(out, loggers)
+    history = History(out, options.tensorboard and processes.first)
     notes += history.warnings()
     per_step = recipe.batch_size * processes.world
     progress = Progress(

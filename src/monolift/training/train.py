@@ -32,7 +32,6 @@ from monolift.training.initialise import find_weights
 from monolift.training.optimizer import set_rate
 from monolift.training.options import RunOptions
 from monolift.training.processes import Processes
-from monolift.training.report import epoch_lines, stale
 from monolift.training.run_folder import claim
 from monolift.training.setup import Training, set_up
 from monolift.training.state import LAST, PREVIOUS, all_finite, save_last, tidy
@@ -76,8 +75,6 @@ def train(
     overwrite: bool = False,
     tensorboard: bool = False,
     quiet: bool = False,
-    log_to: Sequence[str] = (),
-    patience: int | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Path:
     """Train a detector; return the folder of its best checkpoint, the last one without validation.
@@ -85,8 +82,9 @@ def train(
     Args:
         config: of the method to train, as ``SmokeConfig()``; its class says which method.
         recipe: optimiser, schedule, augmentation; each method's ``RECIPES`` has one for each preset.
-        data: KITTI folders or data sets; ``split`` and ``val_split`` belong to the first, further ones are used whole.
-        out: folder of the run: checkpoints last/ and best/, metrics.jsonl, results.csv, curves.png, run.toml, images/.
+        data: KITTI folders or data sets; ``split`` and ``val_split`` belong to the first, additional data sets are used in
+            full.
+        out: folder of the run: checkpoints last/ and best/, metrics.jsonl, results.csv, run.toml, images/.
         split: training ids, or a file of them; all without it.
         val_split: validation ids, a file of them, or a data set; no validation without it.
         keep: fields of ``config`` that are not measured on the training data.
@@ -100,12 +98,10 @@ def train(
         workers: loader processes; 0 loads in the training process.
         val_every: epochs between validations; the last epoch is always validated.
         save_minutes: a checkpoint is written at least this often, and after each epoch.
-        resume: continue from out/last to the same end as a run that was never interrupted; begins where nothing is there.
+        resume: continue from out/last, bit-exact; begins a new run where nothing is there.
         overwrite: replace a run that is in ``out``; without it (and resume) that is an error.
         tensorboard: also write events to out/tensorboard (extra monolift[tensorboard]).
         quiet: no progress; warnings are still printed.
-        log_to: "tensorboard", "wandb", "mlflow": where else each epoch's losses and scores are reported.
-        patience: end after so many validations that were not better than the best before; by default never.
         on_step: called after each step.
 
     Raises:
@@ -115,7 +111,7 @@ def train(
     method, out = method_of(config), Path(out)
     options = RunOptions(
         split, val_split, init, init_partial, frozenset(keep), measure, seed, device, workers, val_every, save_minutes,
-        resume, overwrite, tensorboard, quiet, tuple(log_to), patience,
+        resume, overwrite, tensorboard, quiet,
     )  # fmt: skip
     weights = None if init is None else find_weights(init)
     parts, val = open_data(method.learns_depth(config), data, split, val_split)
@@ -128,26 +124,19 @@ def train(
             recover(out / "best")
         training = set_up(method, config, recipe, parts, val, out, processes, weights, options)
         stack.enter_context(training.progress)
-        stack.callback(training.history.close)
-        _run(training, val_every, 60 * save_minutes, on_step, patience)
+        _run(training, val_every, 60 * save_minutes, on_step)
         if processes.first:
             tidy(out)
     return out / "best" if (out / "best").exists() else out / LAST
 
 
-def _run(
-    t: Training,
-    val_every: int,
-    save_seconds: float,
-    on_step: Callable[[Step], None] | None,
-    patience: int | None = None,
-) -> None:
+def _run(t: Training, val_every: int, save_seconds: float, on_step: Callable[[Step], None] | None) -> None:
     """All epochs that are left: steps, a validation now and then, a row of history and a checkpoint after each."""
     state, recipe = t.state, t.recipe
     total, epochs = recipe.length(t.loader.steps), recipe.epochs_of(t.loader.steps)
     saved = time.monotonic()
     late = _LateLosses(t)
-    while state.epoch < epochs and not _is_stale(t, patience):
+    while state.epoch < epochs:
         t.detector.train()
         for part in t.frozen:
             part.eval()  # keep the BatchNorm statistics frozen
@@ -176,22 +165,10 @@ def _run(
         if state.epoch % val_every == 0 or state.epoch == epochs:
             row |= _validate(t)
         if t.processes.first:
-            for line in epoch_lines(row, epochs):
-                t.progress.say(line)
+            t.progress.say("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
             t.history.add(row)
         _save(t)
         saved = time.monotonic()
-
-
-def _is_stale(t: Training, patience: int | None) -> bool:
-    """Whether ``patience`` validations have brought nothing better; the first process knows."""
-    if patience is None:
-        return False
-    stops = t.processes.first and stale(t.history.rows) >= patience
-    if stops:
-        t.progress.say(f"ends in epoch {t.state.epoch}: {patience} validations without a better one")
-    flag = torch.tensor(float(stops), device=t.processes.device)
-    return bool(t.processes.mean({"stops": flag})["stops"] > 0)
 
 
 def _step(t: Training, batch: Batch) -> dict[str, Tensor]:
