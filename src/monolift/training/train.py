@@ -82,7 +82,8 @@ def train(
     Args:
         config: of the method to train, as ``SmokeConfig()``; its class says which method.
         recipe: optimiser, schedule, augmentation; each method's ``RECIPES`` has one for each preset.
-        data: KITTI folders or data sets; ``split`` and ``val_split`` belong to the first, further ones are used whole.
+        data: KITTI folders or data sets; ``split`` and ``val_split`` belong to the first, additional data sets are used in
+            full.
         out: folder of the run: checkpoints last/ and best/, metrics.jsonl, results.csv, run.toml, images/.
         split: training ids, or a file of them; all without it.
         val_split: validation ids, a file of them, or a data set; no validation without it.
@@ -97,7 +98,7 @@ def train(
         workers: loader processes; 0 loads in the training process.
         val_every: epochs between validations; the last epoch is always validated.
         save_minutes: a checkpoint is written at least this often, and after each epoch.
-        resume: continue from out/last to the same end as a run that was never interrupted; begins where nothing is there.
+        resume: continue from out/last, bit-exact; begins a new run where nothing is there.
         overwrite: replace a run that is in ``out``; without it (and resume) that is an error.
         tensorboard: also write events to out/tensorboard (extra monolift[tensorboard]).
         quiet: no progress; warnings are still printed.
