@@ -40,6 +40,7 @@ from monolift.typing import Float, Tensor
 
 COPIES, JITTER = 6, 0.12
 POINTS = 30
+RIDGE = 3e4
 LEAST_HEIGHT, LARGELY = 8, 2
 BATCH, RATE, DECAY, DROPOUT = 128, 1e-3, 1e-2, 0.3
 HEIGHTS = (8, 16, 28, 500)
@@ -141,6 +142,20 @@ def trained(cars: Cars, start: Tensor, seed: int, steps: int, loss: str) -> nn.S
 
 
 @torch.no_grad()
+def ridge(cars: Cars, strength: float = RIDGE) -> nn.Linear:
+    """The linear map from the features of the unshifted regions to their codes, by ridge regression."""
+    features, codes = cars.features[::COPIES].float(), cars.codes[::COPIES]
+    mean, spread = cars.features.float().mean(0), cars.features.float().std(0) + 1e-3
+    middle = cars.codes.mean(0)
+    left, size, right = torch.linalg.svd((features - mean) / spread, full_matrices=False)
+    weight = right.T @ ((size / (size**2 + strength))[:, None] * (left.T @ (codes - middle)))
+    linear = nn.Linear(len(mean), len(middle))
+    linear.weight.copy_((weight / spread[:, None]).T)
+    linear.bias.copy_(middle - linear.weight @ mean)
+    return linear
+
+
+@torch.no_grad()
 def compared(space: ShapeSpace, codes: Tensor, cars: Cars) -> dict[str, object]:
     """Mean overlap with the true shapes and angle to the true codes, beside those of the median car; and by 2D height."""
     grids, wanted = (
@@ -210,7 +225,9 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=300, help="images to learn from, the first ones")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--loss", nargs="+", choices=("geodesic", "paper", "chord"), default=["geodesic"])
+    parser.add_argument(
+        "--loss", nargs="+", choices=("geodesic", "paper", "chord", "ridge"), default=["geodesic"]
+    )
     parser.add_argument("--lidar", type=Path, metavar="KITTI")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -221,13 +238,15 @@ def main() -> None:
     cars, held = gathered(detector, KittiDataset(options.data), labels, options.train)
     real = None if options.lidar is None else with_points(detector, options.lidar)
     for loss, seed in product(options.loss, options.seeds):
-        branch = trained(cars, space.medians[ALL], seed, options.steps, loss)
+        branch: nn.Module = (
+            ridge(cars) if loss == "ridge" else trained(cars, space.medians[ALL], seed, options.steps, loss)
+        )
         with torch.no_grad():
             report = compared(space, unit_codes(branch(held.features)), held)
             if real is not None:
                 report["LiDAR"] = on_points(space, unit_codes(branch(real[0])), real[1])
         print(json.dumps({"seed": seed, "loss": loss, "regions": len(cars.codes), **report}), flush=True)
-        if options.out is not None:
+        if options.out is not None and loss != "ridge":  # whose layers are not the branch's
             detector.network.branches["shape"].load_state_dict(branch.state_dict())
             detector.config = replace(detector.config, shape_labels=options.labels.name)
             checkpoint.save(options.out / f"{loss}-{seed}", detector, half=True)

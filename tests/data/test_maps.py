@@ -123,7 +123,7 @@ def test_what_cannot_be_converted_is_named(
     assert [p.name for p in sorted((tmp_path / "maps").iterdir())] == ["000001.png"]
     assert float(read_depth(tmp_path / "maps" / "000001.png").max()) > 1
     assert main([*depth, str(tmp_path / "maps")]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     (root / "velodyne" / "000001.bin").write_bytes(b"1")
     assert main([*depth, str(tmp_path / "none")]) == 2
     assert "no image can be converted" in capsys.readouterr().err and not (tmp_path / "none").exists()

@@ -109,9 +109,15 @@ def test_pages(page: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_public_docstrings(module: str) -> None:
+def test_public_docstrings_and_errors(module: str) -> None:
     found = []
     for node in ast.walk(ast.parse((ROOT / module).read_text())):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            texts = [part.value for part in ast.walk(node.exc) if isinstance(part, ast.Constant)]
+            message = "".join(text for text in texts if isinstance(text, str))
+            found += [
+                f"line {node.lineno}: {one}" for one in replaced_words(re.sub(r"--[a-z-]+", "", message))
+            ]
         if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
             continue
         if getattr(node, "name", "").startswith("_") and getattr(node, "name", "") != "__init__":

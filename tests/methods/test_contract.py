@@ -276,7 +276,7 @@ def test_a_registered_method_is_found_by_name_and_by_its_configuration() -> None
     assert get_method("heights") is module.METHOD
     assert register(module.METHOD) is module.METHOD  # once more changes nothing
     assert method_of(module.HeightsConfig()) is module.METHOD
-    with pytest.raises(InputError, match="'smoke' is there already: SMOKE"):
+    with pytest.raises(InputError, match="'smoke' already exists: SMOKE"):
         register(dataclasses.replace(module.METHOD, name="smoke"))
 
 

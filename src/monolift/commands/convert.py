@@ -58,7 +58,7 @@ class Convert:
 def run(options: Convert) -> int:
     """Writes what can be read; images that cannot be used are named, and the exit code is 2.
 
-    Raises InputError for sources that cannot be read at all and an --out that is there already.
+    Raises InputError for sources that cannot be read at all and an --out that exists.
     """
     if options.to in ("depth", "instances"):
         return _maps(options)

@@ -32,7 +32,7 @@ class ConvertCheckpoint:
 def run(options: ConvertCheckpoint) -> int:
     """Read, convert, write. Raises InputError for a file of no known program, or a folder that holds something."""
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise InputError(f"{options.out}: is there already: expected a new or empty folder")
+        raise InputError(f"{options.out}: already exists: expected a new or empty folder")
     from monolift.inference import checkpoint
     from monolift.inference.released import read_foreign
 

@@ -196,7 +196,7 @@ def _predict(options: Depth) -> dict[str, Any]:
     if options.data is None:
         raise InputError("--data: expected a KITTI folder (image_2, calib), got none")
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise InputError(f"{options.out}: is there already: --out takes a new folder")
+        raise InputError(f"{options.out}: already exists: --out takes a new folder")
     root = training_folder(options.data)
     stream, config = _stream_of(options)
     names = (

@@ -128,7 +128,7 @@ class Objects:
         names: class names by label
         covariance: (N, 7, 7) of x, y, z, log length, log height, log width, yaw, where the method knows it
         meshes: N meshes, metres, camera frame, None for an object without one
-        evidence: the named measurements behind each box, where the method fits boxes through such
+        evidence: the predicted parameters of each box with uncertainties and residuals, where the method fits boxes
         tracks: (N,) ids from 1 that an object keeps through a video, where it was tracked
         velocity: (N, 3) m/s, camera frame, as seen from the camera, where it was tracked
     """

@@ -27,7 +27,7 @@ class Comparison:
 
     runs: tuple[Evaluation, ...]
     recipes: tuple[str, ...]
-    """For each run what it is a seed of; runs of one recipe share the word."""
+    """The experiment of each run; runs that differ in the seed only share the name."""
     samples: tuple[dict[Key, FloatArray], ...]
     """For each run and row the AP R40 of every bootstrap sample; the samples of different runs are of the same images."""
 

@@ -26,7 +26,7 @@ def register(method: Method[Any]) -> Method[Any]:
     """
     there = get_method(method.name) if method.name in method_names() else method
     if there is not method:
-        raise InputError(f"method {method.name!r} is there already: {there.title}")
+        raise InputError(f"method {method.name!r} already exists: {there.title}")
     _registered[method.name] = method
     return method
 

@@ -137,7 +137,7 @@ class Held:
     def add(self, amount: int) -> None:
         """Raises BusyError where there is no room."""
         if not self._room.take(amount):
-            raise BusyError("memory", "the service holds as much as it may: come again")
+            raise BusyError("memory", "the service holds as much as it may: retry later")
         self._amount += amount
 
     def release(self) -> None:

@@ -27,7 +27,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "example": "P2: 721.5 0 609.6 44.9 0 721.5 172.9 0.2 0 0 1 0.003",
     },
     "score": {
-        "description": "Lowest score that is kept, 0 to 1; by default the model's own",
+        "description": "Score threshold, 0 to 1; default: the model's own",
         "example": "0.3",
     },
     "classes": {"description": "Only these classes, separated by commas", "example": "Car,Cyclist"},

@@ -141,7 +141,7 @@ def test_what_cannot_be_converted(
 
     assert "nowhere: no such file or folder" in said("nowhere", "coco")
     assert "x.json: expected an Omni3D or COCO file" in said("x.json", "kitti")
-    assert "there: is there already and is not overwritten" in said(kitti, "kitti", "there")
+    assert "there: already exists and is not overwritten" in said(kitti, "kitti", "there")
     assert "expected a KITTI folder" in said("there", "coco")
     assert "gone.jpg: no such image" in said("nu", "kitti")
     assert "a split belongs to a KITTI folder" in said("nu", "kitti", "new", "--split", "x.json")

@@ -77,7 +77,9 @@ def bending_warning(
         )
     pixels = bending(camera, size, coefficients)
     if not pixels < 10 * max(size):
-        raise InputError(f"{where}: expected distortion coefficients of a lens, got {list(coefficients)[:8]}")
+        raise InputError(
+            f"{where}: expected distortion coefficients of a camera, got {list(coefficients)[:8]}"
+        )
     if not pixels:
         return ()
     return (

@@ -223,11 +223,11 @@ def write_kitti(
 
     Images are copied as they are. ImageSets/all.txt lists every id, and ImageSets/GROUP.txt those of each group, from
     which splits can be put together that do not tear a drive apart. The folder appears complete or not at all.
-    Raises InputError for a folder that is there already, a frame without camera, two of one name, and images that KITTI's
+    Raises InputError for a folder that exists, a frame without camera, two of one name, and images that KITTI's
     readers do not look for.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError(f"{root}: is there already and is not overwritten: give another folder")
+        raise InputError(f"{root}: already exists and is not overwritten: give another folder")
     groups: dict[str, list[str]] = {"all": []}
     with partial_folder(root) as partial:
         for name in ("image_2", "label_2", "calib"):

@@ -57,7 +57,7 @@ def write_depth_maps(
         advance: called with each id.
 
     Raises:
-        InputError: where there is no scan, not one can be used, or ``out`` is there already; DiskError where the disk is
+        InputError: where there is no scan, not one can be used, or ``out`` exists; DiskError where the disk is
             full.
     """
     names, root = scanned_ids(root, split), dataset_root(root, SCANNED)
@@ -92,7 +92,7 @@ def write_instance_maps(
         advance: called with each id.
 
     Raises:
-        InputError: where there are no masks, not one image can be used, or ``out`` is there already; DiskError where the
+        InputError: where there are no masks, not one image can be used, or ``out`` exists; DiskError where the
             disk is full.
     """
     root, source = training_folder(root), _opened(masks)
@@ -164,7 +164,7 @@ def _write(
     advance: Callable[[str], None],
 ) -> Mapped:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is there already: --out takes a new folder")
+        raise InputError(f"{out}: already exists: --out takes a new folder")
     failed: dict[str, str] = {}
     objects = 0
     with partial_folder(out) as folder:

@@ -101,7 +101,7 @@ def network_anchors(config: ROI10DConfig, width: int, height: int, like: Tensor)
 
 
 def _label(config: ROI10DConfig, sample: Sample, i: int) -> int | None:
-    """Class of object i, IGNORE for one that is neither sought nor background, None for background."""
+    """Class of object i, IGNORE where the loss ignores it, None for background."""
     name, box = sample.classes[i], sample.boxes2d[i]
     behind = float(sample.boxes.center[i, 2]) < NEAREST
     if name in config.classes:

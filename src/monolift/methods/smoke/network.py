@@ -9,7 +9,7 @@ from monolift.nn.backbones import build_backbone
 from monolift.typing import Float, Tensor
 
 HEATMAP_PRIOR = -2.19
-"""Logit of 0.10: the untrained heatmap is quiet, so that the focal loss does not begin with a shock."""
+"""Logit of 0.10: bias initialisation for a prior of 0.1 (RetinaNet), which keeps the first focal losses small."""
 
 
 class SmokeNetwork(nn.Module):

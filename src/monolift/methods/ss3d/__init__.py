@@ -17,7 +17,7 @@ trained, end to end.
 
 Sources: the paper's formulas as told by reading notes, and facts from the first author's public development code; the paper's
 full text was not at hand. Not recovered, and ours here: the schedule and weights of the overlap stage, the unit in which the
-Gamma prior acts, the paper's solver and iterations, its NMS threshold, its augmentation, what it does with boxes apart.
+Gamma prior acts, the paper's solver and iterations, its NMS threshold, its augmentation, its treatment of disjoint boxes.
 """
 
 from __future__ import annotations

@@ -201,7 +201,8 @@ def author(**changes: Any) -> SS3DConfig:
 def through_fit(**changes: Any) -> SS3DConfig:
     """The second stage of the default preset: 1 - IoU3D of the fitted boxes beside a tenth of the likelihood.
 
-    Start it from a checkpoint of the first (``--init``). The likelihood stays on because boxes apart have no slope (ours).
+    Start it from a checkpoint of the first (``--init``). The likelihood stays on because the IoU of disjoint boxes has no
+    gradient (ours).
     """
     return replace(SS3DConfig(iou_weight=1.0, likelihood_weight=0.005), **changes)
 
