@@ -6,7 +6,9 @@ import pytest
 import torch
 from scipy.stats import chi2, kstest
 
+from monolift.errors import MissingExtraError
 from monolift.geometry import Boxes3D, Camera, iou_3d_paired
+from monolift.methods.ss3d import fit as fit_module
 from monolift.methods.ss3d.fit import Fit, fit_boxes
 from monolift.methods.ss3d.parameters import (
     PARAMETERS,
@@ -190,3 +192,35 @@ def test_float32_parameters() -> None:
         and parameters.grad.dtype == torch.float32
         and (parameters.grad != 0).any(1).all()
     )
+
+
+@pytest.mark.parametrize(("iterations", "tolerance"), [(20, 1e-6), (6, 1e-3)])
+def test_the_kernel_fits_as_tensor_operations_do(iterations: int, tolerance: float) -> None:
+    """Cars, and among them what has no minimum: numbers that are not finite, no weights, nothing that goes together."""
+    pytest.importorskip("numba")
+    cars = noisy_cars(60)
+    parameters, weights = cars.parameters.clone(), 1 / cars.sigma
+    parameters[0, 3], parameters[1, 7], weights[2], weights[3, 10:] = torch.nan, torch.inf, 0.0, 0.0
+    parameters[4:8] = 1e3 * torch.randn(4, PARAMETERS, generator=torch.Generator().manual_seed(0))
+    slow, fast = (
+        fit_boxes(parameters, weights, cars.camera, iterations, tolerance, engine=engine)
+        for engine in ("torch", "numba")
+    )
+    assert fast.ok.tolist() == slow.ok.tolist() and fast.iterations.tolist() == slow.iterations.tolist()
+    torch.testing.assert_close(fast.state, slow.state, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(fast.cost, slow.cost, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(fast.covariance, slow.covariance, rtol=1e-5, atol=1e-9)
+
+
+def test_numba_is_loaded_when_it_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    loaded: list[bool] = []
+    monkeypatch.setattr(fit_module, "_kernels", lambda: loaded.append(True))
+    monkeypatch.setattr(fit_module, "_fitted", [0])
+    cars = noisy_cars(3)
+    monkeypatch.setattr(fit_module, "WORTH_LOADING", 6)
+    for expected in (0, 1):
+        fit_boxes(cars.parameters, 1 / cars.sigma, cars.camera)
+        assert len(loaded) == expected
+    with pytest.raises(MissingExtraError, match="fast"):
+        fit_boxes(cars.parameters, 1 / cars.sigma, cars.camera, engine="numba")

@@ -25,9 +25,14 @@ from monolift.methods.smoke import SmokeConfig, official, paper
 from monolift.methods.smoke.codec import SmokeCodec
 from monolift.methods.smoke.config import Extensions, Quirks
 from monolift.methods.smoke.decode import decode_maps
-from monolift.runtime import Model, RuntimeInputError, load, read_camera, smoke
+from monolift.methods.ss3d import PRESETS as SS3D_PRESETS
+from monolift.methods.ss3d import SS3DConfig
+from monolift.methods.ss3d.codec import SS3DCodec
+from monolift.methods.ss3d.decode import decode_maps as decode_ss3d
+from monolift.runtime import Model, RuntimeInputError, load, read_camera, smoke, ss3d
 from monolift.runtime.lens import Lens, best_of_rivals, rectangles
 from monolift.runtime.window import window_for
+from noisy_cars import noisy_cars
 
 KITTI = Camera(721.5377, 721.5377, 609.5593, 172.854, 0.0598, -0.0004, 0.0027, width=1242, height=375)
 CONFIGS = {
@@ -98,6 +103,47 @@ def test_decodes_as_smoke_does(name: str) -> None:
         assert np.abs((turn + math.pi) % (2 * math.pi) - math.pi).max() < 1e-4
         near = expected.boxes.corners()[..., 2].amin(1).numpy() < 0.3  # cut at 0.1 m: 1e-7 m there are pixels
         assert np.abs(found.boxes2d - expected.boxes2d.numpy())[~near].max() < 2e-2
+
+
+def maps_of_cars(codec: SS3DCodec, camera: Camera, cars: int, seed: int) -> dict[str, torch.Tensor]:
+    """SS3D's maps of noisy cars of two classes, each seen by nine cells that do not quite agree, and noise between them."""
+    draw = torch.Generator().manual_seed(seed)
+    height, width = camera.height // 4, camera.width // 4
+    seen = noisy_cars(cars, camera=camera, seed=seed)
+    middle = ((seen.parameters[:, :2] + seen.parameters[:, 2:4]) / 8).round().long()
+    around = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))
+    at = (middle[:, None] + around).clamp_min(0).minimum(torch.tensor([width - 1, height - 1])).flatten(0, 1)
+    cell, car = at[:, 1] * width + at[:, 0], torch.arange(cars).repeat_interleave(9)
+    noise = 0.3 * torch.randn(len(cell), 26, generator=draw, dtype=torch.float64)
+    numbers = codec.channels(seen.parameters[car] + noise * seen.sigma[car], cell, camera, width)
+    parameters = torch.randn(26, height * width, generator=draw)
+    parameters[:, cell] = numbers.float().T
+    logits = torch.randn(1 + len(codec.config.classes), height * width, generator=draw) - 6
+    logits[0] = 0
+    logits[1 + car % 2, cell] = 1 + 3 * torch.rand(len(cell), generator=draw)
+    log_sigma = 0.3 * torch.randn(26, height * width, generator=draw)
+    maps = {"classes": logits, "parameters": parameters, "log_sigma": log_sigma}
+    return {name: values.reshape(1, -1, height, width) for name, values in maps.items()}
+
+
+@pytest.mark.parametrize("preset", ["default", "paper", "author", "nothing to find"])
+def test_decodes_as_ss3d_does(preset: str) -> None:
+    config = SS3DConfig(score=0.999) if preset == "nothing to find" else SS3D_PRESETS[preset]()
+    codec = SS3DCodec(config)
+    camera = letterbox(1242, 375, 832, 256).camera(KITTI)
+    raw = maps_of_cars(codec, camera, 20, seed=3)
+    expected = decode_ss3d(codec, raw, Camera.stack([camera]))[0]
+    found = ss3d.decode({key: maps[0].numpy() for key, maps in raw.items()}, lens_of(camera), asdict(config))
+    assert len(found) == len(expected) and (len(found) > 20 or preset == "nothing to find")
+    assert found.labels.tolist() == expected.labels.tolist()
+    for mine, theirs in (  # float32 there, float64 here
+        (found.center, expected.boxes.center),
+        (found.size, expected.boxes.size),
+        (found.scores, expected.scores),
+        (found.boxes2d, expected.boxes2d),
+        (np.cos(found.yaw), expected.boxes.yaw.cos()),
+    ):
+        assert np.allclose(mine, theirs.numpy(), rtol=1e-3, atol=1e-3)
 
 
 def test_an_empty_heatmap_gives_no_objects() -> None:

@@ -7,8 +7,8 @@
     found.center, found.size, found.yaw            # metres, radians; x right, y down, z forward
 
 This folder imports nothing else of monolift, only relative paths within itself: ``monolift export --folder`` copies it beside a
-model, for deployment without monolift installed. What it knows twice (image files, windows, projections, SMOKE's decoding) is
-tested against the originals.
+model, for deployment without monolift installed. What it knows twice (image files, windows, projections, the decoding of SMOKE
+and SS3D) is tested against the originals.
 
     model       a session, its description, from an image to objects
     image_file  from an image file to pixels
@@ -17,6 +17,8 @@ tested against the originals.
     camera_check  whether a camera can belong to its image
     camera_file   the camera in a calib file
     smoke       SMOKE's raw maps to boxes
+    ss3d        SS3D's raw maps to boxes
+    ``ss3d_fit``  the fit of a box to its 26 parameters
     found       what comes out: arrays, JSON, KITTI rows
 """
 

@@ -16,7 +16,7 @@ LARGEST_SIDE = 1_000_000  # pixels of a stated image size
 NEAR_PLANE = 0.1  # metres; what lies nearer is cut off before projecting
 
 # corners 0-3 go round the bottom (+y), 4-7 round the top, each from the front on the +z side
-_SIGNS = np.array(
+CORNER_SIGNS = np.array(
     [(1, 1, 1), (1, 1, -1), (-1, 1, -1), (-1, 1, 1), (1, -1, 1), (1, -1, -1), (-1, -1, -1), (-1, -1, 1)]
 )
 _EDGES = np.array(
@@ -162,7 +162,7 @@ def wrap(angle: Array) -> Array:
 
 def corners(center: Array, size: Array, yaw: Array) -> Array:
     """(N, 8, 3) of boxes with size (length, height, width)."""
-    own = _SIGNS * size[:, None] / 2
+    own = CORNER_SIGNS * size[:, None] / 2
     c, s = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
     x, y, z = own[..., 0], own[..., 1], own[..., 2]
     return np.stack([c * x + s * z, y, -s * x + c * z], -1) + center[:, None]

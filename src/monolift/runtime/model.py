@@ -12,13 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from . import smoke
+from . import smoke, ss3d
 from .found import Found, Objects
 from .image_file import read_rgb
 from .lens import Lens
 from .window import Window, window_for
 
-DECODERS: dict[str, Callable[[dict[str, Any], Lens, dict[str, Any]], Objects]] = {"smoke": smoke.decode}
+DECODERS: dict[str, Callable[[dict[str, Any], Lens, dict[str, Any]], Objects]] = {
+    "smoke": smoke.decode,
+    "ss3d": ss3d.decode,
+}
 DESCRIPTION = "monolift"  # the metadata entry of an exported file that holds its description
 FORMAT = 1
 SMALLEST = 32  # pixels

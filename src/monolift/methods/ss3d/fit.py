@@ -10,14 +10,21 @@ zero. Two deviations from the paper's form, - pinv(W J) d(w r):
 - that form gives half of the gradient of the weights, for the term it drops, r d2r/db dw, is as large as the one it keeps;
 - H is the Hessian of E / 2 with the second derivatives of f, where the pseudo-inverse stands for J^T W^2 J alone: on cars
   with realistic noise that alone is 2 % off (median; 5 % for one in twenty), and here it is exact.
+
+Two ways to one minimum, equal to rounding: tensor operations on any device, and on the CPU one kernel (``fit_kernels``) where
+numba is installed (``pip install "monolift[fast]"``). The first boxes of a process never take it: loading numba takes longer.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Literal
 
 import torch
 
+from monolift.errors import MissingExtraError
 from monolift.geometry import Boxes3D, Camera
 from monolift.geometry.boxes import NEAR_PLANE
 from monolift.methods.ss3d.parameters import (
@@ -34,6 +41,10 @@ TRUSTED_DAMPING = 1e-2  # above it a short step says nothing about how near the 
 NUDGE = 1e-6  # metres, log metres, radians, of the difference quotient of the Jacobian
 ROUNDING = 1e-26  # of the sum of squares of the weighted parameters: E below is zero
 WORST_CONDITION = 1e8  # of the normal matrix with unit diagonal; a well seen car has about 1e3
+WORTH_LOADING = (
+    1000  # boxes fitted by tensor operations before numba is loaded: that takes as long as about as many fits
+)
+Engine = Literal["auto", "torch", "numba"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,7 @@ def fit_boxes(
     iterations: int = 20,
     tolerance: float = 1e-6,
     start: Float[Tensor, "n 7"] | None = None,
+    engine: Engine = "auto",
 ) -> Fit:
     """Fits N boxes.
 
@@ -76,12 +88,19 @@ def fit_boxes(
     parameter out.
     camera: one for all, or one per box. iterations: at most so many evaluations. tolerance: a box is done after a step that
     promised to lower E by less than this share of it. start: states to begin at; by default `start_from_parameters`.
+    engine: "auto" takes the kernel where it can, from the `WORTH_LOADING`-th box of the process on.
     """
     with torch.no_grad():
         problem = _Problem.of(parameters, weights, camera)
         begin = start_from_parameters(problem.parameters, problem.pinhole) if start is None else _held(start)
-        solution = _minimise(problem, begin, iterations, tolerance)
-        inverse, determined = _inverse(solution.matrix)
+        kernels = _kernels_for(engine, begin)
+        if kernels is None:
+            solution = _minimise(problem, begin, iterations, tolerance)
+            inverse, determined = _inverse(solution.matrix)
+        else:
+            solution = _minimise_by_kernel(kernels, problem, begin, iterations, tolerance)
+            found = kernels.inverses(solution.matrix.numpy(), WORST_CONDITION)
+            inverse, determined = (torch.from_numpy(array) for array in found)
         ahead = solution.state[:, 2] + problem.pinhole.shift[:, 2] > NEAR_PLANE
         known = problem.sound & determined & ahead
         ok = known & solution.settled
@@ -158,6 +177,45 @@ def _minimise(problem: _Problem, state: Tensor, iterations: int, tolerance: floa
         count[rows] += 1
         settled[rows] = near
         open_[rows] = ~near & (damping[rows] < MOST_DAMPING)
+    return _Solution(state, cost, matrix, count, settled)
+
+
+_fitted = [0]  # boxes of this process
+
+
+def _kernels_for(engine: Engine, state: Tensor) -> ModuleType | None:
+    """The kernels, or None where tensor operations are to fit these boxes."""
+    if engine == "torch" or state.device.type != "cpu":
+        return None
+    _fitted[0] += len(state)
+    if engine == "auto" and _fitted[0] < WORTH_LOADING:
+        return None
+    kernels = _kernels()
+    if kernels is None and engine == "numba":
+        raise MissingExtraError("the numba engine", "fast")
+    return kernels
+
+
+@functools.cache
+def _kernels() -> ModuleType | None:
+    try:
+        from monolift.methods.ss3d import fit_kernels
+    except ImportError:  # the extra "fast"
+        return None
+    return fit_kernels
+
+
+def _minimise_by_kernel(
+    kernels: ModuleType, problem: _Problem, state: Tensor, iterations: int, tolerance: float
+) -> _Solution:
+    """As `_minimise`, box by box."""
+    pinhole, state = problem.pinhole, state.clone().contiguous()
+    lens = torch.cat([pinhole.focal, pinhole.middle, pinhole.shift], 1)
+    numbers = (problem.parameters, problem.weights, lens, pinhole.low, pinhole.high, problem.sound)
+    rules = (DAMPING, LEAST_DAMPING, MOST_DAMPING, TRUSTED_DAMPING, ROUNDING)
+    arrays = (tensor.contiguous().numpy() for tensor in numbers)
+    found = kernels.minimise(*arrays, state.numpy(), rules, iterations, tolerance)
+    cost, matrix, count, settled = (torch.from_numpy(array) for array in found)
     return _Solution(state, cost, matrix, count, settled)
 
 
