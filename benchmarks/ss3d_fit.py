@@ -25,10 +25,11 @@ from monolift.geometry import Camera, iou_3d_paired
 from monolift.methods.ss3d.codec import SS3DCodec
 from monolift.methods.ss3d.config import SS3DConfig
 from monolift.methods.ss3d.decode import decode_maps
-from monolift.methods.ss3d.fit import DEGREES_OF_FREEDOM, fit_boxes
+from monolift.methods.ss3d.fit import fit_boxes
 from monolift.methods.ss3d.loss import attenuated
 from monolift.methods.ss3d.parameters import (
     PARAMETERS,
+    STATE,
     Pinhole,
     boxes_from_state,
     parameters_of_boxes,
@@ -36,6 +37,8 @@ from monolift.methods.ss3d.parameters import (
     state_from_boxes,
 )
 from noisy_cars import KITTI, noisy_cars, scipy_costs
+
+DEGREES_OF_FREEDOM = PARAMETERS - STATE
 
 
 def minima(count: int) -> None:

@@ -431,6 +431,7 @@ def test_a_folder_of_an_earlier_version_is_resumed(world: Path, capsys: pytest.C
         (["--set", "box=none"], "box: expected mask or file"),
         (["--score", "50"], "score: expected a number from 0 to 1"),
         (["--limit", "0"], "--limit: expected 1 or more"),
+        (["--device", "abacus"], "device 'abacus': not usable here"),
         (["--masks", "nowhere"], "nowhere: no such file or folder of masks"),
         (["--depth", "nowhere"], "nowhere: no such folder of depth maps"),
         (["--data", "nowhere"], "nowhere: no such folder: expected a KITTI folder with image_2 and calib"),

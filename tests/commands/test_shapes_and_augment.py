@@ -76,6 +76,7 @@ def test_an_augmented_set_from_the_command_line(tmp_path: Path, capsys: pytest.C
     [
         (["augment", "--data", "nowhere", "--out", "x"], "nowhere: no such file"),
         (["augment", "--data", ".", "--out", "x", "--copies", "0"], "--copies: expected 1 or more, got 0"),
+        (["augment", "--data", ".", "--out", "x", "--device", "abacus"], "device 'abacus': not usable here"),
         (
             ["shapes", "show", "--out", "x", "--model", "nothing.safetensors"],
             "nothing.safetensors: no such file",

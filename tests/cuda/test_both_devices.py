@@ -11,13 +11,19 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import monolift
+from monodr_cars import known_cars
+from monolift.augment.cutouts import Cutout
+from monolift.augment.paste import PasteOptions, paste
+from monolift.data.kitti import KittiDataset
 from monolift.geometry import Boxes3D, Camera, iou_bev
 from monolift.inference import zoo
 from monolift.methods import get_method
+from monolift.methods.monodr import MonoDR, MonoDRConfig
 from monolift.nn.deform import DeformConv2d
 from monolift.nn.roi import nms, roi_align
 from monolift.render.mesh import Mesh, icosphere
@@ -113,6 +119,35 @@ def test_the_renderer_and_its_gradients() -> None:
     for a, b in zip(*results, strict=True):
         assert a is not None and b is not None
         torch.testing.assert_close(b.detach().cpu(), a.detach().cpu(), atol=2e-3, rtol=1e-3)
+
+
+def test_a_fit_of_cars() -> None:
+    cars = known_cars(2, seed=3)
+    results = []
+    for device in ("cpu", DEVICE):
+        fitter = MonoDR(MonoDRConfig(iterations=3), device=device)
+        results.append(fitter.fit(cars.observations, seed=1, history=True))
+    ours, theirs = results
+    assert theirs.boxes.center.device.type == "cpu" and theirs.meshes is not None
+    torch.testing.assert_close(theirs.boxes.center, ours.boxes.center, atol=2e-2, rtol=1e-3)
+    torch.testing.assert_close(theirs.scores, ours.scores, atol=1e-2, rtol=1e-2)
+    assert theirs.mesh_at(0)[0].vertices.device.type == "cpu"
+
+
+def test_pasted_cars(tmp_path: Path) -> None:
+    write_toy(tmp_path, ["000000"])
+    sample = KittiDataset(tmp_path)[0]
+    corners = torch.tensor([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]]) * torch.tensor([1.9, 0.7, 0.8])
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3], [2, 1, 0], [3, 2, 0]])
+    red = torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1).expand(3, 8, 8)
+    mesh = Mesh(corners, faces, torch.full((4, 3, 2), 0.5), red)
+    bank = [Cutout(mesh, torch.tensor([3.9, 1.5, 1.6]), 0.1, 1.65, 60.0, 0.4, "Car", "a")]
+    made = [
+        paste(sample, np.random.default_rng(1), bank, PasteOptions(device=device))
+        for device in ("cpu", DEVICE)
+    ]
+    assert len(made[0]) == len(made[1])
+    assert (made[0].image.int() - made[1].image.int()).abs().max() <= 2
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])

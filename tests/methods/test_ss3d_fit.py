@@ -206,10 +206,14 @@ def test_the_kernel_fits_as_tensor_operations_do(iterations: int, tolerance: flo
         fit_boxes(parameters, weights, cars.camera, iterations, tolerance, engine=engine)
         for engine in ("torch", "numba")
     )
-    assert fast.ok.tolist() == slow.ok.tolist() and fast.iterations.tolist() == slow.iterations.tolist()
-    torch.testing.assert_close(fast.state, slow.state, rtol=1e-6, atol=1e-7)
-    torch.testing.assert_close(fast.cost, slow.cost, rtol=1e-6, atol=1e-7)
-    torch.testing.assert_close(fast.covariance, slow.covariance, rtol=1e-5, atol=1e-9)
+    assert fast.ok.tolist() == slow.ok.tolist()
+    assert torch.isfinite(fast.state).all() and not fast.covariance.isnan().any()
+    well = slow.ok  # where no minimum is near, rounding decides which way the steps go
+    assert well.sum() > 45 and not well[:3].any()
+    assert fast.iterations[well].tolist() == slow.iterations[well].tolist()
+    torch.testing.assert_close(fast.state[well], slow.state[well], rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(fast.cost[well], slow.cost[well], rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(fast.covariance[well], slow.covariance[well], rtol=1e-5, atol=1e-9)
 
 
 def test_numba_is_loaded_when_it_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:

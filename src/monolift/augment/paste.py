@@ -64,6 +64,8 @@ class PasteOptions:
     """Share that nearer things may hide, where depth is known."""
     tries: int = 8
     """Places tried for each car."""
+    device: str = "cpu"
+    """Where cars are rendered; images of two devices are equal to rounding."""
 
 
 def paste(
@@ -171,8 +173,9 @@ def _put(sample: Sample, plan: _Plan, options: PasteOptions) -> Sample:
     crop = camera.after_crop(left, top, right - left, bottom - top)
 
     mesh = placed(_resampled(cutout, float(camera.fx) / float(plan.center[2])), plan.center, plan.yaw)
-    seen = render(mesh, Camera.stack([crop]))
-    colour, cover, depth = seen.colour[0], seen.silhouette[0], seen.depth[0]
+    there = mesh if options.device == "cpu" else mesh.to(options.device)
+    seen = render(there, Camera.stack([crop]).to(options.device))
+    colour, cover, depth = (maps[0].cpu() for maps in (seen.colour, seen.silhouette, seen.depth))
     # Smoothed edges spread to pixels whose centre sees no face: their neighbour's depth
     depth = torch.where(depth > 0, depth, F.max_pool2d(depth[None], 3, 1, 1)[0])
     behind = torch.zeros_like(cover, dtype=torch.bool)

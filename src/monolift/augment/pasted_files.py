@@ -64,12 +64,15 @@ def write_pasted(
     bank: Sequence[Cutout],
     made_from: PastedSet,
     on_fault: Callable[[str, str], object] | None = None,
+    device: str = "cpu",
 ) -> Iterator[int]:
     """Writes every version of every image below root/training and ImageSets/all.txt; yields the number of pasted cars.
 
     Versions that are complete (the label file comes last) are left alone and yield -1, so a killed run resumes where it
     stopped. on_fault: called with the id and the reason where an image cannot be read, which is then left out; without it that
-    raises. Depth and instances are written where ``data`` reads them. Raises InputError where the folder holds anything else.
+    raises. device: where cars are rendered.
+
+    Depth and instances are written where ``data`` reads them. Raises InputError where the folder holds anything else.
     """
     claim(root, made_from, data)
     write_split(root / "ImageSets" / "all.txt", names_of(data, made_from.copies))
@@ -88,7 +91,7 @@ def write_pasted(
         for copy in missing:
             assert sample is not None
             rng = np.random.default_rng((made_from.seed, k, copy))
-            pasted = paste(sample, rng, bank, PasteOptions(up_to=made_from.up_to))
+            pasted = paste(sample, rng, bank, PasteOptions(up_to=made_from.up_to, device=device))
             for path, content in _files(data, sample, pasted, f"{name}_{copy}").items():
                 write_atomically(root / "training" / path, content)
             yield len(pasted) - len(sample)

@@ -71,6 +71,7 @@ class Job:
         decoder: a file of `monolift shapes build --kind textured`; None: the bundled decoder
         foreground: folder of NAME.png of a semantic segmentation, not 0 where a pixel shows an object of the classes: it,
             and not the union of the masks, then divides foreground from background (MonoDR section 3)
+        device: where objects are fitted, "cpu" or "cuda:N"; labels of two devices are equal to rounding
     """
 
     data: Path
@@ -84,6 +85,7 @@ class Job:
     seed: int = 0
     decoder: Path | None = None
     foreground: Path | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]

@@ -44,7 +44,8 @@ class Labeller:
         self.masks = open_mask_finder(job.masks)
         self.depth = open_depth(job.depth, job.depth_scale)
         self.foreground = None if job.foreground is None else ForegroundFiles(job.foreground)
-        self.model = MonoDR(job.config, None if job.decoder is None else load_textured(job.decoder))
+        decoder = None if job.decoder is None else load_textured(job.decoder)
+        self.model = MonoDR(job.config, decoder, job.device)
 
     def names(self, split: Path | None = None) -> list[str]:
         """The images to label, see `image_names`."""

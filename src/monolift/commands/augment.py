@@ -38,6 +38,8 @@ class Augment:
     """Maximum number of cars pasted into one image."""
     bank: int = 140
     """Number of cars to cut out."""
+    device: str = "auto"
+    """Device on which cars are rendered: cpu, cuda, cuda:1 or auto."""
     seed: int = 0
     """Random seed; the same seed gives the same files."""
     json: Annotated[str | None, option("FILE")] = None
@@ -52,6 +54,9 @@ def run(options: Augment) -> int:
             raise InputError(f"--{name.replace('_', '-')}: expected 1 or more, got {getattr(options, name)}")
     if options.seed < 0:
         raise InputError(f"--seed: expected 0 or more, got {options.seed}")
+    from monolift.inference.device import pick_device
+
+    device = pick_device(options.device)
     for path in (options.data, options.split, options.masks):
         if path is not None and not path.exists():
             raise InputError(f"{path}: no such file or folder")
@@ -78,7 +83,7 @@ def run(options: Augment) -> int:
     failed: dict[str, str] = {}  # reason by id
     with locked(options.out, "augment"):
         claim(options.out, made_from, data)  # before the long search
-        content = _write(options, data, made_from, failed)
+        content = _write(options, data, made_from, failed, device)
     if options.json is not None:
         write_json(options.json, content)
     for reason in failed.values():
@@ -89,7 +94,7 @@ def run(options: Augment) -> int:
 
 
 def _write(
-    options: Augment, data: KittiDataset, made_from: PastedSet, failed: dict[str, str]
+    options: Augment, data: KittiDataset, made_from: PastedSet, failed: dict[str, str], device: str
 ) -> dict[str, Any]:
     """Cuts cars out and writes the images that are not there yet; what --json says. ``failed`` takes reasons by id."""
     from monolift.augment.cutouts import CutoutLimits, cut_out
@@ -110,7 +115,7 @@ def _write(
     made = pasted = there = 0
     total = len(names_of(data, options.copies))
     with kept(lambda: made + there, total), Progress(total, "images", options.quiet) as progress:
-        for count in write_pasted(options.out, data, bank, made_from, failed.setdefault):
+        for count in write_pasted(options.out, data, bank, made_from, failed.setdefault, device):
             made += count >= 0
             there += count < 0
             pasted += max(count, 0)

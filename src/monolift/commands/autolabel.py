@@ -59,6 +59,8 @@ class Autolabel:
     """Shard index I of N, as in 1/8 to 8/8; all shards may write to one output folder."""
     workers: int = 1
     """Number of worker processes."""
+    device: str = "auto"
+    """Device on which objects are fitted: cpu, cuda, cuda:1 or auto."""
     seed: int = 0
     """Random seed of the initial angles and hypotheses."""
     json: Annotated[str | None, option("FILE")] = None
@@ -99,6 +101,7 @@ def run(options: Autolabel) -> int:
 def _job(options: Autolabel) -> Job:
     from monolift.autolabel import SELECTIONS, Job
     from monolift.files.settings import apply_settings
+    from monolift.inference.device import pick_device
     from monolift.methods.monodr import PRESETS
 
     presets: dict[str, Any] = dict(PRESETS)
@@ -121,6 +124,7 @@ def _job(options: Autolabel) -> Job:
         seed=options.seed,
         decoder=options.decoder,
         foreground=options.foreground,
+        device=pick_device(options.device),
     )
 
 

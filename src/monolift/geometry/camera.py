@@ -97,8 +97,13 @@ class Camera:
     def __getitem__(self, index: Any) -> Camera:
         """Cameras of a batch by index; with an (N,) index tensor, one camera per object."""
         if isinstance(index, Tensor):
-            index = index.cpu()
+            index = index.to(self.fx.device)
         fields: dict[str, Any] = {name: getattr(self, name)[index] for name in _FIELDS}
+        return Camera(**fields, width=self.width, height=self.height)
+
+    def to(self, device: Any, non_blocking: bool = False) -> Camera:
+        """With its numbers on another device, so that projecting there copies none."""
+        fields: dict[str, Any] = {n: getattr(self, n).to(device, non_blocking=non_blocking) for n in _FIELDS}
         return Camera(**fields, width=self.width, height=self.height)
 
     # -- as arrays --------------------------------------------------------------------------------------------------

@@ -92,7 +92,10 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """In memory from which a GPU reads fast; called by the data loader."""
-        return dataclasses.replace(self, images=self.images.pin_memory(), colours=self.colours.pin_memory())
+        values = {f.name: getattr(self.targets, f.name) for f in dataclasses.fields(self.targets)}
+        pinned = {k: v.pin_memory() for k, v in values.items() if isinstance(v, Tensor)}
+        targets = dataclasses.replace(self.targets, **pinned)
+        return Batch(self.images.pin_memory(), self.colours.pin_memory(), targets)
 
     def to(self, device: torch.device) -> Batch:
         """On the device."""

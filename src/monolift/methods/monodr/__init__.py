@@ -22,6 +22,7 @@ depth map's scale from the objects' sizes.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -41,13 +42,19 @@ class MonoDR(Fitter[MonoDRConfig]):
     Args:
         config: ``MonoDRConfig()`` or ``paper()``.
         decoder: a `TexturedDecoder`; by default the bundled one.
+        device: where objects are fitted, as PyTorch names it; results are on the CPU.
     """
 
     method = "monodr"
 
-    def __init__(self, config: MonoDRConfig | None = None, decoder: TexturedDecoder | None = None) -> None:
+    def __init__(
+        self,
+        config: MonoDRConfig | None = None,
+        decoder: TexturedDecoder | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
         self.config = config or MonoDRConfig()
-        self.decoder = decoder or load_textured()
+        self.decoder = _on(decoder or load_textured(), torch.device(device))
 
     @property
     def batch(self) -> int:
@@ -80,6 +87,17 @@ class MonoDR(Fitter[MonoDRConfig]):
             depth_scale=numbers,
             trace=History((boxes,) * (self.config.iterations + 1), lambda step: ()) if history else None,
         )
+
+
+def _on(decoder: TexturedDecoder, device: torch.device) -> TexturedDecoder:
+    """The decoder on a device: itself where it is there, else a copy, so that the caller's stays where it is."""
+    if decoder.faces.device == device:
+        return decoder
+    if not isinstance(decoder, torch.nn.Module):
+        raise TypeError(
+            f"a decoder that can move to {device} is a torch.nn.Module, got {type(decoder).__name__}"
+        )
+    return copy.deepcopy(decoder).to(device)
 
 
 METHOD = FittedMethod(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -48,6 +48,10 @@ class Crops:
 
     def __len__(self) -> int:
         return len(self.colour)
+
+    def to(self, device: torch.device) -> Crops:
+        """On another device."""
+        return Crops(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     @property
     def seen(self) -> Bool[Tensor, " n"]:

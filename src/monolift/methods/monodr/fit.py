@@ -36,7 +36,10 @@ def fit_batch(
     on_step: Callable[[], None],
     history: bool,
 ) -> FittedObjects:
-    """Fit one or more objects together; ``on_step`` is called after each iteration."""
+    """Fit one or more objects together, on the decoder's device; ``on_step`` is called after each iteration.
+
+    The result is on the CPU. Random numbers are drawn there too: equal seeds begin alike on every device.
+    """
     state = _State(observations, config, decoder, generator)
     steps = [state.snapshot()]
     start = steps[0].boxes
@@ -64,13 +67,14 @@ class _State:
         generator: torch.Generator,
     ) -> None:
         self.config, self.decoder, self.generator = config, decoder, generator
-        self.score = torch.tensor([o.score for o in observations])
-        self.crops = crop(observations, config)
-        boxes2d = torch.stack([o.box2d for o in observations]).float()
-        cameras = Camera.stack([o.camera for o in observations])
+        self.device = device = decoder.faces.device
+        self.score = torch.tensor([o.score for o in observations], device=device)
+        self.crops = crop(observations, config).to(device)
+        boxes2d = torch.stack([o.box2d for o in observations]).float().to(device)
+        cameras = Camera.stack([o.camera for o in observations]).to(device)
         self.topology = _topology(decoder)
-        self.codec = MonoDRCodec(boxes2d, cameras, torch.tensor(config.size_mean))
-        self.depth_scale = torch.ones(len(observations))
+        self.codec = MonoDRCodec(boxes2d, cameras, torch.tensor(config.size_mean, device=device))
+        self.depth_scale = torch.ones(len(observations), device=device)
         self.variables = self._start().leaves()
         self.optimiser = torch.optim.Adam(list(self.variables), lr=config.lr, betas=BETAS)
         self.metric: Metric = make_metric(
@@ -85,16 +89,19 @@ class _State:
         def codes(middle: Tensor) -> Tensor:
             if not config.start_codes:
                 return middle.expand(n, CODE).clone()
-            return config.start_codes * torch.randn(n, CODE, generator=self.generator)
+            return config.start_codes * self._drawn(torch.randn, n, CODE)
 
         return Variables(
-            offset=torch.zeros(n, 2),
+            offset=torch.zeros(n, 2, device=self.device),
             depth=start_depth(self.crops, self.codec, config),
-            size=torch.zeros(n, 3),
-            alpha=config.start_rotation * torch.randn(n, generator=self.generator),
+            size=torch.zeros(n, 3, device=self.device),
+            alpha=config.start_rotation * self._drawn(torch.randn, n),
             shape=codes(self.decoder.middle_shape),
             texture=codes(self.decoder.middle_texture),
         )
+
+    def _drawn(self, draw: Callable[..., Tensor], *shape: int) -> Tensor:
+        return draw(*shape, generator=self.generator).to(self.device)
 
     def descend(self, hold_size: bool = False) -> None:
         """One step of Adam; sizes stay as they are where they are held."""
@@ -129,7 +136,7 @@ class _State:
             return self._draw(screen, textures), screen_boxes(screen)
 
         alpha = self.variables.alpha.detach()
-        random = math.pi * (2 * torch.rand(len(alpha), generator=self.generator) - 1)
+        random = math.pi * (2 * self._drawn(torch.rand, len(alpha)) - 1)
         better = better_rotation(
             alpha, random, render, self.metric, self.crops, self.depth_scale, self.config, sweep
         )
@@ -180,18 +187,18 @@ class _State:
         sure = confidence(self.score, parts["silhouette"], parts["protrusion"], self.config)
         end, decoder = self.snapshot(), self.decoder
         return FittedObjects(
-            boxes=end.boxes,
-            scores=torch.where(self.crops.seen, sure, 0),
-            score2d=self.score,
-            shape=end.shape,
-            texture=end.texture,
-            residuals=parts,
+            boxes=end.boxes.to("cpu"),
+            scores=torch.where(self.crops.seen, sure, 0).cpu(),
+            score2d=self.score.cpu(),
+            shape=end.shape.cpu(),
+            texture=end.texture.cpu(),
+            residuals={name: values.cpu() for name, values in parts.items()},
             meshes=end.meshes(decoder),
-            start=start,
-            depth_scale=self.depth_scale,
+            start=start.to("cpu"),
+            depth_scale=self.depth_scale.cpu(),
             trace=None
             if steps is None
-            else History(tuple(s.boxes for s in steps), lambda k: steps[k].meshes(decoder)),
+            else History(tuple(s.boxes.to("cpu") for s in steps), lambda k: steps[k].meshes(decoder)),
         )
 
 
@@ -205,9 +212,11 @@ class _Snapshot:
 
     @torch.no_grad()
     def meshes(self, decoder: TexturedDecoder) -> tuple[Mesh, ...]:
-        vertices = place(decoder.vertices(self.shape), self.boxes)
-        textures = decoder.textures(self.texture)
-        return tuple(Mesh(v, decoder.faces, decoder.uvs, t) for v, t in zip(vertices, textures, strict=True))
+        """On the CPU."""
+        vertices = place(decoder.vertices(self.shape), self.boxes).cpu()
+        textures = decoder.textures(self.texture).cpu()
+        faces, uvs = decoder.faces.cpu(), decoder.uvs.cpu()
+        return tuple(Mesh(v, faces, uvs, t) for v, t in zip(vertices, textures, strict=True))
 
 
 @torch.no_grad()

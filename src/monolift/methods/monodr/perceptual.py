@@ -30,7 +30,8 @@ def make_metric(
     """
     if name == "multiscale":
         return MultiscaleMetric(colour, foreground, valid)
-    return LpipsMetric(load_lpips(name.removeprefix("lpips:")), colour, foreground)
+    network = load_lpips(name.removeprefix("lpips:")).to(colour.device)
+    return LpipsMetric(network, colour, foreground)
 
 
 class MultiscaleMetric:

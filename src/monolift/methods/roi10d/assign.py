@@ -50,9 +50,9 @@ class Targets:
     names: tuple[str, ...]
 
     def to(self, device: torch.device | str) -> Targets:
-        fixed = ("cameras", "names")
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in fixed}
-        return replace(self, **{k: v.to(device) for k, v in values.items() if v is not None})
+        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "names"}
+        moved = {k: v.to(device, non_blocking=True) for k, v in parts.items() if v is not None}
+        return replace(self, **moved)
 
 
 def assign_targets(config: ROI10DConfig, shapes: ShapeLabels, samples: Sequence[Sample]) -> Targets:

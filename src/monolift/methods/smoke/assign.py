@@ -52,8 +52,9 @@ class Targets:
     depth: Float[Tensor, "b h w"] | None = None
 
     def to(self, device: torch.device | str) -> Targets:
-        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("cameras", "names")}
-        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
+        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "names"}
+        moved = {k: v.to(device, non_blocking=True) for k, v in parts.items() if v is not None}
+        return replace(self, **moved)
 
 
 def assign_targets(codec: SmokeCodec, samples: Sequence[Sample]) -> Targets:

@@ -43,9 +43,8 @@ class Targets:
     names: tuple[str, ...]
 
     def to(self, device: torch.device | str) -> Targets:
-        fixed = ("cameras", "names", "width")
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name not in fixed}
-        return replace(self, **moved)
+        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("names", "width")}
+        return replace(self, **{k: v.to(device, non_blocking=True) for k, v in parts.items()})
 
 
 def assign_targets(codec: SS3DCodec, samples: Sequence[Sample]) -> Targets:
