@@ -84,11 +84,73 @@ def deform() -> tuple[Arms, str]:
     return {name: lambda one=one: run(one) for name, one in layers.items()}, "plain"
 
 
+def dla34() -> tuple[Arms, str]:
+    """DLA-34 of a 1280 x 384 image, against itself with plain convolutions in place of the deformable ones."""
+    from monolift.nn.backbones import build_backbone
+
+    return {
+        "plain": _forward(build_backbone("dla34", deformable=False)),
+        "deformable": _forward(build_backbone("dla34")),
+    }, "plain"
+
+
+def dense_networks() -> tuple[Arms, str]:
+    """Dense networks of a 640 x 192 image, against matrix products of as many multiply-adds, the machine's measured limit: of
+    a ratio r the network reaches a share 1 / r of it."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from monolift.nn.backbones import build_backbone
+
+    side = 1024
+    a, b = torch.randn(side, side), torch.randn(side, side)
+    arms: Arms = {}
+    network = _forward(build_backbone("dla34", deformable=False), 640, 192)
+    with FlopCounterMode(display=False) as counter:
+        network()
+    products = max(1, round(counter.get_total_flops() / (2 * side**3)))
+    arms[f"{products} matrix products"] = lambda: [torch.mm(a, b) for _ in range(products)]
+    arms["dla34, plain"] = network
+    return arms, f"{products} matrix products"
+
+
+def _forward(network: torch.nn.Module, width: int = 1280, height: int = 384) -> Callable[[], Any]:
+    network = network.eval().to(memory_format=torch.channels_last)
+    x = torch.randn(1, 3, height, width).contiguous(memory_format=torch.channels_last)
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return network(x)
+
+    return run
+
+
+def ss3d_fit() -> tuple[Arms, str]:
+    """A hundred boxes of SS3D fitted by numba's kernel (extra "fast"), as for detections, against tensor operations."""
+    from monolift.methods.ss3d.decode import FIT_STEPS, FIT_TOLERANCE
+    from monolift.methods.ss3d.fit import Engine, fit_boxes
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
+    from noisy_cars import noisy_cars
+
+    cars = noisy_cars(100)
+    weights = 1 / cars.sigma
+    engines: tuple[Engine, ...] = ("torch", "numba")
+    return {
+        engine: lambda engine=engine: fit_boxes(
+            cars.parameters, weights, cars.camera, FIT_STEPS, FIT_TOLERANCE, engine=engine
+        )
+        for engine in engines
+    }, "torch"
+
+
 FIGURES: dict[str, Callable[[], tuple[Arms, str]]] = {
     "image file": image_file,
     "lists": lists,
     "methods": methods,
     "deformable convolution": deform,
+    "dla34 1280x384": dla34,
+    "dense networks": dense_networks,
+    "ss3d fit": ss3d_fit,
 }
 
 

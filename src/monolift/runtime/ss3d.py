@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .found import Objects
-from .lens import Lens, wrap
-from .ss3d_fit import BOX, CORNERS, DISTANCE, SIGNS, SIZE, Pinhole, fit, parameters_of
+from .lens import CORNER_SIGNS, Lens, wrap
+from .ss3d_fit import BOX, CORNERS, DISTANCE, SIZE, Pinhole, fit, parameters_of
 
 STRIDE = 4
 MOST_SIGMA = 7.0  # of |log sigma|, units
@@ -18,7 +18,7 @@ NEAREST = 0.5  # metres: a centre nearer than this is no object
 FIT_STEPS, FIT_TOLERANCE = 6, 1e-3
 SINE, COSINE = 5, 6
 FRONT, REAR = (0, 1, 5, 4), (2, 3, 6, 7)  # corners
-HALF_TURN = [SIGNS.tolist().index([-x, y, -z]) for x, y, z in SIGNS.tolist()]
+HALF_TURN = [CORNER_SIGNS.tolist().index([-x, y, -z]) for x, y, z in CORNER_SIGNS.tolist()]
 Array = npt.NDArray[Any]
 
 

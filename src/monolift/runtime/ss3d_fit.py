@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .lens import CORNER_SIGNS as SIGNS
-from .lens import NEAR_PLANE, Lens
+from .lens import CORNER_SIGNS, NEAR_PLANE, Lens
 
 BOX, DISTANCE, SIZE, CORNERS = slice(0, 4), 4, slice(7, 10), slice(10, 26)
 STATE = 7
@@ -101,7 +100,7 @@ def _seen(state: Array, pinhole: Pinhole) -> tuple[Array, Array]:
     n = len(state)
     cos, sin = np.cos(state[:, 6])[:, None], np.sin(state[:, 6])[:, None]
     x, y, z = np.moveaxis(
-        SIGNS * (np.exp(state[:, 3:6]) / 2)[:, None], 2, 0
+        CORNER_SIGNS * (np.exp(state[:, 3:6]) / 2)[:, None], 2, 0
     )  # (N, 8) along length, height, width
     side, ahead = cos * x + sin * z, cos * z - sin * x
     shifted = state[:, :3] + pinhole.shift
