@@ -32,7 +32,7 @@ from monolift.data.formats.rotation_files import FOLDER as ROTATIONS
 from monolift.data.formats.rotation_files import format_rotations, read_rotations
 from monolift.data.kitti import find_image, labelled_ids, read_image, sample_from_labels, training_folder
 from monolift.errors import InputError
-from monolift.files.folders import partial_folder, text_file
+from monolift.files.folders import check_new, partial_folder, text_file
 from monolift.files.images import image_size
 from monolift.geometry import Boxes3D, Camera
 from monolift.geometry.rotations import wrap
@@ -226,8 +226,7 @@ def write_kitti(
     Raises InputError for a folder that exists, a frame without camera, two of one name, and images that KITTI's
     readers do not look for.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError(f"{root}: already exists and is not overwritten: give another folder")
+    check_new(root)
     groups: dict[str, list[str]] = {"all": []}
     with partial_folder(root) as partial:
         for name in ("image_2", "label_2", "calib"):
