@@ -138,7 +138,7 @@ def check_size(frame: Frame, size: tuple[int, int] | None = None) -> None:
 
 def kitti_name(text: str) -> str:
     """A class name as KITTI's files can hold it: its own spelling where it is one of its classes, no white space."""
-    name = "_".join(text.split())
+    name = "_".join(text.encode("utf-8", "replace").decode().split())  # JSON can hold halves of characters
     return next((known for known in KITTI_CLASSES if known.lower() == name.lower()), name)
 
 
