@@ -19,7 +19,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from kill import SUBCOMMANDS, Subcommand, forked, left, make_inputs, parser_of, plainly
 
 PAGE = 4096
@@ -68,7 +67,6 @@ def run(arguments: Sequence[str]) -> int:
     parser = parser_of(__doc__ or "")
     parser.add_argument("--sizes", type=int, default=3, help="of each")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
     figures, faults = {}, 0
     with tempfile.TemporaryDirectory(prefix="full-") as name:
         root = Path(name)

@@ -204,17 +204,17 @@ def _tables(folder: Path) -> list[Target]:
         Target("omni3d", [omni], frames_of, "json", "omni.json", 8, before=beside),
         Target("masks-json", rows, masks, "json", "m.json", 6),
         Target("masks-npz", [stack.getvalue(), packed_stack.getvalue()], lambda p: open_masks(p.parent).read("000001", (64, 40)), "bytes", "000001.npz", 4),
-        Target("rle", [b'{"size": [40, 64], "counts": [100, 50, 2410]}', json.dumps(packed["segmentation"]).encode()], lambda p: decode_rle(json.loads(p.read_bytes().decode("utf-8", "replace") or "0") if _is_json(p) else None, "mask", (64, 40)), "json", "r.json", 4),
+        Target("rle", [b'{"size": [40, 64], "counts": [100, 50, 2410]}', json.dumps(packed["segmentation"]).encode()], lambda p: decode_rle(_json(p), "mask", (64, 40)), "json", "r.json", 4),
         *nuscenes,
     ]  # fmt: skip
 
 
-def _is_json(path: Path) -> bool:
+def _json(path: Path) -> Any:
+    """What the file holds as plain JSON; None where it is none."""
     try:
-        json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        return False
-    return True
+        return None
 
 
 def _nuscenes_before(where: Path) -> None:

@@ -13,8 +13,10 @@ After each kill: every file that bears its final name must equal that of the und
 line, aside). Then the same command again: its exit code and every file must be those of the undisturbed run, and nothing
 unfinished may stay. Only times are not compared, and a training's state as numbers instead of bytes.
 
-The process imports the package once and forks, so that a run costs what it computes. The exporter of ONNX graphs runs once;
-the killed exports write its file, and compare it with PyTorch each time.
+The process imports the package once and forks, so that a run costs what it computes. It computes with one thread: a process
+that has run threads of OpenMP must not fork, because its children wait for them for ever. A run that does not end within
+--limit seconds is killed and is a fault. The exporter of ONNX graphs runs once; the killed exports write its file, and compare
+it with PyTorch each time.
 """
 
 from __future__ import annotations
@@ -37,10 +39,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+for library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):  # before any of them is loaded
+    os.environ[f"{library}_NUM_THREADS"] = "1"
 
-from monolift.cli import main
+import torch  # noqa: E402
 
+from monolift.cli import main  # noqa: E402
+
+torch.set_num_threads(1)
 EVENTS = {"os.rename", "os.mkdir", "os.link", "os.remove", "os.rmdir"}
 JOURNALS = ("detect.log", "manifest.jsonl")
 """Files that grow line by line; and those that a training rewrites as it goes."""
@@ -54,6 +60,8 @@ REWRITTEN = (
     "all.txt",
 )
 SHOWN = 3  # faults of a subcommand that are printed
+LIMIT = 900.0  # seconds of a run, on a machine under load
+NO_END = 124  # exit code of a run that was killed at the limit
 
 
 @dataclass(frozen=True)
@@ -165,8 +173,18 @@ SUBCOMMANDS = {
 # --- processes
 
 
-def forked(work: Callable[[], int], log: Path, kill_after: float | None = None) -> int:
-    """The exit code of ``work`` in a process of its own, negative for the signal that ended it."""
+def forked(
+    work: Callable[[], int], log: Path, kill_after: float | None = None, limit: float | None = None
+) -> int:
+    """The exit code of ``work`` in a process of its own, negative for the signal that ended it.
+
+    A process that has not ended after ``limit`` seconds (None: LIMIT) is killed: exit code 124 and a line in the log.
+    """
+    threads = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1
+    if threads > 1:
+        raise SystemExit(
+            f"{threads} threads run in this process: its children could wait for ever. Import kill.py before anything else"
+        )
     child = os.fork()
     if child == 0:
         code = 70
@@ -181,15 +199,20 @@ def forked(work: Callable[[], int], log: Path, kill_after: float | None = None) 
             traceback.print_exc()
         finally:
             os._exit(code)
-    if kill_after is not None:
-        end = time.monotonic() + kill_after
-        while time.monotonic() < end:
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.002)
-        os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    limit = LIMIT if limit is None else limit
+    end = time.monotonic() + (limit if kill_after is None else kill_after)
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if kill_after is None:
+        with log.open("a") as file:
+            file.write(f"\nno end after {limit:g} s\n")
+        return NO_END
+    return code
 
 
 def watched(out: Path, on_call: Callable[[str], None]) -> None:
@@ -352,7 +375,7 @@ def trial(
     after = left(out)
     problems = [f"half a file after the kill: {', '.join((torn + half)[:3])}"] if torn or half else []
     if again != code:
-        there = "is there already and is not overwritten" in said and after == whole
+        there = "already exists and is not overwritten" in said and after == whole
         if not there:  # a folder that was complete when the kill came: convert never overwrites one
             problems.append(f"repeated: exit code {again}: {said}")
     if after != whole:
@@ -479,10 +502,19 @@ def make_inputs(inputs: Path) -> None:
     expect(forked(make, inputs / "log"), 0, inputs / "log")
 
 
+def known(name: str) -> str:
+    """The name of a subcommand that has a trial."""
+    if name not in SUBCOMMANDS:
+        raise argparse.ArgumentTypeError(f"expected {', '.join(SUBCOMMANDS)}, got {name!r}")
+    return name
+
+
 def parser_of(description: str) -> argparse.ArgumentParser:
     """The options that trials of subcommands share."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("subcommands", nargs="*", default=list(SUBCOMMANDS), help=", ".join(SUBCOMMANDS))
+    parser.add_argument(
+        "subcommands", nargs="*", type=known, default=list(SUBCOMMANDS), help=", ".join(SUBCOMMANDS)
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="figures")
     return parser
@@ -493,7 +525,6 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--moments", type=int, default=30, help="random moments of each")
     parser.add_argument("--points", type=int, help="at most so many calls of each; all without it")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
     figures, faults = {}, 0
     with tempfile.TemporaryDirectory(prefix="kill-") as name:
         folder = Path(name)

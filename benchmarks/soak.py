@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import json
 import os
 import random
@@ -20,6 +21,7 @@ import socket
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,8 +59,14 @@ def detections(count: int, model: str, samples: int = 50) -> list[Point]:
     return points
 
 
-def service(minutes: float, clients: int, model: str) -> tuple[list[Point], dict[str, int]]:
-    """The service under mixed load; its points, and the answers by status."""
+def service(
+    minutes: float,
+    clients: int,
+    model: str,
+    pause: float,
+    on_point: Callable[[list[Point], dict[str, int]], None],
+) -> tuple[list[Point], dict[str, int]]:
+    """The service under mixed load; its points, and the answers by status. pause: seconds between a client's requests."""
     from load import Server, image
     from malformed import requests
 
@@ -68,7 +76,7 @@ def service(minutes: float, clients: int, model: str) -> tuple[list[Point], dict
     until = time.monotonic() + 60 * minutes
     said: collections.Counter[str] = collections.Counter()
     threads = [
-        threading.Thread(target=_client, args=(server, sound, broken, until, said, number))
+        threading.Thread(target=_client, args=(server, sound, broken, until, said, number, pause))
         for number in range(clients)
     ]
     for thread in threads:
@@ -77,6 +85,7 @@ def service(minutes: float, clients: int, model: str) -> tuple[list[Point], dict
     began = time.monotonic()
     while time.monotonic() < until:
         points.append(sample(server.process.pid, round((time.monotonic() - began) / 60, 2)))
+        on_point(points, dict(said))
         time.sleep(max(1.0, 60 * minutes / 100))
     for thread in threads:
         thread.join()
@@ -84,12 +93,13 @@ def service(minutes: float, clients: int, model: str) -> tuple[list[Point], dict
     return points, dict(said)
 
 
-def _client(server, sound, broken, until, said, seed) -> None:  # type: ignore[no-untyped-def]
+def _client(server, sound, broken, until, said, seed, pause) -> None:  # type: ignore[no-untyped-def]
     from load import ask
     from malformed import send
 
     rng = random.Random(seed)
     while time.monotonic() < until:
+        time.sleep(rng.uniform(0, 2) * pause)
         try:
             match rng.randrange(10):
                 case 0 | 1:
@@ -142,25 +152,34 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--pause", type=float, default=0, help="mean seconds between a client's requests")
     parser.add_argument("--model", default="smoke")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     start, said = time.monotonic(), {}
+
+    def keep(title: str, points: list[Point], said: dict[str, int]) -> None:
+        """What is measured so far is a file: a soak that is interrupted is not lost."""
+        if options.json:
+            seconds = round(time.monotonic() - start)
+            content = {
+                "what": title,
+                "seconds": seconds,
+                "answers": said,
+                "points": [asdict(p) for p in points],
+            }
+            options.json.write_text(json.dumps(content, indent=1) + "\n")
+
     if options.what == "detect":
         points = detections(options.count, options.model)
         title = f"{options.count} detections"
     else:
-        points, said = service(options.minutes, options.clients, options.model)
         title = f"service, {options.clients} clients, {options.minutes:g} minutes"
-    if options.json:
-        content = {
-            "what": title,
-            "seconds": round(time.monotonic() - start),
-            "answers": said,
-            "points": [asdict(p) for p in points],
-        }
-        options.json.write_text(json.dumps(content, indent=1) + "\n")
+        points, said = service(
+            options.minutes, options.clients, options.model, options.pause, functools.partial(keep, title)
+        )
+    keep(title, points, said)
     if options.plot:
         plot(points, title, options.plot)
     quarter = max(1, len(points) // 4)

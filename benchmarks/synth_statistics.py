@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def main() -> None:
     options = parser.parse_args()
     ids = read_split(options.split) if options.split else sorted(p.stem for p in options.labels.glob("*.txt"))
     real = gather([read_labels(options.labels / f"{i}.txt", scored=False) for i in ids], options.type)
-    with ProcessPoolExecutor(options.workers) as pool:
+    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
         found = list(
             pool.map(make_labels, [options.seed] * options.images, range(options.images), chunksize=10)
         )

@@ -161,7 +161,9 @@ def test_a_bad_image_in_the_middle_is_told_and_the_others_are_done(
     assert "1 images failed: 000002" in told.err
     out = world.parent / "labels"
     assert sorted(p.name for p in (out / "label_2").iterdir()) == ["000001.txt", "000003.txt"]
+    assert noted(out) == dict.fromkeys(("000001", "000003"), "done") | {"000002": "failed"}
     done = contents(out)
+    del done["manifest.jsonl"]  # grows
     assert main(arguments(world, "--save", "kitti", "--quiet")) == 2  # quiet, not silent
     assert "000002.png: not a readable image" in capsys.readouterr().err
     broken.write_bytes(whole)  # fixed: only the missing image is labelled
@@ -169,6 +171,13 @@ def test_a_bad_image_in_the_middle_is_told_and_the_others_are_done(
     again = json.loads(capsys.readouterr().out)
     assert (again["skipped"], again["images"], again["failed"]) == (2, 1, {})
     assert done.items() <= contents(out).items()
+    assert noted(out) == dict.fromkeys(NAMES, "done")
+
+
+def noted(out: Path) -> dict[str, str]:
+    """The status of each image by the manifest."""
+    lines = map(json.loads, (out / "manifest.jsonl").read_text().splitlines())
+    return {Path(line["source"]).stem: line["status"] for line in lines if "source" in line}
 
 
 @pytest.mark.parametrize(

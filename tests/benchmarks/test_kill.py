@@ -69,3 +69,42 @@ def test_what_the_benchmark_looks_for_it_finds(tmp_path: Path) -> None:
     """A writer that is not atomic, and one that skips what is there, half or whole."""
     ended = python("-c", NOT_ATOMIC, str(tmp_path), seconds=120)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+HANGS = """
+import sys, threading, time
+from pathlib import Path
+import kill
+
+log = Path(sys.argv[1])
+assert kill.forked(lambda: 3, log, limit=60) == 3
+assert kill.forked(lambda: time.sleep(600) or 0, log, limit=0.2) == kill.NO_END
+assert "no end after 0.2 s" in log.read_text()
+stopped = threading.Event()
+threading.Thread(target=stopped.wait).start()
+try:
+    kill.forked(lambda: 0, log)
+except SystemExit as error:
+    assert "2 threads run in this process" in str(error)
+else:
+    raise AssertionError("it forked")
+finally:
+    stopped.set()
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_hangs_is_ended_and_threads_are_refused(tmp_path: Path) -> None:
+    ended = python("-c", HANGS, str(tmp_path / "log"), seconds=300)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    ended = python(str(KILL), "unknown", seconds=300)
+    assert ended.returncode == 2 and "expected synth, augment" in ended.stderr
+
+
+@pytest.mark.slow
+def test_inputs_and_outputs_may_vanish() -> None:
+    ended = python(
+        str(KILL.with_name("vanished.py")), "coco", "--points", "1", "--kinds", "input", "output", seconds=600
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "taken: 1 input, 1 output; 0 faults" in ended.stdout

@@ -133,3 +133,39 @@ def test_a_stream_file_with_other_values_is_named(changes: dict[str, object], tm
     save_file(load_file(file), file, header)
     with pytest.raises(InputError, match=f"depth.safetensors: not a depth stream .*{next(iter(changes))}"):
         load_stream(file)
+
+
+def test_images_that_cannot_be_used_are_reported_and_the_others_done(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream, copy = tmp_path / "depth.safetensors", tmp_path / "copy"
+    save_stream(
+        stream, SuperDepth("small", False), StreamConfig(width=96, height=32, focal=100.0, metric=True)
+    )
+    shutil.copytree(root, copy)
+    cut = copy / "image_2" / "000001.png"
+    cut.write_bytes(cut.read_bytes()[:-200])
+    (copy / "calib" / "000002.txt").unlink()
+    words = ["depth", "predict", "--data", str(copy), "--model", str(stream), "--quiet"]
+    report = tmp_path / "r.json"
+    truth = ["--truth", str(root / "depth_2")]
+    assert main([*words, "--out", str(tmp_path / "maps"), "--json", str(report), *truth]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("monolift: ")]
+    assert len(lines) == 2 and "000002.txt" in lines[0] and "000001.png" in lines[1]
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["000000.png"]
+    said = json.loads(report.read_text())
+    assert said["images"] == 1 and sorted(said["failed"]) == ["000001", "000002"]
+    (copy / "image_2" / "000000.png").write_bytes(b"")
+    assert main([*words, "--out", str(tmp_path / "none")]) == 2
+    assert "(and 2 more: no image can be used)" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_ids_without_a_right_image_are_named(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = tmp_path / "split.txt"
+    split.write_text("000000\n000007\n")
+    words = ["--data", str(root), "--out", str(tmp_path / "depth.safetensors"), *TINY, "--split", str(split)]
+    assert main(["depth", "train", *words]) == 0
+    assert f"{split}: no right image of 1 ids, which are left out: 000007" in capsys.readouterr().err

@@ -148,7 +148,7 @@ def test_a_full_disk_ends_the_job_and_a_scan_may_be_spelled_in_capitals(
     words = ["convert", str(root), "--to", "depth", "--out", str(root / "depth_2"), "--quiet"]
     written = []
 
-    def fills_up(path: Path, *_: object) -> None:
+    def fills_up(path: Path, *_: object, **__: object) -> None:
         written.append(path)
         raise DiskError(f"{path.name}: cannot write: No space left on device")
 

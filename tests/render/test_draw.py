@@ -223,3 +223,7 @@ def test_a_canvas_draws_parts_as_it_would_draw_the_whole(monkeypatch: pytest.Mon
     assert several > 4 and one == 1
     np.testing.assert_array_equal(parts, whole)
     assert (parts[130:160] == pixels[130:160]).all()
+
+
+def test_a_class_name_that_is_no_text_has_a_color() -> None:
+    assert len(class_color("\ud800")) == 3

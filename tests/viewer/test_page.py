@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import io
 import json
@@ -142,3 +143,10 @@ def test_numbers_that_are_not_finite_become_null() -> None:
     boxes = Boxes3D(torch.tensor([[0.0, 1.0, 10.0]]), torch.ones(1, 3), torch.tensor([float("nan")]))
     row = encode_scene(Scene("a", objects=Objects.named(boxes, ("Car",))))["objects"][0]
     assert row["yaw"] is None and row["center"] == [0, 1, 10]
+
+
+def test_names_with_halves_of_characters_are_shown(scene: Scene) -> None:
+    """A file's name need not be UTF-8, and JSON can hold any class name."""
+    odd = dataclasses.replace(scene, name="a\udcff")
+    page = scene_html([odd], title="b\ud800").encode()
+    assert b"a?" in page and b"<title>b?</title>" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from monolift.files.progress import Progress
 
 if TYPE_CHECKING:
     from monolift.autolabel import Job, Outcome
+    from monolift.files.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def run(options: Autolabel) -> int:
             raise InputError(f"--{name}: expected 1 or more, got {getattr(options, name)}")
     from monolift import autolabel
     from monolift.commands.output import kept, write_json
+    from monolift.files.manifest import Manifest
     from monolift.files.output_folder import locked
 
     job = _job(options)
@@ -85,17 +88,36 @@ def run(options: Autolabel) -> int:
         total, outcomes = autolabel.run(
             job, options.split, options.shard, options.limit, options.workers, on_step
         )
+        manifest = Manifest(Manifest.path_in(options.out, options.shard or ""), "autolabel", {}, resume=True)
         with (
+            contextlib.closing(manifest),
             kept(lambda: summary.images + summary.skipped, total),
             Progress(total, "images", options.quiet) as progress,
         ):
             summary.progress = progress
             for outcome in outcomes:
                 summary.add(outcome)
+                _note(manifest, job, outcome)
             progress.say(str(summary))
     if options.json is not None:
         write_json(options.json, summary.to_dict())
     return 2 if summary.errors else 0
+
+
+def _note(manifest: Manifest, job: Job, outcome: Outcome) -> None:
+    """A line of an image that is done or failed; of one that was done before only where it has none yet."""
+    from monolift.files.folders import find_file
+    from monolift.files.images import IMAGE_SUFFIXES
+    from monolift.files.manifest import DONE, FAILED
+
+    image = find_file(job.root / "image_2", outcome.name, IMAGE_SUFFIXES)
+    source = outcome.name if image is None else str(image)
+    if outcome.error is not None:
+        manifest.note(source, FAILED, error=outcome.error)
+    elif not outcome.skipped:
+        manifest.note(source, DONE, objects=outcome.objects)
+    elif source not in manifest.earlier or manifest.earlier[source].status != DONE:
+        manifest.note(source, DONE)
 
 
 def _job(options: Autolabel) -> Job:

@@ -118,6 +118,7 @@ def _maps(options: Convert) -> int:
     from monolift.commands.output import write_json
     from monolift.data.formats.maps import masked_ids, scanned_ids, write_depth_maps, write_instance_maps
     from monolift.data.formats.masks import open_masks
+    from monolift.files.output_folder import locked_beside
     from monolift.files.progress import Progress
 
     if not options.source.is_dir():
@@ -127,7 +128,10 @@ def _maps(options: Convert) -> int:
     source, split = options.source, options.split
     masks = None if options.masks is None else open_masks(options.masks)  # once: its JSON can be large
     names = scanned_ids(source, split) if masks is None else masked_ids(source, masks, split)
-    with Progress(len(names), "images", options.quiet) as progress:
+    with (
+        locked_beside(options.out, "convert"),
+        Progress(len(names), "images", options.quiet) as progress,
+    ):
 
         def advance(name: str) -> None:
             progress.advance(1, name)

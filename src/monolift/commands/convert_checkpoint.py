@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from monolift.errors import InputError
+from monolift.files.folders import check_new
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class ConvertCheckpoint:
 
 def run(options: ConvertCheckpoint) -> int:
     """Read, convert, write. Raises InputError for a file of no known program, or a folder that holds something."""
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise InputError(f"{options.out}: already exists: expected a new or empty folder")
+    check_new(options.out)
     from monolift.inference import checkpoint
     from monolift.inference.released import read_foreign
 

@@ -67,7 +67,7 @@ class Depth:
 
 
 def run(options: Depth) -> int:
-    """Trains or predicts. Raises InputError for data that cannot be used."""
+    """Trains or predicts; returns 2 where maps of some images fail. Raises InputError for data that cannot be used."""
     from monolift.commands.output import check_file, write_json
 
     for path in (options.data, options.pairs, options.frames, options.split, options.truth):
@@ -78,10 +78,11 @@ def run(options: Depth) -> int:
     report = _train(options) if options.action == "train" else _predict(options)
     if options.json is not None:
         write_json(options.json, report)
-    return 0
+    return 2 if report.get("failed") else 0
 
 
 def _scenes(options: Depth) -> list[Scene]:
+    from monolift.data.formats.kitti_format import read_split
     from monolift.data.scenes import paired_scenes, stereo_scenes, video_scenes
 
     if options.split is not None and (options.pairs or options.frames) is not None:
@@ -92,7 +93,15 @@ def _scenes(options: Depth) -> list[Scene]:
         raise InputError("--data: expected a KITTI folder, or --pairs with pairs of images, got neither")
     if options.frames is not None:
         return video_scenes(options.data, options.frames)
-    return stereo_scenes(options.data, options.split)
+    scenes = stereo_scenes(options.data, options.split)
+    if options.split is not None:
+        alone = sorted(set(read_split(options.split)) - {scene.name for scene in scenes})
+        if alone:
+            names = ", ".join(alone[:3]) + (", ..." if len(alone) > 3 else "")
+            sys.stderr.write(
+                f"monolift: warning: {options.split}: no right image of {len(alone)} ids, which are left out: {names}\n"
+            )
+    return scenes
 
 
 def _train(options: Depth) -> dict[str, Any]:
@@ -148,12 +157,20 @@ def _errors(options: Depth, stream: SuperDepth, config: StreamConfig, scenes: li
     from monolift.training.depth_stream import depth_errors, predict_depth
 
     assert options.truth is not None
-    known = _known(options.truth, scenes)
     size = (config.width, config.height)
-    found = [predict_depth(stream, config.focal, size, read_image(s.image), s.camera) for s, _ in known]
+    found, truths = [], []
+    for scene, truth in _known(options.truth, scenes):
+        try:
+            image = read_image(scene.image)
+        except InputError:  # reported where its map is missing
+            continue
+        found.append(predict_depth(stream, config.focal, size, image, scene.camera))
+        truths.append(truth)
+    if not found:
+        raise InputError(f"{options.truth}: none of the images with a depth map can be read")
     report = {}
     for name, scale in (("metres", 1.0), ("scaled", None)):
-        errors = depth_errors(found, [truth for _, truth in known], scale)
+        errors = depth_errors(found, truths, scale)
         report[name] = {"abs_rel": errors.abs_rel, "rmse": errors.rmse, "within_1.25": errors.within}
         if not options.quiet:
             sys.stderr.write(
@@ -182,21 +199,15 @@ def _stream_of(options: Depth) -> tuple[SuperDepth, StreamConfig]:
 
 
 def _predict(options: Depth) -> dict[str, Any]:
-    from PIL import Image
-
-    from monolift.data.formats.depth_maps import encode_depth
     from monolift.data.formats.kitti_format import read_split
-    from monolift.data.kitti import find_image, read_camera, read_image, training_folder
+    from monolift.data.kitti import find_image, read_camera, training_folder
     from monolift.data.scenes import Scene
-    from monolift.files.folders import listed, partial_folder, text_file
-    from monolift.files.images import IMAGE_SUFFIXES, image_size, write_image
-    from monolift.files.progress import Progress
-    from monolift.training.depth_stream import predict_depth
+    from monolift.files.folders import check_new, listed, text_file
+    from monolift.files.images import IMAGE_SUFFIXES, image_size
 
     if options.data is None:
         raise InputError("--data: expected a KITTI folder (image_2, calib), got none")
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise InputError(f"{options.out}: already exists: --out takes a new folder")
+    check_new(options.out)
     root = training_folder(options.data)
     stream, config = _stream_of(options)
     names = (
@@ -204,13 +215,18 @@ def _predict(options: Depth) -> dict[str, Any]:
         if options.split
         else sorted(listed(root / "image_2", IMAGE_SUFFIXES).by_stem())
     )
-    scenes = []
+    scenes: list[Scene] = []
+    failed: dict[str, str] = {}
     for name in names:
-        image = find_image(root, name)
-        scenes.append(
-            Scene(image, (), read_camera(text_file(root / "calib", name), *image_size(image)), None)
-        )
-    report: dict[str, Any] = {"out": str(options.out), "images": len(scenes)}
+        try:
+            image = find_image(root, name)
+            camera = read_camera(text_file(root / "calib", name), *image_size(image))
+            scenes.append(Scene(image, (), camera, None))
+        except InputError as error:
+            failed[name] = str(error)
+    if not scenes:
+        raise _none_of(failed)
+    report: dict[str, Any] = {"out": str(options.out)}
     scale = 1.0
     if options.truth is not None:
         report["errors"] = _errors(options, stream, config, scenes)
@@ -219,11 +235,53 @@ def _predict(options: Depth) -> dict[str, Any]:
         raise InputError(
             f"{options.model}: learnt from video, has no metres: --truth names known depths to scale it by"
         )
-    with partial_folder(options.out) as folder, Progress(len(scenes), "images", options.quiet) as progress:
+    _write_maps(options, stream, config, scenes, scale, failed)
+    return {**report, "images": len(names) - len(failed), "failed": failed}
+
+
+def _write_maps(
+    options: Depth,
+    stream: SuperDepth,
+    config: StreamConfig,
+    scenes: list[Scene],
+    scale: float,
+    failed: dict[str, str],
+) -> None:
+    """Writes the maps; reports what has ``failed``, and adds images that cannot be read. Raises InputError without any map."""
+    from PIL import Image
+
+    from monolift.data.formats.depth_maps import encode_depth
+    from monolift.data.kitti import read_image
+    from monolift.files.folders import partial_folder
+    from monolift.files.images import write_image
+    from monolift.files.output_folder import locked_beside
+    from monolift.files.progress import Progress
+    from monolift.training.depth_stream import predict_depth
+
+    size = (config.width, config.height)
+    with (
+        locked_beside(options.out, "depth"),
+        partial_folder(options.out) as folder,
+        Progress(len(scenes), "images", options.quiet) as progress,
+    ):
+        for error in failed.values():
+            progress.complain(f"monolift: {' '.join(error.split())}")
+        before = len(failed)
         for scene in scenes:
-            depth = predict_depth(
-                stream, config.focal, (config.width, config.height), read_image(scene.image), scene.camera
-            )
-            write_image(folder / f"{scene.name}.png", Image.fromarray(encode_depth(depth * scale)))
+            try:
+                image = read_image(scene.image)
+            except InputError as error:
+                failed[scene.name] = str(error)
+                progress.complain(f"monolift: {' '.join(str(error).split())}")
+            else:
+                depth = predict_depth(stream, config.focal, size, image, scene.camera)
+                made = Image.fromarray(encode_depth(depth * scale))
+                write_image(folder / f"{scene.name}.png", made, durable=False)
             progress.advance(1, scene.name)
-    return report
+        if len(failed) - before == len(scenes):
+            raise _none_of(failed)
+
+
+def _none_of(failed: dict[str, str]) -> InputError:
+    first, *others = failed.values()
+    return InputError(f"{first}" + (f" (and {len(others)} more: no image can be used)" if others else ""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -146,6 +146,7 @@ def _detect(options: Detect, save: Save, files: list[Path | LiveSource], few: bo
     zooms = _zooms(options.zooms)
     model = _loaded(options, len(files))
     classes = _classes(options.classes, model.classes)
+    _stream(model, options, zooms, [])  # a wrong option leaves no manifest
     keeps = options.resume or (bool(save) and not few)
     in_full = len(files) <= SHOWN_IN_FULL and not any(map(is_video, files))
     place = Manifest.path_in(options.out) if keeps else None
@@ -190,32 +191,45 @@ def _detect_all(
     job: DetectJob,
 ) -> None:
     """Detects in the files; another thread draws and encodes one image while the next is detected."""
-    from monolift.data.formats.boxes2d import read_boxes2d
     from monolift.data.live import LiveSource
     from monolift.inference.pipeline import Behind
 
-    boxes = None if options.boxes is None else read_boxes2d(options.boxes)
     live = any(isinstance(path, LiveSource) for path in files)
     ends = contextlib.suppress(KeyboardInterrupt) if live else contextlib.nullcontext()
     with Behind(job.outcome) as write, ends:  # Ctrl+C is how one leaves a camera
-        results = model.stream(
-            files,
-            options.camera,
-            calib=options.calib,
-            fov=options.fov,
-            score=options.score,
-            batch=options.batch,
-            zooms=zooms,
-            flip=options.flip,
-            on_error=lambda source, error: write((source, error)),
-            read_ahead=0 if live else max(READ_AHEAD, options.batch),
-            limit=options.limit,
-            boxes=boxes,
-        )
+        ahead = 0 if live else max(READ_AHEAD, options.batch)
+        results = _stream(model, options, zooms, files, lambda source, error: write((source, error)), ahead)
         kept = (result.filter(classes=classes) for result in results)
         for result in _in_sequence(options, kept, job.writer.save):
             write(result)
     job.turn(None)
+
+
+def _stream(
+    model: Model,
+    options: Detect,
+    zooms: tuple[float, ...] | None,
+    files: list[Path | LiveSource],
+    on_error: Callable[[str, Exception], None] | None = None,
+    read_ahead: int = 0,
+) -> Iterator[Results3D]:
+    """The results of the files. Raises InputError at once for options that cannot be used."""
+    from monolift.data.formats.boxes2d import read_boxes2d
+
+    return model.stream(
+        files,
+        options.camera,
+        calib=options.calib,
+        fov=options.fov,
+        score=options.score,
+        batch=options.batch,
+        zooms=zooms,
+        flip=options.flip,
+        on_error=on_error,
+        read_ahead=read_ahead,
+        limit=options.limit,
+        boxes=None if options.boxes is None else read_boxes2d(options.boxes),
+    )
 
 
 def _in_sequence(options: Detect, results: Iterator[Results3D], save: Save) -> Iterator[Results3D]:

@@ -277,6 +277,16 @@ def to_disk(path: Path) -> None:
 # --- whole folders
 
 
+def check_new(folder: Path) -> None:
+    """Raises InputError unless there is nothing under this name, or an empty folder."""
+    try:
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as error:
+        raise write_error(folder, error, "cannot be written to") from None
+    if taken:
+        raise InputError(f"{folder}: already exists and is not overwritten: expected a new or empty folder")
+
+
 def replace_folder(new: Path, folder: Path, keep: bool = False) -> None:
     """Puts a finished folder in the place of an old one. Where the system can swap two folders there is one at any moment.
 

@@ -161,12 +161,17 @@ def opened(
 
 
 def write_image(
-    path: str | os.PathLike[str], image: UInt8Array | Image.Image, parents: bool = False, **options: Any
+    path: str | os.PathLike[str],
+    image: UInt8Array | Image.Image,
+    parents: bool = False,
+    durable: bool = True,
+    **options: Any,
 ) -> None:
     """Writes an image in the format of the path's suffix, complete or not at all.
 
     Args:
         parents: makes the folder.
+        durable: as of `monolift.files.folders.write_atomically`.
         options: Pillow's, such as quality=95.
 
     Raises:
@@ -182,7 +187,7 @@ def write_image(
         # a photograph repeats itself in runs at most: deflate's search finds no more and takes four times as long
         options.setdefault("compress_type", zlib.Z_RLE)
         options.setdefault("compress_level", 1)
-    with partial_file(path, parents) as partial:
+    with partial_file(path, parents, durable) as partial:
         encoded.save(partial, kind, **options)
 
 

@@ -103,10 +103,15 @@ def _asset(path: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return _sound(text).replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+
+
+def _sound(text: str) -> str:
+    """Text that UTF-8 can hold: names of files and classes may have halves of characters, which become question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _data(attribute: str, content: Any) -> str:
     """A block of data. No "<" stands in it, so that no name inside can end it early."""
-    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = _sound(json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
     return f'<script type="application/json" {attribute}>{text.replace("<", chr(92) + "u003c")}</script>\n'

@@ -211,6 +211,11 @@ def test_distortion_is_warned_about_in_pixels() -> None:
         (json.dumps({**NUMBERS, "D": "x"}), "d: expected a list of finite numbers"),
         (json.dumps({**NUMBERS, "D": [1e300, 1e300, 0, 0]}), "expected distortion coefficients of a camera"),
         (json.dumps({**NUMBERS, "fx": -721}), "positive"),
+        (
+            json.dumps({**NUMBERS, "fx": 0, "D": [0.1, 0, 0, 0]}),
+            "positive focal lengths in pixels, got fx = 0",
+        ),
+        (json.dumps({**NUMBERS, "fy": -1e-320, "D": [0.1, 0, 0, 0]}), "positive focal lengths in pixels"),
         (json.dumps({**NUMBERS, "fx": 1e38, "fy": 1e38}), "not in millimetres"),
         (json.dumps({"K": [[721, 2, 609], [0, 721, 172], [0, 0, 1]]}), "expected fx 0 cx 0 fy cy 0 0 1"),
         (json.dumps({"K": [[721, 2], [0, 721]]}), "k: expected 9 finite numbers, got 4"),

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from monolift.data.formats import kitti_format as fmt
+from monolift.data.formats.frames import kitti_name
 from monolift.data.formats.kitti_table import read_table
 from monolift.errors import InputError
 
@@ -274,3 +275,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         fmt.write_labels(file, fmt.KittiLabels.empty())
     assert file.read_text() == LABELS
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_class_name_that_is_no_text_is_named_and_a_foreign_one_is_replaced() -> None:
+    labels = dataclasses.replace(fmt.parse_labels(RESULT), names=("\ud800",))
+    with pytest.raises(InputError, match="type: expected a class name"):
+        fmt.format_labels(labels)
+    assert kitti_name("\ud800 car") == "?_car"

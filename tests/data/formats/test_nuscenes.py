@@ -165,6 +165,7 @@ def test_why_there_is_no_ground_truth(tmp_path: Path) -> None:
         ("sample_annotation", "rotation"), ("sample_data", "timestamp"), ("sample_data", "width"),
         ("sample_data", "filename"), ("sample_data", "calibrated_sensor_token"), ("sensor", "channel"),
         ("calibrated_sensor", "camera_intrinsic"), ("category", "name"), ("scene", "name"), ("ego_pose", "translation"),
+        ("attribute", "name"),
     ],
 )  # fmt: skip
 def test_a_value_of_another_type_is_one_named_error_or_no_matter(

@@ -141,6 +141,10 @@ class CameraFields:
             model_of(self.any_of("camera_model"), self.where)
         size = self.size(sized)
         numbers = self.numbers()
+        if not (numbers.fx > 0 and numbers.fy > 0):
+            raise InputError(
+                f"{self.where}: expected positive focal lengths in pixels, got fx = {numbers.fx:g} and fy = {numbers.fy:g}"
+            )
         self._refuse_cropped(size)
         coefficients = self.coefficients(required=kind == "camera_info")
         warnings = bending_warning(numbers, size or image, model, coefficients, self.where)

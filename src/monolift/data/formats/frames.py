@@ -32,7 +32,7 @@ from monolift.data.formats.rotation_files import FOLDER as ROTATIONS
 from monolift.data.formats.rotation_files import format_rotations, read_rotations
 from monolift.data.kitti import find_image, labelled_ids, read_image, sample_from_labels, training_folder
 from monolift.errors import InputError
-from monolift.files.folders import partial_folder, text_file
+from monolift.files.folders import check_new, partial_folder, text_file
 from monolift.files.images import image_size
 from monolift.geometry import Boxes3D, Camera
 from monolift.geometry.rotations import wrap
@@ -138,7 +138,7 @@ def check_size(frame: Frame, size: tuple[int, int] | None = None) -> None:
 
 def kitti_name(text: str) -> str:
     """A class name as KITTI's files can hold it: its own spelling where it is one of its classes, no white space."""
-    name = "_".join(text.split())
+    name = "_".join(text.encode("utf-8", "replace").decode().split())  # JSON can hold halves of characters
     return next((known for known in KITTI_CLASSES if known.lower() == name.lower()), name)
 
 
@@ -226,8 +226,7 @@ def write_kitti(
     Raises InputError for a folder that exists, a frame without camera, two of one name, and images that KITTI's
     readers do not look for.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError(f"{root}: already exists and is not overwritten: give another folder")
+    check_new(root)
     groups: dict[str, list[str]] = {"all": []}
     with partial_folder(root) as partial:
         for name in ("image_2", "label_2", "calib"):

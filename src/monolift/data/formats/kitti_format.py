@@ -232,7 +232,7 @@ def format_labels(labels: KittiLabels) -> str:
     rows = zip(labels.names, to_numbers(labels).tolist(), spelling, strict=True)
     for i, (name, row, words) in enumerate(rows, 1):
         written = name.encode("utf-8", "replace")
-        if written.split() != [written]:
+        if written.split() != [written] or written.decode() != name:
             raise InputError(f"row {i}: type: expected a class name without white space, got {name!r}")
         if not all(map(math.isfinite, row)):
             k = [math.isfinite(value) for value in row].index(False)

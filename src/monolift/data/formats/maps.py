@@ -17,7 +17,7 @@ from monolift.data.formats.masks import MaskSource, open_masks
 from monolift.data.formats.velodyne import depth_of_points, velodyne_points
 from monolift.data.kitti import find_image, read_camera, training_folder
 from monolift.errors import DiskError, InputError
-from monolift.files.folders import dataset_root, find_file, listed, partial_folder, text_file
+from monolift.files.folders import check_new, dataset_root, find_file, listed, partial_folder, text_file
 from monolift.files.images import image_size, write_image
 from monolift.geometry import iou_2d
 
@@ -163,15 +163,14 @@ def _write(
     make: Callable[[str], tuple[Image.Image, int]],
     advance: Callable[[str], None],
 ) -> Mapped:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: already exists: --out takes a new folder")
+    check_new(out)
     failed: dict[str, str] = {}
     objects = 0
     with partial_folder(out) as folder:
         for name in names:
             try:
                 image, count = make(name)
-                write_image(folder / f"{name}.png", image)
+                write_image(folder / f"{name}.png", image, durable=False)
                 objects += count
             except DiskError:
                 raise

@@ -102,7 +102,7 @@ class NuscenesDataset(FrameDataset):
             for row in self.tables["sample_data"].values()
             if row.get("is_key_frame") and self._channel(row) == channel
         ]
-        self.images = sorted(images, key=lambda row: (self._time(row), row["token"]))
+        self.images = sorted(images, key=lambda row: (self._time(row), str(row["token"])))
         if not self.images:
             raise InputError(f"{self.folder}: no key frames of {channel}")
         if scenes:
@@ -130,7 +130,7 @@ class NuscenesDataset(FrameDataset):
             raise InputError(
                 f"{self.folder}: no scene {unknown[0]!r} among {len(known)}: expected names such as {', '.join(near)}"
             )
-        self.images = [row for row in self.images if self._scene(row).get("name") in names]
+        self.images = [row for row in self.images if str(self._scene(row).get("name")) in names]
 
     def _leave_out_missing(self) -> tuple[str, ...]:
         """Takes away key frames without their image; returns the files that are not there."""
@@ -270,7 +270,7 @@ class NuscenesDataset(FrameDataset):
         )
         where = self._where("sample_annotation", annotation)
         tokens: list[Any] = optional(annotation, "attribute_tokens", list_of, where, []) or []
-        attributes = {self.tables["attribute"].get(str(token), {}).get("name") for token in tokens}
+        attributes = {str(self.tables["attribute"].get(str(token), {}).get("name")) for token in tokens}
         return "Cyclist" if found == "Bicycle" and "cycle.with_rider" in attributes else found
 
     def _occlusion(self, annotation: dict[str, Any]) -> int:

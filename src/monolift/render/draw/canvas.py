@@ -38,7 +38,7 @@ _SPARE = tuple(CLASS_COLORS.values())
 
 def class_color(name: str) -> Color:
     """The colour of a class; a class we have not met gets one of the same colours, always the same."""
-    return CLASS_COLORS.get(name) or _SPARE[sum(name.encode()) % len(_SPARE)]
+    return CLASS_COLORS.get(name) or _SPARE[sum(name.encode("utf-8", "surrogatepass")) % len(_SPARE)]
 
 
 @lru_cache(maxsize=32)
