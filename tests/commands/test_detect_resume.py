@@ -224,12 +224,12 @@ def test_a_wrong_option_leaves_nothing(wrong: str, capsys: pytest.CaptureFixture
 def test_results_do_not_stay_in_memory(folder: Path) -> None:
     """A row of --json takes 5 kB of memory; what grows is the list of files and names.
 
-    Other threads read and write meanwhile, so the least of five images counts.
+    Other threads read and write meanwhile, so the least of ten images counts.
     """
     for k in range(50):
         os.link(folder / "in" / "a.png", folder / "in" / f"x{k:03d}.png")
     sizes: dict[str, int] = {}
-    watched = {f"x{k:03d}" for k in (*range(10, 15), *range(40, 45))}
+    watched = {f"x{k:03d}" for k in (*range(10, 20), *range(40, 50))}
     save = Results3D.save_kitti
 
     def measured(result: Results3D, path: Path) -> None:

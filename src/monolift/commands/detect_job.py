@@ -155,7 +155,7 @@ class Writer:
         """fps: of videos made of a folder's images. hints: JSON lines have each object's evidence."""
         self.folder, self.save, self.fps, self.hints = folder, save, fps, hints
         self.written = 0
-        self._origin: dict[str, Any] = {}
+        self._origin: dict[str, str] = {}  # of each image: all that a long job keeps in memory
         self._sequences: dict[str, Any] = {}
         self._place: Path | None = None  # of the sequence whose files are open
         self._open: SequenceWriter | None = None
@@ -172,7 +172,7 @@ class Writer:
 
     def take(self, path: Source, names: Sequence[str]) -> None:
         """Names that an earlier run has used."""
-        self._origin |= dict.fromkeys(names, path)
+        self._origin |= dict.fromkeys(names, str(path))
         self._sequences[path.stem] = path
 
     def _target(self, name: str, kind: str) -> Path:
@@ -193,7 +193,7 @@ class Writer:
         if kinds:
             if result.name in self._origin:
                 raise self._taken(result.path, self._origin[result.name])
-            self._origin[result.name] = result.path
+            self._origin[result.name] = str(result.path)
         for kind in kinds:
             target = self._target(result.name, kind)
             self._keep_input(target, result.path)
