@@ -175,8 +175,22 @@ def test_the_blocks(
                     answer(arguments, request.getfixturevalue("service"))
                     continue
                 assert program == "monolift", f"{page}: only monolift and curl are run: mark {program}"
+                arguments, target = redirected(arguments)
+                if target:
+                    capsys.readouterr()
                 small = [*arguments, *SMALLER.get(arguments[0], []), *MORE.get((page, arguments[0]), [])]
                 assert main(small) == 0, (page, arguments, capsys.readouterr().err)
+                if target:
+                    (workplace / target).write_text(capsys.readouterr().out)
+
+
+def redirected(arguments: list[str]) -> tuple[list[str], str]:
+    """The arguments before ``> FILE``, and the file; "" without."""
+    if ">" not in arguments:
+        return arguments, ""
+    at = arguments.index(">")
+    (target,) = arguments[at + 1 :]
+    return arguments[:at], target
 
 
 def answer(arguments: list[str], address: str) -> None:
@@ -203,7 +217,7 @@ def test_what_is_not_run_is_at_least_known(page: str, monkeypatch: pytest.Monkey
             compile(block.text, page, "exec")
         for program, *arguments in block.commands if block.language in COMMANDS and block.reason else []:
             if program == "monolift":
-                assert parses(arguments, monkeypatch), (page, arguments)
+                assert parses(redirected(arguments)[0], monkeypatch), (page, arguments)
             elif program == "make":
                 assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), (
                     arguments
