@@ -42,11 +42,19 @@ settings.load_profile("monolift")
 
 # Files whose tests take seconds: trainings, renderings, exports, the blocks of the pages. `make test-fast` leaves them out.
 SLOW = (
-    "augment/test_paste.py", "autolabel/", "benchmarks/", "commands/test_shapes_and_augment.py", "docs/test_guides.py",
-    "docs/test_notebooks.py", "docs/test_readme.py", "export/", "files/test_yaml_text.py", "geometry/test_iou.py",
-    "methods/test_contract.py", "methods/test_monodr", "methods/test_roi10d", "methods/test_round_trip.py",
+    "augment/test_augment.py", "augment/test_paste.py", "autolabel/", "benchmarks/", "commands/test_cli.py",
+    "commands/test_depth.py", "commands/test_detect_resume.py", "commands/test_detect_video.py",
+    "commands/test_shapes_and_augment.py", "data/formats/test_convert.py",
+    "data/formats/test_kitti_format.py", "docs/test_guides.py", "docs/test_notebooks.py",
+    "docs/test_readme.py", "evaluation/test_extremes.py", "evaluation/test_golden.py",
+    "evaluation/test_matching.py", "export/", "files/test_fuzz.py", "files/test_yaml_text.py",
+    "geometry/test_camera.py", "geometry/test_iou.py", "inference/test_checkpoint.py",
+    "inference/test_detect.py", "inference/test_lift.py", "inference/test_pretrained.py",
+    "inference/test_released.py", "inspection/test_dataset.py", "methods/test_contract.py",
+    "methods/test_monodr", "methods/test_roi10d", "methods/test_round_trip.py",
     "methods/test_smoke_network.py", "methods/test_ss3d_loss.py", "methods/test_ss3d_network.py", "nn/",
-    "render/test_renderer.py", "serve/", "shapes/", "training/", "viewer/test_guide.py", "viewer/test_server.py", "world/",
+    "render/test_renderer.py", "serve/", "shapes/", "training/", "viewer/test_guide.py",
+    "viewer/test_server.py", "world/",
 )  # fmt: skip
 BROWSER = ("serve/test_serve_page.py", "viewer/test_browser.py")
 
