@@ -30,11 +30,11 @@ class DetectJob:
     """Takes one result after the other; keeps counts, and neither pixels nor results."""
 
     def __init__(
-        self, writer: Writer, report: Report, manifest: Manifest, hints: bool, rows: bool, total: int
+        self, writer: Writer, report: Report, manifest: Manifest, predicted: bool, rows: bool, total: int
     ) -> None:
         """rows: whether the manifest is to hold the rows of --json."""
         self.writer, self.report, self.manifest = writer, report, manifest
-        self.hints, self.rows, self.total = hints, rows, total
+        self.predicted, self.rows, self.total = predicted, rows, total
         self.images = self.objects = self.skipped = self.failed_files = 0
         self.reasons: Counter[str] = Counter()
         self.began = time.monotonic()
@@ -67,7 +67,7 @@ class DetectJob:
         source = str(result.path or result.name)
         self.turn(source)
         try:
-            row = result.to_dict(self.hints)
+            row = result.to_dict(self.predicted)
             format_json(row)  # here a number that JSON does not know costs one image, at the end all of them
             self.writer.write(result)
         except DiskError:
@@ -151,9 +151,9 @@ class TakenError(InputError):
 class Writer:
     """Files named like the images. Two images of one name would overwrite each other, so the second is refused."""
 
-    def __init__(self, folder: Path, save: Save, fps: float = 10.0, hints: bool = False) -> None:
-        """fps: of videos made of a folder's images. hints: JSON lines have each object's evidence."""
-        self.folder, self.save, self.fps, self.hints = folder, save, fps, hints
+    def __init__(self, folder: Path, save: Save, fps: float = 10.0, predicted: bool = False) -> None:
+        """fps: of videos made of a folder's images. predicted: JSON lines have the predicted parameters of each object."""
+        self.folder, self.save, self.fps, self.predicted = folder, save, fps, predicted
         self.written = 0
         self._origin: dict[str, str] = {}  # of each image: all that a long job keeps in memory
         self._sequences: dict[str, Any] = {}
@@ -222,7 +222,7 @@ class Writer:
             from monolift.inference.video import frame_rate
 
             fps = frame_rate(place)
-        self._open = SequenceWriter(self.folder, stem, whole, fps, self.hints)
+        self._open = SequenceWriter(self.folder, stem, whole, fps, self.predicted)
         self._place = self._sequences[stem] = place
 
     def finish(self) -> None:

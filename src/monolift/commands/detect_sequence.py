@@ -69,7 +69,7 @@ class SequenceWriter:
     """Writes one sequence frame by frame; its files appear when it is finished. No frame stays in memory."""
 
     def __init__(
-        self, folder: Path, stem: str, formats: Sequence[str], fps: float, hints: bool = False
+        self, folder: Path, stem: str, formats: Sequence[str], fps: float, predicted: bool = False
     ) -> None:
         """Opens the files.
 
@@ -78,9 +78,9 @@ class SequenceWriter:
             stem: name of the files, without suffix.
             formats: keys of SEQUENCE_FORMATS.
             fps: of the video; times that results state take precedence.
-            hints: JSON lines have each object's evidence.
+            predicted: JSON lines have the predicted parameters of each object.
         """
-        self.formats, self.hints = formats, hints
+        self.formats, self.predicted = formats, predicted
         self._open = contextlib.ExitStack()
         self._first: float | None = None
         self._texts: dict[str, Any] = {}
@@ -107,7 +107,7 @@ class SequenceWriter:
             since = None if result.time is None or self._first is None else result.time - self._first
             self._video.add(result.plot(steady=True), since)
         if "jsonl" in self.formats:
-            row = json.dumps(result.to_dict(self.hints), ensure_ascii=False, allow_nan=False)
+            row = json.dumps(result.to_dict(self.predicted), ensure_ascii=False, allow_nan=False)
             self._texts["jsonl"].write(row + "\n")
         if "tracking" in self.formats:
             self._texts["tracking"].write(result.to_kitti_tracking())
