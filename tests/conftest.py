@@ -29,7 +29,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-torch.set_num_threads(1)  # small tensors: a second thread costs more than it gives
+torch.set_num_threads(2)
 settings.register_profile(
     "monolift",
     deadline=None,  # a slow machine is no failure
