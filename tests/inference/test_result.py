@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 import monolift
 from fake_detector import FakeDetector
@@ -107,3 +109,17 @@ def test_portraits_and_panoramas(model: Model, size: tuple[int, int]) -> None:
     # found in an image of another scale: to a network pixel of the car's height
     assert torch.allclose(result.boxes.center, whole.boxes.center, rtol=0.12, atol=0.15)
     assert result.plot().width >= width
+
+
+def test_no_name_is_cut_in_80_columns(model: Model, tmp_path: Path) -> None:
+    """A long class name takes two lines."""
+    street().save(tmp_path / "street.png")
+    result = model.detect(tmp_path / "street.png", CAMERA)
+    named = ("Construction_vehicle_with_a_crane", "Pedestrian", *result.objects.names[2:])
+    console = Console(width=80, file=io.StringIO())
+    console.print(
+        dataclasses.replace(result, objects=dataclasses.replace(result.objects, names=named)).table()
+    )
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    assert "Pedestrian" in text and "crane" in text

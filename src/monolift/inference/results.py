@@ -229,13 +229,16 @@ class Results3D:
             collapse_padding=True,
             pad_edge=False,
         )
-        for heading in ("class", "score", "dist m", "x right", "y down", "z ahead", "l x h x w m", "yaw deg"):
+        for heading in ("class", "score", "dist m", "x right", "y down", "z ahead", "l, h, w m", "yaw deg"):
             table.add_column(
-                heading, justify="left" if heading == "class" else "right", no_wrap=heading != "class"
+                heading,
+                justify="left" if heading == "class" else "right",
+                no_wrap=heading != "class",
+                overflow="fold",  # a long name takes two lines; nothing is cut
             )
         for i in range(len(self)):
             x, y, z = (f"{v:.2f}" for v in self.boxes.center[i].tolist())
-            size = " x ".join(f"{v:.2f}" for v in self.boxes.size[i].tolist())
+            size = " ".join(f"{v:.2f}" for v in self.boxes.size[i].tolist())
             yaw = f"{math.degrees(float(self.boxes.yaw[i])):.0f}"
             table.add_row(
                 self.classes[i], f"{self.scores[i]:.2f}", f"{self.distance[i]:.1f}", x, y, z, size, yaw
